@@ -1,0 +1,1 @@
+"""The second stage: the feature bank and the classifiers fitted on it."""

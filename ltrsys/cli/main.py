@@ -1,0 +1,87 @@
+"""The `ltrsys` command: its subcommands, and what a user sees when something is wrong."""
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+from click.exceptions import Abort, ClickException
+
+from ltrsys import __version__
+from ltrsys.cli.balance import balance, evaluate
+from ltrsys.cli.inspect import inspect
+from ltrsys.cli.shards import shards
+from ltrsys.errors import LtrsysError
+
+app = typer.Typer(
+    name="ltrsys",
+    help="Train on thousands of classes of which most are rare, then re-balance the classifier.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(shards)
+app.command()(inspect)
+app.command()(balance)
+app.command()(evaluate)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"ltrsys {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Options of every subcommand; `main` reads `--debug` itself, since it must hold while parsing fails."""
+
+
+def configure_logging() -> None:
+    """Send log lines to stderr: stdout is for results."""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    logging.getLogger("ltrsys").setLevel(logging.INFO)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0, or 2 for usage and configuration, or 1 for the rest."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    configure_logging()
+    sys.exit(
+        run_reporting_errors(lambda: app(arguments, standalone_mode=False), debug="--debug" in arguments)
+    )
+
+
+def run_reporting_errors(task: Callable[[], object], *, debug: bool) -> int:
+    """Run `task`; turn what goes wrong into one line on stderr and return the exit code."""
+    try:
+        result = task()
+        return result if isinstance(result, int) else 0
+    except LtrsysError as error:
+        if debug:
+            raise
+        print(f"ltrsys: {error}", file=sys.stderr)
+        return error.exit_code
+    except ClickException as error:
+        print(f"ltrsys: {error.format_message()}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, Abort):
+        print("ltrsys: interrupted; what was finished is kept. The same command continues.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 1
+    except Exception as error:
+        if debug:
+            raise
+        print(
+            f"ltrsys: unexpected {type(error).__name__}: {error}. Run again with --debug for the traceback.",
+            file=sys.stderr,
+        )
+        return 1

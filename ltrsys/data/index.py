@@ -1,0 +1,211 @@
+"""The index of a sharded dataset: memory-mapped columns and one `dataset.json`.
+
+    OUT/dataset.json
+    OUT/<split>/index/{label,shard,offset,size,width,height}.npy
+    OUT/<split>/shards/<split>-000000.tar ...
+
+Sample ids count within a split, in the order of its shards; a stratum is a range of sample ids. 26 bytes a
+sample: 100 million samples open in milliseconds.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ltrsys.errors import DataError
+from ltrsys.files import read_json, write_json, write_with
+
+FORMAT = 1
+SplitName = Literal["train", "val", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+
+COLUMNS: dict[str, type[np.generic]] = {
+    "label": np.int32,
+    "shard": np.uint32,
+    "offset": np.uint64,
+    "size": np.uint32,
+    "width": np.uint16,
+    "height": np.uint16,
+}
+"""Class id; number of the shard within the split; where the JPEG's bytes start in it; how many they are;
+the image's width and height in pixels."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ShardRecord(_Record):
+    """One tar file."""
+
+    name: str
+    """File name inside the split's `shards` folder."""
+    samples: int
+    bytes: int
+    sha256: str
+
+
+class StratumRecord(_Record):
+    """A band of class frequency: samples `first` to `first + samples - 1` of the split."""
+
+    band: int
+    """floor(bands_per_octave * log2(n_j)) of its classes."""
+    first: int
+    samples: int
+
+
+class SplitRecord(_Record):
+    """One split of the dataset."""
+
+    samples: int
+    shards: list[ShardRecord]
+    strata: list[StratumRecord]
+    class_counts: list[int]
+    """Images of each class."""
+
+
+class ClassRecord(_Record):
+    """One class; its id is its place in the list."""
+
+    name: str
+    supercategory: str | None = None
+    source_id: str | None = None
+    """What the source calls the class, such as the JSON's category_id."""
+
+
+class DatasetRecord(_Record):
+    """`dataset.json`."""
+
+    format: Literal[1] = FORMAT
+    name: str
+    source: str
+    seed: int
+    resize: int | None
+    """Short side in pixels that images were reduced to, if they were."""
+    bands_per_octave: int
+    classes: list[ClassRecord]
+    splits: dict[SplitName, SplitRecord]
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split, open for reading. Columns are memory-mapped arrays of shape [samples]."""
+
+    name: SplitName
+    folder: Path
+    record: SplitRecord
+    label: NDArray[np.int32]
+    shard: NDArray[np.uint32]
+    offset: NDArray[np.uint64]
+    size: NDArray[np.uint32]
+    width: NDArray[np.uint16]
+    height: NDArray[np.uint16]
+
+    def __len__(self) -> int:
+        return self.record.samples
+
+    @property
+    def class_counts(self) -> NDArray[np.int64]:
+        """Images of each class, int64 [num_classes]."""
+        return np.array(self.record.class_counts, dtype=np.int64)
+
+    def shard_path(self, shard: int) -> Path:
+        """Return the tar file of shard number `shard`."""
+        return self.folder / "shards" / self.record.shards[shard].name
+
+    def describe(self, sample: int) -> str:
+        """Name a sample for an error message: shard and offset."""
+        return (
+            f"{self.shard_path(int(self.shard[sample]))} at byte {int(self.offset[sample])} (sample {sample})"
+        )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A folder of shards with its index."""
+
+    folder: Path
+    record: DatasetRecord
+
+    @classmethod
+    def open(cls, folder: Path) -> "Dataset":
+        """Open the folder that `ltrsys shards` wrote.
+
+        Raises:
+            DataError: Where it is missing, or is not such a folder.
+        """
+        values = read_json(folder / "dataset.json", "dataset index; make one with `ltrsys shards`")
+        try:
+            return cls(folder, DatasetRecord.model_validate(values))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise DataError(
+                f"{folder / 'dataset.json'}: not a dataset index of format {FORMAT}: `{where}`: {first['msg']}. "
+                "Build it again with `ltrsys shards`."
+            ) from None
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of all splits together."""
+        return len(self.record.classes)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the dataset's record: equal for byte-identical shards, and part of what a plan depends on."""
+        return hashlib.sha256(self.record.model_dump_json().encode()).hexdigest()
+
+    def has(self, split: SplitName) -> bool:
+        """Whether the dataset has this split, with at least one image."""
+        return split in self.record.splits and self.record.splits[split].samples > 0
+
+    def split(self, name: SplitName) -> Split:
+        """Open one split.
+
+        Raises:
+            DataError: Where it does not exist, or its columns do not fit its record.
+        """
+        if not self.has(name):
+            have = ", ".join(self.record.splits) or "none"
+            raise DataError(f"{self.folder}: there is no `{name}` split here (there is: {have}).")
+        record, folder = self.record.splits[name], self.folder / name
+        columns = {column: _open_column(folder, column, record.samples) for column in COLUMNS}
+        return Split(name, folder, record, **columns)
+
+
+def write_columns(folder: Path, columns: dict[str, NDArray[np.generic]]) -> None:
+    """Write a split's columns (keys and types as in `COLUMNS`) into `folder`/index, each whole or not at all."""
+    for column, dtype in COLUMNS.items():
+        values = columns[column].astype(dtype, casting="same_kind")
+        write_with(_column_path(folder, column), lambda path, values=values: np.save(path, values))
+
+
+def write_record(folder: Path, record: DatasetRecord) -> None:
+    """Write `dataset.json`: the last file of a build, whose presence says that the rest is complete."""
+    write_json(folder / "dataset.json", record.model_dump(mode="json"))
+
+
+def _column_path(folder: Path, column: str) -> Path:
+    return folder / "index" / f"{column}.npy"
+
+
+def _open_column(folder: Path, column: str, samples: int) -> NDArray[np.generic]:
+    path, dtype = _column_path(folder, column), np.dtype(COLUMNS[column])
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise DataError(f"{path}: this column of the index is missing. Build the shards again.") from None
+    except (ValueError, EOFError, OSError) as error:
+        raise DataError(f"{path}: not a column of an index ({error}). Build the shards again.") from None
+    if values.dtype != dtype or values.shape != (samples,):
+        raise DataError(
+            f"{path}: holds {values.shape} {values.dtype}, but dataset.json says ({samples},) {dtype}: they belong "
+            "to different builds. Build the shards again."
+        )
+    return values

@@ -1,0 +1,59 @@
+"""Counter-based random numbers: any of them by its address, none of them by replaying others.
+
+Philox (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) maps a key and a counter to
+random words. NumPy keeps the words of its bit generators stable between releases, unlike what its
+`Generator` makes of them; so only the raw words are used here.
+"""
+
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+WORDS_PER_COUNTER = 4
+"""64-bit words that Philox 4x64 gives for one value of its counter."""
+
+
+class Stream(IntEnum):
+    """What the numbers are for; two purposes never share a word."""
+
+    LAYOUT = 1
+    QUOTAS = 2
+    ORDER = 3
+    MERGE = 4
+    AUGMENTATION = 5
+    LONG_TAIL = 6
+    CLASSIFIER = 7
+
+
+def words(
+    count: int, *, seed: int, stream: Stream, major: int = 0, minor: int = 0, first: int = 0
+) -> NDArray[np.uint64]:
+    """Return `count` 64-bit words, starting at word `first` of the sequence (seed, stream, major, minor).
+
+    Args:
+        count: How many words.
+        seed: Any integer from 0 to 2**64 - 1.
+        stream: The purpose.
+        major: The first part of the address inside the stream, such as the epoch.
+        minor: The second part, such as the stratum.
+        first: A multiple of `WORDS_PER_COUNTER`.
+    """
+    if first % WORDS_PER_COUNTER:
+        raise ValueError(f"first={first} is not a multiple of {WORDS_PER_COUNTER}")
+    counter = np.array([first // WORDS_PER_COUNTER, minor, major, 0], dtype=np.uint64)
+    key = np.array([seed, int(stream)], dtype=np.uint64)
+    return np.random.Philox(counter=counter, key=key).random_raw(count)
+
+
+def uniforms(
+    count: int, *, seed: int, stream: Stream, major: int = 0, minor: int = 0, first: int = 0
+) -> NDArray[np.float64]:
+    """Return `count` numbers, float64, uniform on [0, 1) in steps of 2**-53; addressed as `words` are."""
+    raw = words(count, seed=seed, stream=stream, major=major, minor=minor, first=first)
+    return (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def permutation(size: int, *, seed: int, stream: Stream, major: int = 0, minor: int = 0) -> NDArray[np.int64]:
+    """Return a uniformly random order of 0..size-1, int64, by sorting one random word each."""
+    return np.argsort(words(size, seed=seed, stream=stream, major=major, minor=minor), kind="stable")

@@ -1,0 +1,1 @@
+"""What `ltrsys shards` reads: datasets on disk, and two that need no download."""

