@@ -27,9 +27,9 @@ class Section(BaseModel):
 class SamplerConfig(Section):
     """How often each class is drawn (paper, section 3)."""
 
-    kind: Literal[
-        "instance", "class_balanced", "square_root", "power", "progressive", "weights", "class_aware"
-    ] = "instance"
+    kind: Literal["instance", "class_balanced", "square_root", "power", "progressive", "weights", "class_aware"] = (
+        "instance"
+    )
     """`instance`, `square_root` and `class_balanced` are q = 1, 1/2 and 0 of equation 1; `power` takes any q;
     `progressive` is equation 2; `weights` takes a weight per class; `class_aware` is class-balanced with
     `samples_per_draw` images of a class in a row."""
@@ -263,9 +263,7 @@ class Config(Section):
                 f"train.batch_size={self.train.batch_size} is not a multiple of train.micro_batch_size={micro}"
             )
         if self.data.image_size > self.data.resize:
-            raise ValueError(
-                f"data.image_size={self.data.image_size} does not fit into data.resize={self.data.resize}"
-            )
+            raise ValueError(f"data.image_size={self.data.image_size} does not fit into data.resize={self.data.resize}")
         return self
 
     def dump(self) -> dict[str, Any]:

@@ -66,9 +66,7 @@ def save_config(config: Config, path: Path) -> None:
 def _read(path: Path, chain: tuple[Path, ...]) -> _Source:
     path = path.resolve() if chain else path
     if path.resolve() in chain:
-        raise UsageError(
-            f"{path}: this file extends itself, by way of {chain[-1].name}. Remove one `extends`."
-        )
+        raise UsageError(f"{path}: this file extends itself, by way of {chain[-1].name}. Remove one `extends`.")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -90,9 +88,7 @@ def _read(path: Path, chain: tuple[Path, ...]) -> _Source:
     if base is None:
         return own
     if not isinstance(base, str):
-        raise UsageError(
-            f"{own.place(('extends',))}: `extends` names one other config file, not {_describe(base)}."
-        )
+        raise UsageError(f"{own.place(('extends',))}: `extends` names one other config file, not {_describe(base)}.")
     inherited = _read(path.parent / base, (*chain, path.resolve()))
     return _Source(_merge(inherited.values, own.values), inherited.places | own.places)
 
@@ -132,9 +128,7 @@ def _override(source: _Source, override: str) -> None:
         if not isinstance(below, dict):
             raise UsageError(f"`{override}`: `{parent}` is a value, not a section.")
         level = below
-    level[last] = (
-        _merge(level[last], value) if isinstance(level.get(last), dict) and isinstance(value, dict) else value
-    )
+    level[last] = _merge(level[last], value) if isinstance(level.get(last), dict) and isinstance(value, dict) else value
     source.places[tuple(name.split("."))] = f"the command line (`{override}`)"
 
 
@@ -146,11 +140,7 @@ def _explain(error: ValidationError, source: _Source, path: Path) -> str:
     if first["type"] == "extra_forbidden":
         known = _fields_of(key[:-1])
         nearest = difflib.get_close_matches(str(key[-1]), known, n=1, cutoff=0.5)
-        hint = (
-            f"Did you mean `{_dotted((*key[:-1], nearest[0]))}`?"
-            if nearest
-            else f"Known: {', '.join(known)}."
-        )
+        hint = f"Did you mean `{_dotted((*key[:-1], nearest[0]))}`?" if nearest else f"Known: {', '.join(known)}."
         return f"{source.place(key)}: unknown key `{_dotted(key)}`. {hint}{more}"
     if first["type"] == "missing":
         return f"{path}: `{_dotted(key)}` is missing. Give it in the file or as {_dotted(key)}=VALUE.{more}"

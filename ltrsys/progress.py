@@ -17,9 +17,10 @@ SECONDS_BETWEEN_LINES = 60.0
 
 
 class Advance(Protocol):
-    """Report that `count` more steps are done; `note` replaces the text behind the bar."""
+    """What advances a progress display."""
 
-    def __call__(self, count: int = 1, note: str = "") -> None: ...
+    def __call__(self, count: int = 1, note: str = "") -> None:
+        """Report that `count` more steps are done; `note` replaces the text behind the bar."""
 
 
 @contextmanager
@@ -77,6 +78,4 @@ class _Lines:
             return
         self.last_line = now
         remaining = (now - self.started) / max(self.done, 1) * max(self.total - self.done, 0)
-        log.info(
-            "%s: %d of %d, about %.0f s left %s", self.description, self.done, self.total, remaining, note
-        )
+        log.info("%s: %d of %d, about %.0f s left %s", self.description, self.done, self.total, remaining, note)

@@ -18,9 +18,7 @@ class World:
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.world_size:
-            raise UsageError(
-                f"rank {self.rank} is not one of the {self.world_size} ranks 0 to {self.world_size - 1}."
-            )
+            raise UsageError(f"rank {self.rank} is not one of the {self.world_size} ranks 0 to {self.world_size - 1}.")
 
     @classmethod
     def detect(cls) -> "World":

@@ -54,9 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0, or 2 for usage and configuration, or 1 for the rest."""
     arguments = sys.argv[1:] if arguments is None else arguments
     configure_logging()
-    sys.exit(
-        run_reporting_errors(lambda: app(arguments, standalone_mode=False), debug="--debug" in arguments)
-    )
+    sys.exit(run_reporting_errors(lambda: app(arguments, standalone_mode=False), debug="--debug" in arguments))
 
 
 def run_reporting_errors(task: Callable[[], object], *, debug: bool) -> int:

@@ -121,9 +121,7 @@ class Split:
 
     def describe(self, sample: int) -> str:
         """Name a sample for an error message: shard and offset."""
-        return (
-            f"{self.shard_path(int(self.shard[sample]))} at byte {int(self.offset[sample])} (sample {sample})"
-        )
+        return f"{self.shard_path(int(self.shard[sample]))} at byte {int(self.offset[sample])} (sample {sample})"
 
 
 @dataclass(frozen=True)
