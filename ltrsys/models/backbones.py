@@ -1,0 +1,106 @@
+"""Backbones by name: a table over torchvision's ResNet class, and every other classification model it has."""
+
+import difflib
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torchvision
+from torch import nn
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+
+from ltrsys.config import ModelConfig
+from ltrsys.errors import UsageError
+
+
+@dataclass(frozen=True)
+class ResNetShape:
+    """A residual network as arguments of torchvision's class."""
+
+    block: type[BasicBlock] | type[Bottleneck]
+    blocks: tuple[int, int, int, int]
+    """Blocks in each of the four stages."""
+    groups: int = 1
+    width_per_group: int = 64
+
+
+RESNETS = {
+    "resnet10": ResNetShape(BasicBlock, (1, 1, 1, 1)),
+    "resnet50": ResNetShape(Bottleneck, (3, 4, 6, 3)),
+    "resnet101": ResNetShape(Bottleneck, (3, 4, 23, 3)),
+    "resnet152": ResNetShape(Bottleneck, (3, 8, 36, 3)),
+    "resnext50_32x4d": ResNetShape(Bottleneck, (3, 4, 6, 3), groups=32, width_per_group=4),
+    "resnext101_32x4d": ResNetShape(Bottleneck, (3, 4, 23, 3), groups=32, width_per_group=4),
+    "resnext152_32x4d": ResNetShape(Bottleneck, (3, 8, 36, 3), groups=32, width_per_group=4),
+}
+"""The paper's backbones; torchvision itself names neither ResNet-10 nor ResNeXt-101/152 of width 32x4d."""
+
+
+def build_backbone(config: ModelConfig) -> tuple[nn.Module, int]:
+    """Build `config.backbone` with random weights and without its head.
+
+    Returns:
+        The module, [B, 3, H, W] -> [B, D], and D.
+
+    Raises:
+        UsageError: For a name that is not known, a network whose last layer is not linear, or a stem that
+            the network does not have.
+    """
+    name = config.backbone
+    if name in RESNETS:
+        shape = RESNETS[name]
+        network: nn.Module = ResNet(
+            shape.block, list(shape.blocks), groups=shape.groups, width_per_group=shape.width_per_group
+        )
+    elif name in _torchvision_names():
+        network = _build_torchvision(name)
+    else:
+        raise UsageError(f"model.backbone: no network is called {name!r}. {_nearest(name)}")
+    if config.stem == "small":
+        _shrink_stem(network, name)
+    return network, _take_head_off(network, name)
+
+
+def _torchvision_names() -> list[str]:
+    return torchvision.models.list_models(module=torchvision.models)
+
+
+def _build_torchvision(name: str) -> nn.Module:
+    builder = torchvision.models.get_model_builder(name)
+    # GoogLeNet and Inception come with auxiliary heads, whose outputs a plain classifier has no use for.
+    arguments: dict[str, Any] = {}
+    if "aux_logits" in inspect.signature(inspect.signature(builder).return_annotation).parameters:
+        arguments = {"aux_logits": False, "init_weights": True}
+    return builder(weights=None, **arguments)
+
+
+def _shrink_stem(network: nn.Module, name: str) -> None:
+    """Replace the 7x7, stride-2 convolution and the max pool, which reduce an image 4-fold, for small images."""
+    stem, pool = getattr(network, "conv1", None), getattr(network, "maxpool", None)
+    if not (isinstance(stem, nn.Conv2d) and isinstance(pool, nn.MaxPool2d)):
+        raise UsageError(f"model.stem: `small` is for ResNet and ResNeXt, not for {name}. Use `stem: imagenet`.")
+    small = nn.Conv2d(3, stem.out_channels, kernel_size=3, stride=1, padding=1, bias=False)
+    nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")  # as ResNet's own convolutions
+    network.conv1, network.maxpool = small, nn.Identity()
+
+
+def _take_head_off(network: nn.Module, name: str) -> int:
+    """Replace the last layer, which must be linear, by the identity; return how many features go into it."""
+    *_, (path, head) = (
+        (path, module) for path, module in network.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)
+    )
+    if not isinstance(head, nn.Linear):
+        raise UsageError(
+            f"model.backbone: {name} does not end in a linear layer (`{path}` is a {type(head).__name__}), so there "
+            "is no classifier to balance. Choose another network."
+        )
+    network.set_submodule(path, nn.Identity())
+    return head.in_features
+
+
+def _nearest(name: str) -> str:
+    known = [*RESNETS, *_torchvision_names()]
+    nearest = list(dict.fromkeys(difflib.get_close_matches(name, known, n=3, cutoff=0.5)))
+    if nearest:
+        return f"Nearest: {', '.join(nearest)}."
+    return f"Known: {', '.join(RESNETS)}, and the classification models of torchvision."

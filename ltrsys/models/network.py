@@ -1,0 +1,30 @@
+"""The network of both stages: a backbone that makes features, and one linear classifier on them."""
+
+from torch import Tensor, nn
+
+from ltrsys.config import ModelConfig
+from ltrsys.models.backbones import build_backbone
+
+
+class Network(nn.Module):
+    """Images [B, 3, H, W] -> logits [B, C]. State dict: backbone.*, classifier.weight, classifier.bias."""
+
+    def __init__(self, backbone: nn.Module, feature_dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.classifier = nn.Linear(feature_dim, num_classes)
+        self.feature_dim = feature_dim
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits, [B, C], of `images`, [B, 3, H, W]."""
+        return self.classifier(self.backbone(images))
+
+
+def build_network(config: ModelConfig, num_classes: int) -> Network:
+    """Build a network with random weights from torch's global generator.
+
+    Raises:
+        UsageError: For a backbone or a stem that does not exist.
+    """
+    backbone, feature_dim = build_backbone(config)
+    return Network(backbone, feature_dim, num_classes)

@@ -1,0 +1,99 @@
+"""Weights on disk: plain tensors in safetensors files, read strictly."""
+
+from pathlib import Path
+from pickle import UnpicklingError
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from ltrsys.config import ModelConfig
+from ltrsys.errors import DataError
+from ltrsys.files import write_with
+from ltrsys.models.network import Network, build_network
+
+BACKBONE = "backbone."
+
+
+def save_network(network: Network, path: Path) -> None:
+    """Write backbone and classifier to a safetensors file, whole or not at all."""
+    save_tensors(dict(network.state_dict()), path)
+
+
+def load_network(config: ModelConfig, num_classes: int, path: Path) -> Network:
+    """Build the network of `config` and fill it, every tensor of it, from `path`.
+
+    Raises:
+        DataError: Where the file is missing or damaged, or holds another network (names the tensor).
+        UsageError: For a backbone or a stem that does not exist.
+    """
+    with torch.random.fork_rng(devices=[]):
+        network = build_network(config, num_classes)
+    _fill(network, load_tensors(path), path)
+    return network
+
+
+def load_backbone(network: Network, path: Path) -> None:
+    """Fill only the backbone from `path`: a run's `model.safetensors`, or torchvision's own file of the network.
+
+    Raises:
+        DataError: Where the file is missing or damaged, or holds another backbone (names the tensor).
+    """
+    tensors = load_tensors(path)
+    if any(name.startswith(BACKBONE) for name in tensors):
+        own = {name.removeprefix(BACKBONE): tensor for name, tensor in tensors.items() if name.startswith(BACKBONE)}
+    else:
+        # torchvision's files hold the head under a name that the headless backbone lacks.
+        heads = {name for name, module in network.backbone.named_modules() if isinstance(module, nn.Identity)}
+        own = {name: tensor for name, tensor in tensors.items() if name.rpartition(".")[0] not in heads}
+    _fill(network.backbone, own, path)
+
+
+def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write tensors, copied to the CPU in their plain layout, to a safetensors file."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_with(path, lambda beside: safetensors.torch.save_file(plain, beside, metadata))
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file, or a `.pt`/`.pth` file that holds nothing but tensors.
+
+    Raises:
+        DataError: Where it is missing, truncated, or of another kind.
+    """
+    try:
+        if path.suffix in (".pt", ".pth"):
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
+        else:
+            tensors = safetensors.torch.load_file(path)
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no file of weights here.") from None
+    except UnpicklingError:
+        raise DataError(
+            f"{path}: holds something other than plain tensors, or is damaged. Give a state dict."
+        ) from None
+    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, ImportError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise DataError(f"{path}: not a file of plain tensors, or a damaged one ({reason}). Copy it again.") from None
+    if not (isinstance(tensors, dict) and all(isinstance(value, Tensor) for value in tensors.values())):
+        raise DataError(f"{path}: holds something other than plain tensors. Give a state dict.")
+    return tensors
+
+
+def _fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    wanted = module.state_dict()
+    for name, tensor in wanted.items():
+        if name not in tensors:
+            raise DataError(f"{path}: tensor `{name}` is missing; the file is of another network than the config.")
+        if tensors[name].shape != tensor.shape:
+            raise DataError(
+                f"{path}: tensor `{name}` has shape {list(tensors[name].shape)}, the config's network needs "
+                f"{list(tensor.shape)}. Use the config that the file was made with."
+            )
+    if unexpected := [name for name in tensors if name not in wanted]:
+        raise DataError(
+            f"{path}: tensor `{unexpected[0]}` has no place in the config's network ({len(unexpected)} such). Use the "
+            "config that the file was made with."
+        )
+    module.load_state_dict(tensors)
