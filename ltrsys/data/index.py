@@ -10,9 +10,9 @@ sample: 100 million samples open in milliseconds.
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ltrsys.errors import DataError
 from ltrsys.files import read_json, write_json, write_with
 
-FORMAT = 1
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
@@ -82,7 +81,7 @@ class ClassRecord(_Record):
 class DatasetRecord(_Record):
     """`dataset.json`."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
     name: str
     source: str
     seed: int
@@ -145,7 +144,7 @@ class Dataset:
             first = error.errors(include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"])
             raise DataError(
-                f"{folder / 'dataset.json'}: not a dataset index of format {FORMAT}: `{where}`: {first['msg']}. "
+                f"{folder / 'dataset.json'}: not a dataset index of format 1: `{where}`: {first['msg']}. "
                 "Build it again with `ltrsys shards`."
             ) from None
 
@@ -173,7 +172,7 @@ class Dataset:
             have = ", ".join(self.record.splits) or "none"
             raise DataError(f"{self.folder}: there is no `{name}` split here (there is: {have}).")
         record, folder = self.record.splits[name], self.folder / name
-        columns = {column: _open_column(folder, column, record.samples) for column in COLUMNS}
+        columns: dict[str, Any] = {column: _open_column(folder, column, record.samples) for column in COLUMNS}
         return Split(name, folder, record, **columns)
 
 
@@ -181,7 +180,7 @@ def write_columns(folder: Path, columns: dict[str, NDArray[np.generic]]) -> None
     """Write a split's columns (keys and types as in `COLUMNS`) into `folder`/index, each whole or not at all."""
     for column, dtype in COLUMNS.items():
         values = columns[column].astype(dtype, casting="same_kind")
-        write_with(_column_path(folder, column), lambda path, values=values: np.save(path, values))
+        write_with(_column_path(folder, column), partial(np.save, arr=values))
 
 
 def write_record(folder: Path, record: DatasetRecord) -> None:

@@ -19,11 +19,13 @@ class Stream(IntEnum):
 
     LAYOUT = 1
     QUOTAS = 2
-    ORDER = 3
+    PASSES = 3
     MERGE = 4
-    AUGMENTATION = 5
-    LONG_TAIL = 6
-    CLASSIFIER = 7
+    ORDER = 5
+    AUGMENTATION = 6
+    LONG_TAIL = 7
+    CLASSIFIER = 8
+    GLYPHS = 9
 
 
 def words(

@@ -1,0 +1,96 @@
+"""Which global positions form which micro-batch, and which rank runs it.
+
+A step takes `batch_size` consecutive positions and deals them, draw by draw, to its micro-batches. A
+micro-batch holds the same samples whatever the number of ranks, so that BatchNorm sees the same groups; W
+ranks run micro-batches r, r + W, r + 2W, ... each. Since the number of lanes is a multiple of W, a rank
+meets only its own lanes.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltrsys.config import Config
+from ltrsys.errors import UsageError
+from ltrsys.world import World
+
+
+@dataclass(frozen=True)
+class Batching:
+    """The division of an epoch's positions into steps, micro-batches and ranks."""
+
+    batch_size: int
+    """Samples of one optimizer step, over all ranks."""
+    micro_batch_size: int
+    """Samples that go through the network at once."""
+    world: World
+    lanes: int
+    samples_per_draw: int = 1
+
+    def __post_init__(self) -> None:
+        ranks = self.world.world_size
+        if self.lanes % ranks:
+            below = max(divisor for divisor in range(1, ranks + 1) if self.lanes % divisor == 0)
+            raise UsageError(
+                f"data.lanes={self.lanes} cannot be dealt evenly to {ranks} ranks; run on {below} ranks, or make "
+                f"data.lanes a multiple of {ranks} (which changes the order of the samples)."
+            )
+        if self.batch_size % (self.micro_batch_size * ranks):
+            raise UsageError(
+                f"train.batch_size={self.batch_size} is not a multiple of {ranks} ranks times "
+                f"train.micro_batch_size={self.micro_batch_size}; change one of the three."
+            )
+        if self.micro_batch_size % self.samples_per_draw:
+            raise UsageError(
+                f"train.micro_batch_size={self.micro_batch_size} would cut the {self.samples_per_draw} images that "
+                "are drawn in a row; make it a multiple of data.sampler.samples_per_draw."
+            )
+
+    @classmethod
+    def from_config(cls, config: Config, world: World, samples_per_draw: int) -> "Batching":
+        """Take the sizes from the config; without a micro-batch size, each rank takes its part of the batch at once.
+
+        Raises:
+            UsageError: Where the sizes do not divide.
+        """
+        micro_batch_size = config.train.micro_batch_size
+        if micro_batch_size is None:
+            if config.train.batch_size % world.world_size:
+                raise UsageError(
+                    f"train.batch_size={config.train.batch_size} does not split evenly over {world.world_size} "
+                    f"ranks; choose a multiple of {world.world_size}."
+                )
+            micro_batch_size = config.train.batch_size // world.world_size
+        return cls(config.train.batch_size, micro_batch_size, world, config.data.lanes, samples_per_draw)
+
+    @property
+    def accumulation(self) -> int:
+        """Micro-batches that this rank runs in one step."""
+        return self.batch_size // (self.micro_batch_size * self.world.world_size)
+
+    def steps_per_epoch(self, samples_per_epoch: int) -> int:
+        """Return the number of whole batches; an incomplete last one is dropped.
+
+        Raises:
+            UsageError: Where an epoch is shorter than a batch.
+        """
+        if samples_per_epoch < self.batch_size:
+            raise UsageError(
+                f"an epoch has {samples_per_epoch} samples, fewer than train.batch_size={self.batch_size}; "
+                "lower train.batch_size or raise data.samples_per_epoch."
+            )
+        return samples_per_epoch // self.batch_size
+
+    def positions(self, step: int, accumulated: int) -> NDArray[np.int64]:
+        """Return the global positions of one micro-batch of this rank, int64 [micro_batch_size].
+
+        Args:
+            step: The optimizer step within the epoch.
+            accumulated: Micro-batches this rank has already run in the step.
+        """
+        micro_batches = self.batch_size // self.micro_batch_size
+        micro_batch = accumulated * self.world.world_size + self.world.rank
+        first_draw = step * (self.batch_size // self.samples_per_draw) + micro_batch
+        draws = first_draw + micro_batches * np.arange(self.micro_batch_size // self.samples_per_draw)
+        return (draws[:, None] * self.samples_per_draw + np.arange(self.samples_per_draw)).reshape(-1)
