@@ -1,0 +1,161 @@
+"""The door: what any image file becomes before it enters a shard, or why it may not.
+
+Every image is decoded once, whole. An upright RGB JPEG stays as it is, byte for byte, unless it is to become
+smaller; everything else becomes one, so that no decoder downstream has to know about rotation tags, palettes,
+transparency, CMYK or 16 bits.
+"""
+
+import io
+import struct
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from ltrsys.errors import DataError
+
+QUALITY = 95
+"""JPEG quality of what is encoded here."""
+MAX_SIDE = 65_500
+"""The longest side a JPEG can have with libjpeg, in pixels; the index holds 65,535."""
+MAX_PIXELS = 178_956_970
+"""More than this is refused before it is decoded: a file of some kilobytes can claim to hold gigabytes."""
+MAX_ASPECT = 100
+"""A longer image is refused: evaluation, which resizes the short side, would make it huge."""
+
+ORIENTATION = 0x0112
+"""The EXIF tag with the camera's rotation."""
+BASELINE_OR_PROGRESSIVE = frozenset({0xC0, 0xC1, 0xC2})
+"""Start-of-frame markers of the JPEGs that every decoder reads; others are lossless or arithmetically coded."""
+
+
+class ImageRejectedError(DataError):
+    """An image that cannot enter a shard; the message says why, not which."""
+
+
+@dataclass(frozen=True)
+class CheckedImage:
+    """An upright RGB JPEG."""
+
+    jpeg: bytes
+    width: int
+    height: int
+
+
+def check_image(data: bytes, *, resize: int | None = None) -> CheckedImage:
+    """Decode an image file and return it as an upright RGB JPEG.
+
+    Args:
+        data: The bytes of the file, of any format that Pillow reads; the first frame counts.
+        resize: What the short side is reduced to, in pixels; a shorter one stays.
+
+    Raises:
+        ImageRejectedError: For what is empty, truncated, no image, too large or too long.
+    """
+    if not data:
+        raise ImageRejectedError("the file is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata and on size, which is checked here
+            return _checked(data, resize)
+    except UnidentifiedImageError:
+        raise ImageRejectedError("not an image of a known format") from None
+    except Image.DecompressionBombError:
+        raise ImageRejectedError(f"it claims more than {MAX_PIXELS} pixels") from None
+    except (OSError, SyntaxError, ValueError, struct.error, EOFError, OverflowError) as error:
+        raise ImageRejectedError(f"it cannot be decoded ({str(error) or type(error).__name__})") from None
+
+
+def _checked(data: bytes, resize: int | None) -> CheckedImage:
+    image: Image.Image = Image.open(io.BytesIO(data))
+    _check_size(*image.size)
+    width, height = _reduced(*image.size, resize)
+    if image.format == "JPEG" and (width, height) != image.size:
+        # libjpeg reduces by 1/2, 1/4 or 1/8 while it decodes; twice the wanted size leaves the rest to Lanczos.
+        image.draft(None, (2 * width, 2 * height))
+    image.load()
+    orientation = _orientation(image)
+    if (
+        image.format == "JPEG"
+        and image.mode == "RGB"
+        and orientation == 1
+        and (width, height) == image.size
+        and _frame_marker(data) in BASELINE_OR_PROGRESSIVE
+    ):
+        return CheckedImage(data, width, height)
+    upright = _to_rgb(image)
+    if (width, height) != image.size:
+        upright = upright.resize((width, height), Image.Resampling.LANCZOS)
+    if orientation in _TRANSPOSE:
+        upright = upright.transpose(_TRANSPOSE[orientation])
+    buffer = io.BytesIO()
+    upright.save(buffer, format="JPEG", quality=QUALITY)
+    return CheckedImage(buffer.getvalue(), *upright.size)
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ImageRejectedError(f"it has {width} x {height} pixels, more than {MAX_PIXELS}")
+    if max(width, height) > MAX_SIDE:
+        raise ImageRejectedError(f"it has {width} x {height} pixels; a JPEG's side has at most {MAX_SIDE}")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise ImageRejectedError(
+            f"it has {width} x {height} pixels: one side is over {MAX_ASPECT} times as long as the other"
+        )
+
+
+def _reduced(width: int, height: int, resize: int | None) -> tuple[int, int]:
+    short = min(width, height)
+    if resize is None or short <= resize:
+        return width, height
+    return max(resize, round(width * resize / short)), max(resize, round(height * resize / short))
+
+
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image upright, by the value of its orientation tag."""
+
+
+def _orientation(image: Image.Image) -> int | None:
+    """Return the orientation tag: 1 where there is none, and `None` where decoders may read it differently."""
+    try:
+        value = image.getexif().get(ORIENTATION, 1)
+    except (OSError, SyntaxError, ValueError, struct.error, KeyError, TypeError):
+        return None
+    return value if isinstance(value, int) and 1 <= value <= 8 else None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Return the image as 8-bit RGB, on white where it is transparent."""
+    if image.mode.startswith("I"):  # 16 bits of grey, whatever the byte order
+        grey = np.clip(np.asarray(image).astype(np.int64), 0, 65_535) >> 8
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ImageRejectedError("its pixels are floating-point numbers, which have no agreed range")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _frame_marker(data: bytes) -> int | None:
+    """Return the second byte of a JPEG's start-of-frame marker."""
+    place = 2
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == 0xFF:  # a fill byte
+            place += 1
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return marker
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return None

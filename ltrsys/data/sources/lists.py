@@ -1,0 +1,68 @@
+"""List files with a `relative/path label` line an image, as ImageNet-LT and Places-LT have them."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ltrsys.data.index import ClassRecord, SplitName
+from ltrsys.data.sources.source import FileReader, Items, Source, inside, require_folder
+from ltrsys.errors import DataError
+
+
+def read_lists(root: Path, lists: dict[SplitName, Path], *, num_classes: int | None = None) -> Source:
+    """Read one list file a split.
+
+    A label may be missing from the lists: its class then keeps its id and has no image. Blanks inside a path are
+    part of it: the label is what follows the last one.
+
+    Args:
+        root: The folder that the paths are relative to.
+        lists: The list file of each split.
+        num_classes: How many classes there are; one more than the highest label if not given.
+
+    Raises:
+        DataError: For a line that is not a path and a label, a label out of range, a path that leads out of the
+            root, or one that is listed twice; naming the file and the line.
+    """
+    require_folder(root, "the images")
+    first_seen: dict[str, str] = {}
+    splits = {split: _read_list(path, num_classes, first_seen) for split, path in lists.items()}
+    highest = max((int(items.labels.max(initial=-1)) for items in splits.values()), default=-1)
+    classes = [ClassRecord(name=f"class {label}", source_id=str(label)) for label in range(num_classes or highest + 1)]
+    return Source("lists", root.resolve().name, classes, splits, FileReader(root))
+
+
+def _read_list(path: Path, num_classes: int | None, first_seen: dict[str, str]) -> Items:
+    names, labels = [], []
+    for number, line in enumerate(_lines(path), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        name, _, label = line.strip().rpartition(" ")
+        name = inside(name.rstrip(), where)
+        if not name or not label.isascii() or not label.isdecimal():
+            raise DataError(f"{where}: `{line.strip()}` is not `path label` with a label of 0 or more.")
+        if num_classes is not None and int(label) >= num_classes:
+            raise DataError(
+                f"{where}: label {label} is out of range: with --num-classes {num_classes} labels go from 0 to "
+                f"{num_classes - 1}."
+            )
+        if name in first_seen:
+            raise DataError(
+                f"{where}: `{name}` is listed a second time, first at {first_seen[name]}. Remove one of the lines."
+            )
+        first_seen[name] = where
+        names.append(name)
+        labels.append(int(label))
+    if not names:
+        raise DataError(f"{path}: this list file is empty.")
+    return Items(names, np.array(labels, dtype=np.int32))
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such list file.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot read this list file: {error}.") from None
