@@ -6,7 +6,7 @@ A pure function of (index, sampler, seed, epoch): the same on every machine, wha
 2. Passes: each stratum is read forward, going on where the last epoch stopped (`passes`).
 3. Merge: the strata are interleaved by relative progress, (rank + u_s) / M_s, and cut into equal lanes; a
    lane reads its own stretch of every stratum.
-4. Shuffle: inside a lane a sample moves by up to `shuffle_window` places.
+4. Shuffle: inside a lane a sample moves by up to about `shuffle_window` places.
 5. Position k is place k div L of lane k mod L.
 
 Where several images of a class come in a row (`class_aware`), the unit of steps 3 to 5 is the draw of k
@@ -29,7 +29,7 @@ from ltrsys.data.index import Split
 from ltrsys.data.lanes import bounds, cut_interleaved, lane_lengths, spread
 from ltrsys.data.passes import Choices, taken_positions
 from ltrsys.data.plan_cache import PlanCache
-from ltrsys.data.random import Stream, uniforms, words
+from ltrsys.data.random import Stream, permutation, uniforms, words
 from ltrsys.data.sampling import ClassWeights, class_weights, quotas
 from ltrsys.errors import DataError, UsageError
 
@@ -186,9 +186,10 @@ class Planner:
         cuts = self._cuts(readings, epoch)
         samples = [reading.samples().astype(self._dtype) for reading in readings]
         progress = self._progress(readings, epoch)
-        window = self.shuffle_window * self._lanes_of_piece.shape[1] / self.samples_per_draw
+        lanes_of_piece = self._lanes_of_piece(epoch)
+        window = self.shuffle_window * lanes_of_piece.shape[1] / self.samples_per_draw
         lane_bounds = bounds(self._lane_lengths) * self.samples_per_draw
-        for piece, lanes in enumerate(self._lanes_of_piece):
+        for piece, lanes in enumerate(lanes_of_piece):
             parts = [slice(cut[piece], cut[piece + 1]) for cut in cuts]
             key = np.concatenate(
                 [
@@ -230,7 +231,7 @@ class Planner:
     def _cuts(self, readings: list[_Reading], epoch: int) -> NDArray[np.int64]:
         """Return where each stratum's draws are cut into pieces, int64 [strata, pieces + 1]."""
         draws = np.array([len(reading.positions) for reading in readings])
-        places = bounds(self._lane_lengths[self._lanes_of_piece].sum(axis=1))
+        places = bounds(self._lane_lengths[self._lanes_of_piece(epoch)].sum(axis=1))
         if self.samples_per_draw > 1:
             return np.clip(places - bounds(draws)[:-1, None], 0, draws[:, None])
         return cut_interleaved(draws, self._merge_offsets(epoch), places)
@@ -250,8 +251,7 @@ class Planner:
     def _lane_lengths(self) -> NDArray[np.int64]:
         return lane_lengths(self.draws, self.lanes)
 
-    @cached_property
-    def _lanes_of_piece(self) -> NDArray[np.int64]:
+    def _lanes_of_piece(self, epoch: int) -> NDArray[np.int64]:
         """The lanes that take turns at each piece of the merged order, int64 [pieces, lanes of a piece].
 
         Draws of k images make the stretches k times as long with k lanes at each. Lanes of one piece are as
@@ -259,7 +259,13 @@ class Planner:
         """
         together = gcd(self.lanes, self.samples_per_draw)
         pieces = self.lanes // together
-        first = spread(pieces) if together > 1 else np.arange(pieces)
+        if self.draws <= self.lanes * self.shuffle_window:
+            # A small set is read whole by everyone: which lane has which piece may change, for better mixing.
+            first = permutation(pieces, seed=self.seed, stream=Stream.MERGE, major=epoch, minor=1)
+        elif together > 1:
+            first = spread(pieces)
+        else:
+            first = np.arange(pieces)
         return first[:, None] + pieces * np.arange(together)
 
     def _digest(self, epoch: int) -> str:
