@@ -20,7 +20,7 @@ setup(
     package_dir={"ltrsys.kernels": "kernels"},
     package_data={"ltrsys": ["py.typed"], "ltrsys.reporting": ["*.html"]},
     install_requires=[
-        "torch>=2.11",
+        "torch>=2.9",
         "torchvision",
         "nvidia-dali-cuda130>=2.1; platform_system == 'Linux'",
         "deepspeed>=0.18",

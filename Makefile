@@ -1,0 +1,52 @@
+# `make demo` and `make test` install what they need into .venv and redo only what is missing.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+SHARDS := data/glyphs
+RUN := runs/glyphs
+RANKS ?= 1
+
+.PHONY: demo test lint types pytest benchmarks clean
+.DELETE_ON_ERROR:
+
+demo: $(RUN)/model.safetensors
+	$(BIN)/ltrsys balance $(RUN)
+
+test: lint types pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+pytest: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST)
+
+benchmarks: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.plan
+	$(BIN)/python -m benchmarks.input
+	$(BIN)/python -m benchmarks.step
+
+$(VENV)/.installed: setup.py constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+$(SHARDS)/dataset.json: | $(VENV)/.installed
+	$(BIN)/ltrsys shards glyphs --out $(SHARDS)
+
+# The model is written when training is complete; an interrupted run goes on from its last checkpoint.
+$(RUN)/model.safetensors: $(SHARDS)/dataset.json | $(VENV)/.installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/deepspeed --num_gpus $(RANKS) launchers/train.py --config configs/glyphs/demo.yaml
+
+clean:
+	rm -rf $(RUN) $(SHARDS)
