@@ -153,9 +153,9 @@ def _random_crop(
     aspect = _aspect_ratios(config.aspect_ratio)[(random[:, 1:_CROP:2] * ASPECT_RATIOS).astype(np.int64)]
     size = np.stack([width, height], axis=1)
     tried = np.rint(np.sqrt(np.stack([area * aspect, area / aspect], axis=2))).astype(np.int64)
-    fits = ((tried > 0) & (tried <= size[:, None])).all(axis=2)
+    fits = np.all((tried > 0) & (tried <= size[:, None]), axis=2)
     first_fit = tried[np.arange(len(tried)), fits.argmax(axis=1)]
-    found = fits.any(axis=1)[:, None]
+    found = fits.any(axis=1, keepdims=True)
     shape = np.where(found, first_fit, _central_shape(size, config.aspect_ratio))
     slack = size - shape
     anchor = np.where(found, (random[:, _CROP:_FLIP] * (slack + 1)).astype(np.int64), slack // 2)

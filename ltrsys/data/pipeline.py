@@ -6,125 +6,139 @@ pixels agree with PIL and torchvision to a mean absolute difference of 1 grey le
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Literal
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from nvidia.dali import Pipeline, fn, math, types
+from nvidia.dali import Pipeline, fn, math
+from nvidia.dali.types import DALIDataType, DALIImageType, DALIInterpType
 from torch import Tensor
 
 from ltrsys.config import DataConfig
 from ltrsys.data.augmentation import COLOUR_STEPS, Augmentation
-
-Place = Literal["cpu", "gpu"]
+from ltrsys.errors import UsageError
 
 _INPUTS = {
-    "encoded": (types.UINT8, 1),
-    "anchor": (types.INT32, 1),
-    "shape": (types.INT32, 1),
-    "region_start": (types.FLOAT, 1),
-    "region_end": (types.FLOAT, 1),
-    "mirror": (types.INT32, 0),
+    "encoded": (DALIDataType.UINT8, 1),
+    "anchor": (DALIDataType.INT32, 1),
+    "shape": (DALIDataType.INT32, 1),
+    "region_start": (DALIDataType.FLOAT, 1),
+    "region_end": (DALIDataType.FLOAT, 1),
+    "mirror": (DALIDataType.INT32, 0),
 }
+
+
+_ALMOST_HALF = 0.498
+"""Taken off before a cast that rounds to the nearest, it makes one that cuts, as PIL does, but for rounding noise."""
 
 
 class DecodingError(RuntimeError):
     """DALI refused a batch; it does not say which image."""
 
+    def __init__(self, why: str, encoded: Sequence[NDArray[np.uint8]]) -> None:
+        super().__init__(why)
+        self.encoded = encoded
+
 
 class ImagePipeline:
-    """Batches are fed in ahead of use and come out in the same order, decoded meanwhile by DALI's threads.
-
-    There is no thread of Python's here: DALI works on whatever was fed, and `take` waits for the oldest.
-    """
+    """Batches are fed ahead of use and come out in the same order, made meanwhile by DALI's threads."""
 
     def __init__(
         self,
         config: DataConfig,
         *,
         batch_size: int,
-        place: Place,
-        device_id: int | None = None,
+        device: torch.device,
         colour: bool = False,
+        channels_last: bool = False,
     ) -> None:
         """Build the graph.
 
         Args:
-            config: Image size, normalisation, threads.
+            config: Image size, normalisation, threads, and where to decode.
             batch_size: Images of the largest batch.
-            place: Where to decode and transform.
-            device_id: The GPU, where `place` is one.
+            device: Where the batches are wanted.
             colour: Whether batches come with colour factors.
+            channels_last: Whether the images' memory format is torch's channels_last.
+
+        Raises:
+            UsageError: Where decoding on a GPU is asked for and `device` is none.
         """
-        self.colour = colour
+        self._device, self._colour, self._channels_last = device, colour, channels_last
+        self._gpu = _gpu_to_decode_on(config, device)
         self._fed: deque[Sequence[NDArray[np.uint8]]] = deque()
-        # A depth of 1 lets every call of schedule_run stand for exactly one batch; the executor still takes
-        # any number of them ahead.
-        self._pipeline = Pipeline(
-            batch_size=batch_size,
-            num_threads=config.threads,
-            device_id=device_id if place == "gpu" else None,
-            prefetch_queue_depth=1,
+        # With a depth of 1 every call of schedule_run stands for exactly one batch, also the first; the
+        # executor still takes any number of them ahead.
+        self._pipeline: Any = Pipeline(
+            batch_size=batch_size, num_threads=config.threads, device_id=self._gpu, prefetch_queue_depth=1
         )
         with self._pipeline:
-            self._pipeline.set_outputs(_graph(config, place, colour))
+            on_gpu = self._gpu is not None
+            self._pipeline.set_outputs(_graph(config, on_gpu=on_gpu, colour=colour, channels_last=channels_last))
         self._pipeline.build()
 
-    def __len__(self) -> int:
-        """Batches fed and not yet taken."""
-        return len(self._fed)
-
     def feed(self, encoded: Sequence[NDArray[np.uint8]], augmentation: Augmentation) -> None:
-        """Start work on a batch: B encoded images, each uint8 [bytes], not copied, and what to do to them."""
+        """Start work on a batch: B encoded images, uint8 [bytes] each, not copied, and what to do to them."""
         self._fed.append(encoded)
         self._pipeline.feed_input("encoded", list(encoded))
         for name in _INPUTS.keys() - {"encoded"}:
             self._pipeline.feed_input(name, getattr(augmentation, name))
-        if self.colour:
-            assert augmentation.colour is not None
+        if self._colour:
             self._pipeline.feed_input("colour", augmentation.colour)
         self._pipeline.schedule_run()
 
     def take(self) -> Tensor:
-        """Wait for the oldest batch: float32 [B, 3, image_size, image_size], on the device of `place`.
+        """Wait for the oldest batch: float32 [B, 3, image_size, image_size], on the device.
 
         Raises:
             DecodingError: Where DALI could not decode an image of it.
         """
+        encoded = self._fed.popleft()
         try:
             (images,) = self._pipeline.share_outputs(cuda_stream=self._stream())
-            # The tensor keeps DALI's memory alive, which goes back to DALI's pool after its last use.
-            return torch.from_dlpack(images.as_tensor())
         except RuntimeError as error:
-            raise DecodingError(str(error)) from error
+            raise DecodingError(str(error), encoded) from error
         finally:
             self._pipeline.release_outputs()
-            self._fed.popleft()
+        # The tensor holds on to DALI's memory, which goes back to DALI's pool when the tensor is freed.
+        tensor = torch.from_dlpack(images.as_tensor()).to(self._device, non_blocking=True)
+        return tensor.permute(0, 3, 1, 2) if self._channels_last else tensor
+
+    def drain(self) -> None:
+        """Wait for the batches in work and drop them."""
+        while self._fed:
+            with suppress(DecodingError):
+                self.take()
 
     def close(self) -> None:
-        """Wait for work under way and give up DALI's threads and memory."""
-        while self._fed:
-            try:
-                self.take()
-            except DecodingError:
-                continue
-        self._pipeline._shutdown()
+        """Drop what is in work and give up DALI's threads and memory."""
+        self.drain()
+        self._pipeline = None
 
-    def _stream(self) -> Any:
-        return torch.cuda.current_stream(self._pipeline.device_id) if self._pipeline.device_id is not None else None
+    def _stream(self) -> torch.cuda.Stream | None:
+        return None if self._gpu is None else torch.cuda.current_stream(self._gpu)
 
 
-def _graph(config: DataConfig, place: Place, colour: bool) -> Any:
+def _gpu_to_decode_on(config: DataConfig, device: torch.device) -> int | None:
+    if config.decode == "gpu" and device.type != "cuda":
+        raise UsageError(f"data.decode=gpu, but this process runs on {device}: use data.decode=auto or cpu.")
+    if config.decode == "cpu" or device.type != "cuda":
+        return None
+    return torch.cuda.current_device() if device.index is None else device.index
+
+
+def _graph(config: DataConfig, *, on_gpu: bool, colour: bool, channels_last: bool) -> Any:
     inputs = {
         name: fn.external_source(name=name, dtype=dtype, ndim=ndim, no_copy=name == "encoded")
         for name, (dtype, ndim) in _INPUTS.items()
     }
-    pixels = fn.decoders.image_slice(
+    pixels: Any = fn.decoders.image_slice(
         inputs["encoded"],
         inputs["anchor"],
         inputs["shape"],
-        device="mixed" if place == "gpu" else "cpu",
+        device="mixed" if on_gpu else "cpu",
         jpeg_fancy_upsampling=True,
         adjust_orientation=False,  # the door of the dataset has turned every image upright
     )
@@ -133,19 +147,19 @@ def _graph(config: DataConfig, place: Place, colour: bool) -> Any:
         size=[config.image_size, config.image_size],
         roi_start=inputs["region_start"],
         roi_end=inputs["region_end"],
-        interp_type=types.INTERP_LINEAR,
+        interp_type=DALIInterpType.INTERP_LINEAR,
         antialias=True,
         subpixel_scale=False,
     )
     if colour:
-        pixels = _coloured(pixels, fn.external_source(name="colour", dtype=types.FLOAT, ndim=2))
+        pixels = _coloured(pixels, fn.external_source(name="colour", dtype=DALIDataType.FLOAT, ndim=2))
     return fn.crop_mirror_normalize(
         pixels,
         mirror=inputs["mirror"],
         mean=[255 * mean for mean in config.mean],
         std=[255 * std for std in config.std],
-        dtype=types.FLOAT,
-        output_layout="CHW",
+        dtype=DALIDataType.FLOAT,
+        output_layout="HWC" if channels_last else "CHW",
     )
 
 
@@ -153,9 +167,8 @@ def _coloured(pixels: Any, steps: Any) -> Any:
     """Apply the colour steps, each clipped to 0..255 and cut to whole grey levels as PIL cuts it."""
     for step in range(COLOUR_STEPS):
         own, grey, mean = (steps[step, part] for part in range(3))
-        grey_pixels = fn.color_space_conversion(pixels, image_type=types.RGB, output_type=types.GRAY)
+        grey_pixels = fn.color_space_conversion(pixels, image_type=DALIImageType.RGB, output_type=DALIImageType.GRAY)
         mean_grey = math.floor(fn.reductions.mean(grey_pixels) + 0.5)
         mixed = own * pixels + grey * grey_pixels + mean * mean_grey
-        # Casting rounds to the nearest; PIL cuts.
-        pixels = fn.cast(math.floor(math.clamp(mixed, 0.0, 255.0)), dtype=types.UINT8)
+        pixels = fn.cast(mixed - _ALMOST_HALF, dtype=DALIDataType.UINT8)
     return pixels

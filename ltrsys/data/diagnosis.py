@@ -1,0 +1,43 @@
+"""Which image of a batch could not be decoded: DALI says that one could not, not which."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ltrsys.data.index import Split
+from ltrsys.errors import DataError
+
+
+def undecodable(split: Split, samples: NDArray[np.int64], encoded: Sequence[NDArray[np.uint8]], why: str) -> DataError:
+    """Return the error that names the first image of a batch that is not what the index says.
+
+    Args:
+        split: The images.
+        samples: Sample ids of the batch, [B].
+        encoded: Their bytes, as they were fed to DALI.
+        why: DALI's own words, for the case that every image is fine for PIL.
+    """
+    for sample, image_bytes in zip(samples.tolist(), encoded, strict=True):
+        size = (int(split.width[sample]), int(split.height[sample]))
+        if reason := _reason(image_bytes, size):
+            return DataError(
+                f"{split.describe(sample)}: {reason}. The shard has changed since it was built: "
+                "`ltrsys inspect --verify` lists what is damaged; copy it there again, or build the shards again."
+            )
+    return DataError(f"DALI cannot decode one of the samples {samples.tolist()}: {' '.join(why.split())}")
+
+
+def _reason(image_bytes: NDArray[np.uint8], size: tuple[int, int]) -> str | None:
+    try:
+        with Image.open(io.BytesIO(image_bytes.tobytes())) as image:
+            if image.size != size:
+                return f"is {image.width} x {image.height} pixels, but the index says {size[0]} x {size[1]}"
+            image.load()
+    except Image.DecompressionBombError:
+        return None
+    except (OSError, SyntaxError, ValueError) as error:
+        return f"not a readable image ({str(error).split(' <')[0]})"
+    return None

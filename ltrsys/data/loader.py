@@ -1,0 +1,202 @@
+"""Plan + reader + pipeline → batches of tensors."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ltrsys.config import AugmentationConfig, DataConfig
+from ltrsys.data.augmentation import Augmentation, evaluation_augmentation, training_augmentation
+from ltrsys.data.batching import Batching
+from ltrsys.data.feed import Feed
+from ltrsys.data.index import Split
+from ltrsys.data.plan import Plan, Planner
+from ltrsys.world import World
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B images of a split."""
+
+    images: Tensor
+    """float32 [B, 3, H, W], normalised, on the device."""
+    labels: Tensor
+    """int64 [B], on the device."""
+    samples: Tensor
+    """int64 [B]: sample ids, on the CPU."""
+
+
+class TrainLoader:
+    """The micro-batches of this rank, in the order of the plan.
+
+    From step s of an epoch on, they are the same whether the steps before were made or not: bit for bit on
+    the CPU.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        config: DataConfig,
+        *,
+        planner: Planner,
+        batching: Batching,
+        seed: int,
+        device: torch.device,
+        channels_last: bool = False,
+    ) -> None:
+        """Build the pipeline.
+
+        Args:
+            split: The training images.
+            config: Crops, colours, image size, threads.
+            planner: Which sample stands where.
+            batching: Which positions this rank takes.
+            seed: Of the augmentation.
+            device: Where the batches are wanted.
+            channels_last: Whether the images' memory format is torch's channels_last.
+
+        Raises:
+            UsageError: Where decoding on a GPU is asked for and `device` is none.
+        """
+        self._split, self._config, self._planner, self._batching, self._seed = split, config, planner, batching, seed
+        self._device = device
+        jitter = config.augmentation
+        self._feed = Feed(
+            split,
+            config,
+            batch_size=batching.micro_batch_size,
+            device=device,
+            colour=any((jitter.brightness, jitter.contrast, jitter.saturation)),
+            channels_last=channels_last,
+        )
+
+    @property
+    def stall_seconds(self) -> float:
+        """Time that the caller has waited for data so far."""
+        return self._feed.stall_seconds
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of the shards passed over so far, up to what is read ahead (see `ShardReader`)."""
+        return self._feed.reader.bytes_read
+
+    @property
+    def bytes_used(self) -> int:
+        """Bytes of the encoded images decoded so far."""
+        return self._feed.reader.bytes_used
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """Yield the micro-batches of an epoch from step `first_step` on, `accumulation` for each step.
+
+        Leaving early is fine; the next call ends the iterator of the last one.
+
+        Raises:
+            UsageError: Where the epoch is shorter than a batch.
+            DataError: Where a shard or an image in it is damaged; it names the sample.
+        """
+        plan = self._planner.epoch(epoch)
+        steps = self._batching.steps_per_epoch(len(plan)) - first_step
+        work = _Training(
+            self._split, self._config.augmentation, plan, self._batching, self._seed, epoch, first_step, steps
+        )
+        return _with_labels(self._feed, work, self._split, self._device)
+
+    def close(self) -> None:
+        """Drop what is in work and give up threads, memory and files."""
+        self._feed.close()
+
+
+class EvaluationLoader:
+    """Samples r, r + W, r + 2W, ... of the split on rank r of W, each once; the last batch may be smaller."""
+
+    def __init__(
+        self,
+        split: Split,
+        config: DataConfig,
+        *,
+        batch_size: int,
+        world: World,
+        device: torch.device,
+        channels_last: bool = False,
+    ) -> None:
+        """Build the pipeline; the arguments are those of `TrainLoader`."""
+        self._split, self._device = split, device
+        self._work = _Evaluation(split, config, batch_size, np.arange(world.rank, len(split), world.world_size))
+        self._feed = Feed(split, config, batch_size=batch_size, device=device, channels_last=channels_last)
+
+    def __len__(self) -> int:
+        """Return the number of batches of this rank; 0 where there are fewer samples than ranks."""
+        return len(self._work)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches; a second call ends the iterator of the first.
+
+        Raises:
+            DataError: Where a shard or an image in it is damaged; it names the sample.
+        """
+        return _with_labels(self._feed, self._work, self._split, self._device)
+
+    def close(self) -> None:
+        """Drop what is in work and give up threads, memory and files."""
+        self._feed.close()
+
+
+@dataclass(frozen=True)
+class _Training:
+    split: Split
+    config: AugmentationConfig
+    plan: Plan
+    batching: Batching
+    seed: int
+    epoch: int
+    first_step: int
+    steps: int
+
+    def __len__(self) -> int:
+        return max(0, self.steps) * self.batching.accumulation
+
+    def positions(self, batch: int) -> NDArray[np.int64]:
+        step, accumulated = divmod(batch, self.batching.accumulation)
+        return self.batching.positions(self.first_step + step, accumulated)
+
+    def samples(self, batch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        positions = self.positions(batch)
+        return self.plan.samples(positions), positions // self.batching.samples_per_draw % self.batching.lanes
+
+    def augmentation(self, batch: int, samples: NDArray[np.int64]) -> Augmentation:
+        return training_augmentation(
+            self.config,
+            seed=self.seed,
+            epoch=self.epoch,
+            positions=self.positions(batch),
+            width=self.split.width[samples],
+            height=self.split.height[samples],
+        )
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    split: Split
+    config: DataConfig
+    batch_size: int
+    own: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return -(-len(self.own) // self.batch_size)
+
+    def samples(self, batch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        samples = self.own[batch * self.batch_size : (batch + 1) * self.batch_size]
+        return samples, np.zeros_like(samples)
+
+    def augmentation(self, batch: int, samples: NDArray[np.int64]) -> Augmentation:
+        width, height = self.split.width[samples], self.split.height[samples]
+        return evaluation_augmentation(width, height, resize=self.config.resize, image_size=self.config.image_size)
+
+
+def _with_labels(feed: Feed, work: _Training | _Evaluation, split: Split, device: torch.device) -> Iterator[Batch]:
+    for images, samples in feed.batches(work):
+        labels = torch.from_numpy(split.label[samples].astype(np.int64))
+        yield Batch(images, labels.to(device, non_blocking=True), torch.from_numpy(samples))
