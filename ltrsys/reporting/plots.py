@@ -1,0 +1,171 @@
+"""The paper's Figures 1 to 3, of one's own run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from ltrsys.classifiers.base import ClassifierName
+from ltrsys.config import SamplerConfig, ShotsConfig
+from ltrsys.data.sampling import class_weights
+from ltrsys.evaluation import COLUMNS
+from ltrsys.reporting.style import COLORS, MARKERS, SHOT_COLORS, SHOT_MARKERS, drawn, legend_below
+from ltrsys.reporting.table import TITLES
+from ltrsys.results import Results, TauCurve, columns_of
+
+
+def plot_accuracy(results: Results, path: Path) -> None:
+    """Draw the accuracy by split and classifier, with 95 % intervals (Figure 1)."""
+    groups = [column for column in COLUMNS if results.images[column]]
+    spread = 0.6
+    with drawn(path) as figure:
+        axes = figure.add_subplot()
+        for number, line in enumerate(results.results):
+            offset = spread * ((number + 0.5) / len(results.results) - 0.5)
+            accuracies = np.array([columns_of(line)[column] for column in groups], dtype=np.float64)
+            intervals = np.array([line.confidence_95[column] for column in groups], dtype=np.float64)
+            axes.errorbar(
+                np.arange(len(groups)) + offset,
+                accuracies,
+                yerr=np.abs(intervals.T - accuracies),
+                color=COLORS[line.classifier],
+                marker=MARKERS[line.classifier],
+                markersize=7,
+                linestyle="none",
+                elinewidth=1.4,
+                capsize=3,
+                label=TITLES[line.classifier],
+            )
+        axes.set_xticks(np.arange(len(groups)), [_group_label(results, column) for column in groups])
+        axes.set_xlim(-0.5, len(groups) - 0.5)
+        for boundary in np.arange(len(groups) - 1) + 0.5:
+            axes.axvline(boundary, color="#bbbbbb", linewidth=0.8)
+        axes.grid(visible=False, axis="x")
+        axes.set_ylabel("top-1 accuracy (%)")
+        axes.set_title(f"{results.dataset}, {results.split}: accuracy by split, with 95 % intervals", fontsize=12)
+        legend_below(axes, columns=5, gap=0.14)
+
+
+def plot_weight_norms(
+    norms: Mapping[ClassifierName, NDArray[np.float32]], train_counts: NDArray[np.int64], shots: ShotsConfig, path: Path
+) -> None:
+    """Draw the length of each class's weight vector, classes sorted by n_j (Figure 2, left).
+
+    Only ratios between classes move a decision, so each classifier's lengths are divided by their mean. Dots
+    are classes; lines are running medians.
+    """
+    order = np.argsort(-train_counts, kind="stable")
+    rank = np.arange(1, len(order) + 1)
+    window = max(1, len(order) // 20) | 1
+    with drawn(path, height=5.6) as figure:
+        axes, below = figure.subplots(2, sharex=True, height_ratios=[3, 1])
+        for name, lengths in norms.items():
+            relative = lengths[order] / lengths.mean()
+            axes.plot(rank, relative, ".", markersize=3, alpha=0.35, color=COLORS[name], rasterized=True)
+            axes.plot(rank, _running_median(relative, window), color=COLORS[name], linewidth=2.2, label=TITLES[name])
+        axes.set_ylabel("weight norm / mean norm")
+        axes.set_title("Weight norms by class (dots) and their running median (lines)", fontsize=12)
+        below.fill_between(rank, np.maximum(train_counts[order], 0.5), 0.5, step="mid", color="#999999")
+        below.set_yscale("log")
+        below.set_ylabel("training\nimages")
+        below.set_xlabel("class, from the most to the fewest training images")
+        below.set_xlim(0.5, len(order) + 0.5)
+        for panel in (axes, below):
+            _mark_shots(panel, train_counts, shots)
+        _name_shots(axes, train_counts, shots)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=len(norms), handlelength=2.2)
+
+
+def plot_tau(curve: TauCurve, chosen: float | None, description: str, path: Path) -> None:
+    """Draw the accuracy by tau, with the chosen tau marked (Figure 2, right).
+
+    Args:
+        curve: Accuracies on the reported split.
+        chosen: The tau to mark.
+        description: What it was chosen on, in words.
+        path: The PNG.
+    """
+    with drawn(path) as figure:
+        axes = figure.add_subplot()
+        for column in COLUMNS:
+            accuracies = getattr(curve, column)
+            if None in accuracies:
+                continue
+            axes.plot(
+                curve.tau,
+                accuracies,
+                color=SHOT_COLORS[column],
+                marker=SHOT_MARKERS[column],
+                markersize=5,
+                linewidth=2.6 if column == "all" else 1.6,
+                label=column,
+            )
+        if chosen is not None:
+            axes.axvline(chosen, color="#555555", linestyle="--", linewidth=1.4, label=description)
+        axes.set_xlabel("τ")
+        axes.set_ylabel("top-1 accuracy (%)")
+        axes.set_title("Accuracy by τ: 0 is the plain classifier, 1 normalises fully", fontsize=12)
+        legend_below(axes, columns=5)
+
+
+def plot_sampling(train_counts: NDArray[np.int64], path: Path) -> None:
+    """Draw the sampling weights p_j of the four strategies (Figure 3); progressive at t/T = 1/4, 1/2 and 3/4."""
+    counts = train_counts[np.argsort(-train_counts, kind="stable")]
+    rank = np.arange(1, len(counts) + 1)
+    strategies = {
+        "instance-balanced": (SamplerConfig(kind="instance"), "#0072B2"),
+        "square-root": (SamplerConfig(kind="square_root"), "#E69F00"),
+        "class-balanced": (SamplerConfig(kind="class_balanced"), "#009E73"),
+    }
+    with drawn(path) as figure:
+        axes = figure.add_subplot()
+        for name, (sampler, color) in strategies.items():
+            axes.plot(rank, class_weights(counts, sampler).probabilities, color=color, linewidth=2.4, label=name)
+        progressive = SamplerConfig(kind="progressive")
+        for epoch, style in enumerate([(0, (5, 1.5)), (0, (3, 1.5)), (0, (1, 1.2))]):
+            weights = class_weights(counts, progressive, epoch=epoch, num_epochs=4).probabilities
+            label = f"progressive, t/T = {(epoch + 1) / 4:g}"
+            axes.plot(rank, weights, color="#CC79A7", linestyle=style, linewidth=1.8, label=label)
+        axes.set_yscale("log")
+        axes.set_xlim(0.5, len(counts) + 0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("class, from the most to the fewest training images")
+        axes.set_ylabel("probability of drawing the class")
+        axes.set_title("Sampling weights", fontsize=12)
+        legend_below(axes, columns=2)
+
+
+def _group_label(results: Results, column: str) -> str:
+    if column == "all":
+        return f"all\n{results.num_classes} classes"
+    return f"{column}\n{results.classes[column]} classes"
+
+
+def _shot_bounds(train_counts: NDArray[np.int64], shots: ShotsConfig) -> list[tuple[str, int, int]]:
+    """Where each group begins and ends among the classes sorted by n_j."""
+    many, few = int((train_counts > shots.many).sum()), int((train_counts < shots.few).sum())
+    ends = [0, many, len(train_counts) - few, len(train_counts)]
+    return list(zip(("many", "medium", "few"), ends[:-1], ends[1:], strict=True))
+
+
+def _mark_shots(axes: Axes, train_counts: NDArray[np.int64], shots: ShotsConfig) -> None:
+    for _, first, last in _shot_bounds(train_counts, shots)[:-1]:
+        if first < last < len(train_counts):
+            axes.axvline(last + 0.5, color="#555555", linewidth=1, linestyle=":")
+
+
+def _name_shots(axes: Axes, train_counts: NDArray[np.int64], shots: ShotsConfig) -> None:
+    axes.margins(y=0.12)
+    for shot, first, last in _shot_bounds(train_counts, shots):
+        if last > first:
+            place = (first + last + 1) / 2
+            axes.text(place, 0.97, shot, transform=axes.get_xaxis_transform(), ha="center", va="top", color="#333333")
+
+
+def _running_median(values: NDArray[np.float32], window: int) -> NDArray[np.float32]:
+    """Median of `window` neighbours, an odd number; the ends are repeated outwards."""
+    padded = np.pad(values, window // 2, mode="edge")
+    return np.median(np.lib.stride_tricks.sliding_window_view(padded, window), axis=1)

@@ -1,0 +1,53 @@
+"""How the plots look: one colour and marker a classifier, told apart by the colour-blind too."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ltrsys.classifiers.base import ClassifierName
+from ltrsys.files import write_with
+
+# Okabe and Ito's palette; the assignment follows the paper's Figure 2: joint blue, cRT green, tau gold, LWS brown
+COLORS: dict[ClassifierName, str] = {
+    "joint": "#0072B2",
+    "ncm": "#CC79A7",
+    "crt": "#009E73",
+    "tau": "#E69F00",
+    "lws": "#8C4A00",
+}
+MARKERS: dict[ClassifierName, str] = {"joint": "o", "ncm": "s", "crt": "^", "tau": "D", "lws": "v"}
+SHOT_COLORS = {"many": "#0072B2", "medium": "#009E73", "few": "#D55E00", "all": "#000000"}
+SHOT_MARKERS = {"many": "o", "medium": "^", "few": "s", "all": None}
+
+_SETTINGS: dict[Any, Any] = {
+    "font.size": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+    "savefig.dpi": 160,
+}
+
+
+@contextmanager
+def drawn(path: Path, *, width: float = 7.5, height: float = 4.6) -> Iterator[Figure]:
+    """Yield an empty figure, in inches, that is written to `path` as PNG when the block ends."""
+    # a figure without pyplot: no window system is asked for, and nothing stays in memory
+    with matplotlib.rc_context(_SETTINGS):
+        figure = Figure(figsize=(width, height))
+        yield figure
+        write_with(path, lambda name: figure.savefig(name, format="png"))
+
+
+def legend_below(axes: Axes, *, columns: int, gap: float = 0.16) -> None:
+    """Put the legend under the x axis, where it covers no data."""
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -gap), ncols=columns, handlelength=2.2, columnspacing=1.6)
