@@ -1,0 +1,151 @@
+"""`ltrsys inspect`: what a folder of shards holds, and whether it is whole."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ltrsys.config import ShotsConfig
+from ltrsys.data.index import SPLITS, Dataset, SplitName
+from ltrsys.data.layout import class_bands
+from ltrsys.data.verify import verify as verify_dataset
+from ltrsys.errors import DataError, UsageError
+from ltrsys.evaluation import SHOTS, shot_of_class
+
+
+def inspect(
+    shards: Annotated[Path, typer.Argument(help="The folder that `ltrsys shards` wrote.")],
+    verify: Annotated[bool, typer.Option("--verify", help="Check every checksum, offset, label and size.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw the long tail as this PNG.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+    many: Annotated[int, typer.Option(min=1, help="Many-shot classes have more training images.")] = 100,
+    few: Annotated[int, typer.Option(min=1, help="Few-shot classes have fewer training images.")] = 20,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes of --verify; one a core by default.")] = None,
+) -> None:
+    """Print the classes, images, strata and shards of a dataset; draw its long tail; verify its bytes."""
+    if few > many:
+        raise UsageError(f"--few {few} is above --many {many}.")
+    shots = ShotsConfig(many=many, few=few)
+    dataset = Dataset.open(shards)
+    if verify:
+        _verify(dataset, workers or len(os.sched_getaffinity(0)))
+    if plot:
+        from ltrsys.reporting.long_tail import draw_long_tail  # matplotlib takes a second to import
+
+        draw_long_tail(dataset.split("train").class_counts, plot, name=dataset.record.name, shots=shots)
+    summary = summarize(dataset, shots) | {"verified": verify}
+    if as_json:
+        print(json.dumps(summary, indent=1, ensure_ascii=False))
+        return
+    _print(summary, Console())
+    if verify:
+        print("Verified: every checksum, offset, label and image size fits the index.")
+    if plot:
+        print(f"The long tail is drawn in {plot}.")
+
+
+def summarize(dataset: Dataset, shots: ShotsConfig) -> dict[str, Any]:
+    """Return the figures of a dataset as plain values."""
+    record = dataset.record
+    train = record.splits.get("train")
+    counts = np.array(train.class_counts if train else [0] * dataset.num_classes, dtype=np.int64)
+    groups = shot_of_class(counts, shots)
+    return {
+        "folder": str(dataset.folder),
+        "name": record.name,
+        "source": record.source,
+        "seed": record.seed,
+        "resize": record.resize,
+        "num_classes": dataset.num_classes,
+        "supercategories": len({entry.supercategory for entry in record.classes if entry.supercategory}),
+        "classes": {shot: int((groups == shot).sum()) for shot in SHOTS},
+        "classes_without_training_images": int((counts == 0).sum()),
+        "splits": {name: _summarize_split(dataset, name) for name in SPLITS if dataset.has(name)},
+    }
+
+
+def _summarize_split(dataset: Dataset, name: SplitName) -> dict[str, Any]:
+    record = dataset.record.splits[name]
+    counts = np.array(record.class_counts, dtype=np.int64)
+    present = counts[counts > 0]
+    return {
+        "images": record.samples,
+        "classes": len(present),
+        "images_per_class": {
+            "least": int(present.min()),
+            "median": float(np.median(present)),
+            "most": int(present.max()),
+        },
+        "shards": len(record.shards),
+        "bytes": sum(shard.bytes for shard in record.shards),
+        "strata": _summarize_strata(dataset) if name == "train" else [],
+    }
+
+
+def _summarize_strata(dataset: Dataset) -> list[dict[str, Any]]:
+    train = dataset.record.splits["train"]
+    counts = np.array(train.class_counts, dtype=np.int64)
+    bands = class_bands(counts, dataset.record.bands_per_octave)
+    firsts = np.cumsum([shard.samples for shard in train.shards]) - [shard.samples for shard in train.shards]
+    strata = []
+    for stratum in train.strata:
+        own = counts[bands == stratum.band]
+        inside = (firsts >= stratum.first) & (firsts < stratum.first + stratum.samples)
+        strata.append(
+            {
+                "band": stratum.band,
+                "classes": len(own),
+                "images": stratum.samples,
+                "images_per_class": {"least": int(own.min()), "most": int(own.max())},
+                "shards": int(inside.sum()),
+            }
+        )
+    return strata
+
+
+def _verify(dataset: Dataset, workers: int) -> None:
+    problems = list(verify_dataset(dataset, workers=workers))
+    if problems:
+        others = f" ({len(problems) - 1} more shards or splits have problems too.)" if len(problems) > 1 else ""
+        raise DataError(problems[0] + others)
+
+
+def _print(summary: dict[str, Any], console: Console) -> None:
+    groups = ", ".join(f"{count} {shot}" for shot, count in summary["classes"].items())
+    without = summary["classes_without_training_images"]
+    console.print(
+        f"{summary['name']}: {summary['num_classes']} classes ({groups}-shot"
+        + (f"; {without} without a training image" if without else "")
+        + f"), from {summary['source']}, seed {summary['seed']}"
+        + (f", short side at most {summary['resize']}" if summary["resize"] else ""),
+        highlight=False,
+    )
+    splits = Table(*(("split", "images", "classes", "images a class", "shards", "MB")))
+    for name, split in summary["splits"].items():
+        spread = split["images_per_class"]
+        between = f"{spread['least']} to {spread['most']}, median {spread['median']:g}"
+        splits.add_row(
+            name,
+            f"{split['images']:,}",
+            f"{split['classes']:,}",
+            between,
+            f"{split['shards']:,}",
+            f"{split['bytes'] / 1e6:,.1f}",
+        )
+    console.print(splits)
+    strata = Table("stratum", "classes", "images a class", "images", "shards", title="strata of train")
+    for stratum in summary["splits"].get("train", {}).get("strata", []):
+        spread = stratum["images_per_class"]
+        strata.add_row(
+            str(stratum["band"]),
+            f"{stratum['classes']:,}",
+            f"{spread['least']} to {spread['most']}",
+            f"{stratum['images']:,}",
+            f"{stratum['shards']:,}",
+        )
+    console.print(strata)
