@@ -1,0 +1,104 @@
+"""Where metrics go: `metrics.jsonl` always, wandb beside it on request. Only the first rank writes."""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from ltrsys.config import Config
+from ltrsys.files import explained, replaced
+from ltrsys.run_folder import RunFolder
+from ltrsys.world import World
+
+
+class Tracker:
+    """Appends to the run's metrics; a no-op on ranks other than the first."""
+
+    def __init__(self, run: RunFolder, config: Config, world: World, *, name: str = "train") -> None:
+        """Open `metrics.jsonl`, and a wandb run unless that is disabled.
+
+        Args:
+            run: The folder that everything is written into, wandb's files included.
+            config: The experiment, which wandb shows beside the curves.
+            world: Only its first rank writes.
+            name: What is being done: `train`, `balance`, ...
+        """
+        self._path = run.metrics
+        self._file: IO[str] | None = None
+        self._wandb: Any = None
+        if not world.is_main:
+            return
+        with explained(run.path):
+            run.path.mkdir(parents=True, exist_ok=True)
+            self._file = open(run.metrics, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 closed by `close`
+        if config.tracking.wandb != "disabled":
+            self._wandb = _start_wandb(run, config, name)
+
+    def rewind(self, step: int) -> None:
+        """Drop what was logged after `step`: a run that resumes there logs it again."""
+        if self._file is None:
+            return
+        self._file.close()
+        lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
+        with replaced(self._path, "w") as file:
+            file.writelines(line for line in lines if _step_of(line) <= step)
+        self._file = open(self._path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 closed by `close`
+
+    def log(self, step: int, values: Mapping[str, float | int | None]) -> None:
+        """Write one line, and one point of each curve; null stands for what is empty or not finite."""
+        if self._file is None:
+            return
+        finite = {name: value if value is None or math.isfinite(value) else None for name, value in values.items()}
+        with explained(self._path):
+            self._file.write(json.dumps({"step": step, **finite}, allow_nan=False) + "\n")
+        if self._wandb is not None:
+            self._wandb.log({name: value for name, value in finite.items() if value is not None}, step=step)
+
+    def log_images(self, step: int, images: Mapping[str, Path]) -> None:
+        """Send image files to wandb under their names."""
+        if self._wandb is not None:
+            import wandb
+
+            self._wandb.log({name: wandb.Image(str(path)) for name, path in images.items()}, step=step)
+
+    def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """Send one table to wandb: per-class results belong here, not into thousands of curves."""
+        if self._wandb is not None:
+            import wandb
+
+            self._wandb.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+
+    def close(self) -> None:
+        """Flush and close; safe to call twice."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        if self._wandb is not None:
+            self._wandb.finish(quiet=True)
+            self._wandb = None
+
+
+def _start_wandb(run: RunFolder, config: Config, name: str) -> Any:
+    import wandb  # slow to import, and not needed where tracking is disabled
+
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    return wandb.init(
+        project=config.tracking.project,
+        name=f"{config.name}-{name}",
+        group=config.name,
+        job_type=name,
+        tags=config.tracking.tags,
+        config=config.dump(),
+        dir=run.path,
+        mode=config.tracking.wandb,
+        settings=wandb.Settings(silent=True, console="off", disable_git=True, disable_code=True),
+    )
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf  # the line that a killed process left half-written

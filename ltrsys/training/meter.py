@@ -1,0 +1,54 @@
+"""What a run measures between two lines of its log."""
+
+import time
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ltrsys.world import World
+
+
+class Meter:
+    """Mean loss, speed and data-stall share over the steps since the last reading."""
+
+    def __init__(self, world: World, device: torch.device) -> None:
+        self._world, self._device = world, device
+        self._last_stall = 0.0
+        self._reset()
+
+    def add(self, loss: Tensor, num_images: int) -> None:
+        """Count one step: the mean loss of this rank's part, and the images of all ranks."""
+        self._loss += loss
+        self._images += num_images
+        self._steps += 1
+
+    def skip(self, seconds: float) -> None:
+        """Leave `seconds`, which went into something other than training, out of the speed."""
+        self._started += seconds
+
+    def read(self, stall_seconds: float) -> dict[str, float]:
+        """Return the means over steps and ranks, and start again. Called by all ranks together.
+
+        Args:
+            stall_seconds: What the loader says that it has kept this rank waiting so far.
+        """
+        elapsed = time.perf_counter() - self._started
+        share = (stall_seconds - self._last_stall) / elapsed
+        means = torch.stack((self._loss / self._steps, torch.tensor(share, device=self._device)))
+        dist.all_reduce(means)
+        loss, share = (means / self._world.world_size).tolist()
+        images_per_second = self._images / elapsed
+        self._last_stall = stall_seconds
+        self._reset()
+        return {"loss": loss, "images_per_second": images_per_second, "data_stall_share": share}
+
+    @property
+    def steps(self) -> int:
+        """Steps since the last reading."""
+        return self._steps
+
+    def _reset(self) -> None:
+        self._loss = torch.zeros((), device=self._device)
+        self._images = self._steps = 0
+        self._started = time.perf_counter()

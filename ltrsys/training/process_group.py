@@ -1,0 +1,70 @@
+"""The processes of a run: their device, their threads, and how they reach one another."""
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from ltrsys.world import World
+
+
+@contextmanager
+def process_group(world: World, timeout_seconds: float) -> Iterator[torch.device]:
+    """Join the ranks, by NCCL on GPUs and gloo elsewhere; yields the device of this one.
+
+    A rank that is silent for `timeout_seconds` ends the run. Without a launcher the process is alone.
+    """
+    device = choose_device(world)
+    _complete_environment(world)
+    _share_cores(world, device)
+    logging.getLogger("torch.distributed").setLevel(logging.ERROR)
+    dist.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo",
+        rank=world.rank,
+        world_size=world.world_size,
+        timeout=timedelta(seconds=timeout_seconds),
+        device_id=device if device.type == "cuda" else None,
+    )
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()
+
+
+def choose_device(world: World) -> torch.device:
+    """Return this rank's GPU, or the CPU where there is none."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", world.local_rank)
+    torch.cuda.set_device(device)
+    return device
+
+
+def _complete_environment(world: World) -> None:
+    """Export what a launcher would have: DeepSpeed looks for MPI where one of these is missing."""
+    for name, value in (
+        ("RANK", world.rank),
+        ("WORLD_SIZE", world.world_size),
+        ("LOCAL_RANK", world.local_rank),
+        ("MASTER_ADDR", "127.0.0.1"),
+    ):
+        os.environ.setdefault(name, str(value))
+    if world.world_size == 1:
+        os.environ.setdefault("MASTER_PORT", str(_free_port()))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _share_cores(world: World, device: torch.device) -> None:
+    """Divide the cores among the ranks of this node: each takes all of them otherwise, and they trip over another."""
+    if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // world.local_world_size))
