@@ -1,5 +1,6 @@
 """List files with a `relative/path label` line an image, as ImageNet-LT and Places-LT have them."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,11 @@ import numpy as np
 from ltrsys.data.index import ClassRecord, SplitName
 from ltrsys.data.sources.source import FileReader, Items, Source, inside, require_folder
 from ltrsys.errors import DataError
+
+MAX_CLASSES = 1_000_000
+"""A higher label is taken for a mistake unless `num_classes` says otherwise."""
+
+_PATH_AND_LABEL = re.compile(r"(?P<path>.*\S)\s+(?P<label>[0-9]+)")
 
 
 def read_lists(root: Path, lists: dict[SplitName, Path], *, num_classes: int | None = None) -> Source:
@@ -38,14 +44,14 @@ def _read_list(path: Path, num_classes: int | None, first_seen: dict[str, str]) 
         if not line.strip():
             continue
         where = f"{path}:{number}"
-        name, _, label = line.strip().rpartition(" ")
-        name = inside(name.rstrip(), where)
-        if not name or not label.isascii() or not label.isdecimal():
+        match = _PATH_AND_LABEL.fullmatch(line.strip())
+        if match is None:
             raise DataError(f"{where}: `{line.strip()}` is not `path label` with a label of 0 or more.")
-        if num_classes is not None and int(label) >= num_classes:
+        name, label = inside(match["path"], where), int(match["label"])
+        if label >= (num_classes or MAX_CLASSES):
+            limit = f"with --num-classes {num_classes}" if num_classes else "without --num-classes"
             raise DataError(
-                f"{where}: label {label} is out of range: with --num-classes {num_classes} labels go from 0 to "
-                f"{num_classes - 1}."
+                f"{where}: label {label} is out of range: {limit} labels go from 0 to {(num_classes or MAX_CLASSES) - 1}."
             )
         if name in first_seen:
             raise DataError(
@@ -53,7 +59,7 @@ def _read_list(path: Path, num_classes: int | None, first_seen: dict[str, str]) 
             )
         first_seen[name] = where
         names.append(name)
-        labels.append(int(label))
+        labels.append(label)
     if not names:
         raise DataError(f"{path}: this list file is empty.")
     return Items(names, np.array(labels, dtype=np.int32))
@@ -61,7 +67,7 @@ def _read_list(path: Path, num_classes: int | None, first_seen: dict[str, str]) 
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        return path.read_text(encoding="utf-8-sig").split("\n")
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such list file.") from None
     except (OSError, UnicodeDecodeError) as error:
