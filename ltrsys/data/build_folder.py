@@ -83,7 +83,8 @@ def claimed(out: Path, plan: dict[str, Any]) -> Iterator[None]:
             raise LtrsysError(f"{out}: another `ltrsys shards` is at work here. Wait for it or end it.") from None
         _remove_partial_files(out)
         try:
-            write_json(described, plan)
+            if not described.exists():
+                write_json(described, plan)
             yield
         finally:
             _remove_partial_files(out)

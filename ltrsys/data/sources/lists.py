@@ -50,9 +50,8 @@ def _read_list(path: Path, num_classes: int | None, first_seen: dict[str, str]) 
         name, label = inside(match["path"], where), int(match["label"])
         if label >= (num_classes or MAX_CLASSES):
             limit = f"with --num-classes {num_classes}" if num_classes else "without --num-classes"
-            raise DataError(
-                f"{where}: label {label} is out of range: {limit} labels go from 0 to {(num_classes or MAX_CLASSES) - 1}."
-            )
+            highest = (num_classes or MAX_CLASSES) - 1
+            raise DataError(f"{where}: label {label} is out of range: {limit} labels go from 0 to {highest}.")
         if name in first_seen:
             raise DataError(
                 f"{where}: `{name}` is listed a second time, first at {first_seen[name]}. Remove one of the lines."
