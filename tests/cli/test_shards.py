@@ -1,0 +1,103 @@
+"""`ltrsys shards` as it is typed."""
+
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ltrsys.cli.main import main
+from ltrsys.data.index import Dataset
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as exit_:
+        main(["shards", *map(str, arguments)])
+    captured = capsys.readouterr()
+    return int(exit_.value.code or 0), captured.out, captured.err
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for label, name in enumerate(("ant", "bee")):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(12):
+            Image.new("RGB", (40, 30), (9 * number, 99 * label, 0)).save(tmp_path / "photos" / name / f"{number}.jpg")
+    return tmp_path / "photos"
+
+
+def test_a_folder_becomes_shards(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    arguments = ("folder", "--root", photos, "--out", out, "--resize", "20", "--workers", "1", "--name", "insects")
+    code, printed, _ = run(capsys, *arguments)
+    assert code == 0
+    assert f"{out}: 2 classes; images: train 24." in printed
+    record = Dataset.open(out).record
+    assert (record.name, record.source, record.resize) == ("insects", "folder", 20)
+    assert run(capsys, *arguments)[0] == 0, "the same command again has nothing to do"
+
+
+def test_any_source_can_be_cut_to_a_long_tail(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ("folder", "--root", photos, "--workers", "1", "--long-tail")
+    assert run(capsys, *common, "pareto", "--min-count", "3", "--max-count", "9", "--out", tmp_path / "a")[0] == 0
+    assert sorted(Dataset.open(tmp_path / "a").split("train").class_counts) == [3, 9]
+    (tmp_path / "counts.json").write_text("[2, 11]")
+    assert run(capsys, *common, tmp_path / "counts.json", "--out", tmp_path / "b")[0] == 0
+    assert Dataset.open(tmp_path / "b").split("train").class_counts.tolist() == [2, 11]
+
+
+def test_glyphs_are_long_tailed_unless_told_otherwise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    glyphs = ("glyphs", "--num-classes", "3", "--max-count", "20", "--workers", "1")
+    run(capsys, *glyphs, "--out", tmp_path / "a")
+    assert sorted(Dataset.open(tmp_path / "a").split("train").class_counts) == [5, 10, 20]
+    run(capsys, *glyphs, "--long-tail", "none", "--out", tmp_path / "b")
+    assert Dataset.open(tmp_path / "b").split("train").class_counts.tolist() == [20, 20, 20]
+
+
+def test_lists_name_their_files(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "train.txt").write_text("ant/0.jpg 0\nbee/0.jpg 1\n")
+    (tmp_path / "test.txt").write_text("bee/1.jpg 1\n")
+    files = ("--train", tmp_path / "train.txt", "--test", tmp_path / "test.txt")
+    code, printed, _ = run(capsys, "lists", "--root", photos, *files, "--out", tmp_path / "out", "--workers", "1")
+    assert (code, "train 2, test 1" in printed) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["folder"], "folder needs --root"),
+        (["lists", "--root", "."], "lists needs --train LIST"),
+        (["lists", "--root", ".", "--test", "x"], "--train is missing"),
+        (["glyphs", "--root", "."], "glyphs needs no files"),
+        (["folder", "--root", ".", "--train", "x"], "leave out --train"),
+        (["digits", "--num-classes", "3"], "digits has the classes that it has"),
+        (["digits", "--long-tail", "zipf"], "--long-tail zipf: expected none"),
+        (["photos"], "'photos' is not one of 'inaturalist', 'lists', 'folder', 'digits', 'glyphs'"),
+        (["digits", "--resize", "0"], "Invalid value for .--resize.*1"),
+        (["digits", "--wrokers", "2"], "No such option: --wrokers"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_and_exit_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    code, printed, error = run(capsys, *arguments, "--out", tmp_path / "out")
+    assert code == 2
+    assert printed == ""
+    assert error.startswith("ltrsys: ")
+    assert error.count("\n") == 1
+    assert re.search(message, error)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bad_image_is_one_line_and_exit_code_1(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "bee" / "3.jpg").write_bytes(b"\xff\xd8 and no more")
+    code, _, error = run(capsys, "folder", "--root", photos, "--out", tmp_path / "out", "--workers", "1")
+    assert code == 1
+    assert error.count("\n") == 1
+    assert "bee/3.jpg: " in error
+    code, printed, _ = run(
+        capsys, "folder", "--root", photos, "--out", tmp_path / "out", "--workers", "1", "--on-reject", "list"
+    )
+    assert (code, "train 23" in printed) == (0, True)
