@@ -31,7 +31,7 @@ setup(
         "pydantic>=2.11",
         "pyyaml>=6",
         "pillow>=11",
-        "typer>=0.15",
+        "typer>=0.29",
         "rich>=13",
         "safetensors>=0.5",
         "scikit-learn>=1.5",

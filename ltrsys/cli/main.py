@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Annotated
 
 import typer
-from click.exceptions import Abort, ClickException
+from typer.exceptions import TyperException
 
 from ltrsys import __version__
 from ltrsys.cli.balance import balance, evaluate
@@ -67,10 +67,10 @@ def run_reporting_errors(task: Callable[[], object], *, debug: bool) -> int:
             raise
         print(f"ltrsys: {error}", file=sys.stderr)
         return error.exit_code
-    except ClickException as error:
+    except TyperException as error:
         print(f"ltrsys: {error.format_message()}", file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("ltrsys: interrupted; what was finished is kept. The same command continues.", file=sys.stderr)
         return 130
     except BrokenPipeError:

@@ -1,0 +1,100 @@
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from ltrsys.errors import DataError, LtrsysError
+from ltrsys.files import read_json, replaced, write_json, write_with
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_takes_its_place_when_it_is_whole(tmp_path):
+    path = tmp_path / "below" / "file.txt"
+    with replaced(path, "w") as file:
+        file.write("new")
+        assert not path.exists()
+    assert path.read_text() == "new"
+    assert names(path.parent) == ["file.txt"]
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_beside_it(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+
+    def fail():
+        with replaced(path, "w") as file:
+            file.write("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["file.txt"]
+
+
+def test_a_library_writes_a_whole_file_or_none(tmp_path):
+    path = tmp_path / "array.npy"
+    write_with(path, lambda name: np.save(name, np.arange(3)))
+    assert np.load(path).tolist() == [0, 1, 2]
+
+    def fail(name):
+        np.save(name, np.zeros(3))
+        raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError):
+        write_with(path, fail)
+    assert np.load(path).tolist() == [0, 1, 2]
+    assert names(tmp_path) == ["array.npy"]
+
+
+def test_json_is_read_back(tmp_path):
+    write_json(tmp_path / "value.json", {"name": "Ärenpreis", "values": [1, None]})
+    assert read_json(tmp_path / "value.json", "value") == {"name": "Ärenpreis", "values": [1, None]}
+
+
+def test_a_json_file_that_is_missing_or_broken_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"value\.json: there is no value here"):
+        read_json(tmp_path / "value.json", "value")
+    (tmp_path / "value.json").write_text('{"a": 1,\n "b": }')
+    with pytest.raises(DataError, match=r"value\.json: not a value: .*line 2"):
+        read_json(tmp_path / "value.json", "value")
+
+
+FILL = """
+import sys
+from pathlib import Path
+from ltrsys.errors import LtrsysError
+from ltrsys.files import write_with
+with open("/dev/full", "w") as full:
+    def write(name):
+        Path(name).write_bytes(b"half")
+        full.write("x" * 100_000)
+        full.flush()
+    try:
+        write_with(Path(sys.argv[1]), write)
+    except LtrsysError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's /dev/full")
+def test_a_full_disk_is_told_in_one_line_and_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    done = subprocess.run([sys.executable, "-c", FILL, str(path)], capture_output=True, text=True, check=False)
+    assert "the disk is full" in done.stdout
+    assert "Free some space" in done.stdout
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written_is_told(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(LtrsysError, match="no permission"):
+        write_json(tmp_path / "value.json", {})
