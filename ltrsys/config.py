@@ -162,6 +162,25 @@ class TrainConfig(Section):
     timeout_seconds: Positive = 600.0
     """A rank that is silent for so long ends the run."""
 
+    @model_validator(mode="after")
+    def _within_zero(self) -> "TrainConfig":
+        """Refuse what DeepSpeed's ZeRO cannot do, before it does something else."""
+        if self.zero_stage == 0:
+            return self
+        if self.engine != "deepspeed":
+            raise ValueError("zero_stage=1 is DeepSpeed's: give train.zero_stage=0 or train.engine=deepspeed")
+        if self.channels_last:
+            raise ValueError(
+                "zero_stage=1 keeps the weights in one flat buffer, where channels_last crashes: give "
+                "train.zero_stage=0 or train.channels_last=false"
+            )
+        if self.precision == "fp16":
+            raise ValueError(
+                "the state of fp16's loss scaling is not kept at zero_stage=1: give train.zero_stage=0 or "
+                "train.precision=bf16"
+            )
+        return self
+
 
 class NCMConfig(Section):
     """Nearest class mean."""

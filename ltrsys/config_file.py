@@ -82,6 +82,7 @@ def _read(path: Path, chain: tuple[Path, ...]) -> _Source:
         raise UsageError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', error)}.") from None
     if not isinstance(values, dict):
         raise UsageError(f"{path}: a config is a mapping of keys to values, not {_describe(values)}.")
+    assert node is not None  # since the values are a mapping
     own = _Source(values, {})
     _note_places(node, (), path, own.places)
     base = values.pop("extends", None)
@@ -94,11 +95,13 @@ def _read(path: Path, chain: tuple[Path, ...]) -> _Source:
 
 
 def _note_places(node: yaml.Node, key: Key, path: Path, places: dict[Key, str]) -> None:
-    """Record `file:line` of every key, refusing one that is given twice."""
+    """Record `file:line` of every key, refusing one that is no name or is given twice."""
     if isinstance(node, yaml.MappingNode):
         for name_node, value_node in node.value:
             inner = (*key, name_node.value)
             place = f"{path}:{name_node.start_mark.line + 1}"
+            if name_node.tag != "tag:yaml.org,2002:str":
+                raise UsageError(f"{place}: `{name_node.value}` is not a name; keys are names.")
             if inner in places:
                 raise UsageError(f"{place}: `{_dotted(inner)}` is given twice. Remove one.")
             places[inner] = place
