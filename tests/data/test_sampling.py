@@ -47,7 +47,9 @@ def test_progressive_weights_are_those_of_equation_2():
 def test_weights_before_an_epoch_are_the_sum_of_the_earlier_ones(kind):
     sampler = SamplerConfig(kind=kind)
     earlier = [class_weights(COUNTS, sampler, epoch=epoch, num_epochs=10).weights for epoch in range(6)]
-    assert class_weights(COUNTS, sampler, epoch=6, num_epochs=10).before == [sum(row) for row in zip(*earlier, strict=True)]
+    assert class_weights(COUNTS, sampler, epoch=6, num_epochs=10).before == [
+        sum(row) for row in zip(*earlier, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("kind", ["instance", "class_balanced", "square_root", "progressive"])
