@@ -121,6 +121,7 @@ def write_features(
             for sample, row in zip(batch.samples.tolist(), features, strict=True):
                 os.pwrite(file.fileno(), row.tobytes(), header + sample * row_bytes)
         os.fsync(file.fileno())
+    loader.close()
 
 
 def barrier(world: World) -> None:

@@ -58,7 +58,13 @@ class BalanceReport:
             plot_weight_norms(norms, evaluated.train_counts, evaluated.shots, plots["weight_norms"])
         tau = self.results.line("tau")
         if self.results.tau_curve and tau:
-            plot_tau(self.results.tau_curve, tau.params["tau"], parameters(tau), plots["accuracy_by_tau"])
+            plot_tau(
+                self.results.tau_curve,
+                tau.params["tau"],
+                split=self.results.split,
+                chosen_how=parameters(tau),
+                path=plots["accuracy_by_tau"],
+            )
         self._write_per_class(dataset, evaluated, classifiers)
 
     @property

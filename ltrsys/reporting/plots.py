@@ -13,7 +13,7 @@ from ltrsys.config import SamplerConfig, ShotsConfig
 from ltrsys.data.sampling import class_weights
 from ltrsys.evaluation import COLUMNS
 from ltrsys.reporting.style import COLORS, MARKERS, SHOT_COLORS, SHOT_MARKERS, drawn, legend_below
-from ltrsys.reporting.table import TITLES
+from ltrsys.reporting.table import TITLES, counted
 from ltrsys.results import Results, TauCurve, columns_of
 
 
@@ -79,13 +79,14 @@ def plot_weight_norms(
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=len(norms), handlelength=2.2)
 
 
-def plot_tau(curve: TauCurve, chosen: float | None, description: str, path: Path) -> None:
+def plot_tau(curve: TauCurve, chosen: float, *, split: str, chosen_how: str, path: Path) -> None:
     """Draw the accuracy by tau, with the chosen tau marked (Figure 2, right).
 
     Args:
         curve: Accuracies on the reported split.
         chosen: The tau to mark.
-        description: What it was chosen on, in words.
+        split: Name of the reported split.
+        chosen_how: The chosen tau and what it was chosen on, in words.
         path: The PNG.
     """
     with drawn(path) as figure:
@@ -103,11 +104,10 @@ def plot_tau(curve: TauCurve, chosen: float | None, description: str, path: Path
                 linewidth=2.6 if column == "all" else 1.6,
                 label=column,
             )
-        if chosen is not None:
-            axes.axvline(chosen, color="#555555", linestyle="--", linewidth=1.4, label=description)
+        axes.axvline(chosen, color="#555555", linestyle="--", linewidth=1.4, label=chosen_how, zorder=1)
         axes.set_xlabel("τ")
         axes.set_ylabel("top-1 accuracy (%)")
-        axes.set_title("Accuracy by τ: 0 is the plain classifier, 1 normalises fully", fontsize=12)
+        axes.set_title(f"Accuracy on {split} by τ: 0 is the plain classifier, 1 normalises fully", fontsize=12)
         legend_below(axes, columns=5)
 
 
@@ -140,8 +140,8 @@ def plot_sampling(train_counts: NDArray[np.int64], path: Path) -> None:
 
 def _group_label(results: Results, column: str) -> str:
     if column == "all":
-        return f"all\n{results.num_classes} classes"
-    return f"{column}\n{results.classes[column]} classes"
+        return f"all\n{counted(results.num_classes, 'class', 'classes')}"
+    return f"{column}\n{counted(results.classes[column], 'class', 'classes')}"
 
 
 def _shot_bounds(train_counts: NDArray[np.int64], shots: ShotsConfig) -> list[tuple[str, int, int]]:
