@@ -4,6 +4,7 @@ Each has `images` (id, file_name), `annotations` (image_id, category_id) and `ca
 the whole taxonomy). 2018 and 2019 came with obfuscated names; the later unobfuscated files fit as well.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from ltrsys.data.index import ClassRecord, SplitName
 from ltrsys.data.sources.source import FileReader, Items, Source, inside, require_folder
 from ltrsys.errors import DataError
 from ltrsys.files import read_json
+
+log = logging.getLogger("ltrsys")
 
 Table = list[dict[str, Any]]
 
@@ -44,6 +47,7 @@ class _Tables:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        log.info("Reading %s ...", path)
         content = read_json(path, "annotation file of iNaturalist")
         if not isinstance(content, dict):
             raise DataError(f"{path}: not an annotation file of iNaturalist: it is not a JSON object.")
