@@ -71,7 +71,8 @@ def _checked(data: bytes, resize: int | None) -> CheckedImage:
     image: Image.Image = Image.open(io.BytesIO(data))
     _check_size(*image.size)
     width, height = _reduced(*image.size, resize)
-    if image.format == "JPEG" and (width, height) != image.size:
+    is_reduced = (width, height) != image.size  # asked now: `draft` changes `image.size`
+    if image.format == "JPEG" and is_reduced:
         # libjpeg reduces by 1/2, 1/4 or 1/8 while it decodes, to no less than is wanted: the rest is left to Lanczos,
         # which would take three times as long as the decoding on the whole image.
         image.draft(None, (width, height))
@@ -81,7 +82,7 @@ def _checked(data: bytes, resize: int | None) -> CheckedImage:
         image.format == "JPEG"
         and image.mode == "RGB"
         and orientation == 1
-        and (width, height) == image.size
+        and not is_reduced
         and _frame_marker(data) in BASELINE_OR_PROGRESSIVE
     ):
         return CheckedImage(data, width, height)
