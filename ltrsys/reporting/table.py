@@ -29,6 +29,7 @@ def results_table(results: Results) -> Table:
         caption_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
+        collapse_padding=True,
     )
     table.add_column("", no_wrap=True)
     for column in COLUMNS:
@@ -74,8 +75,9 @@ def parameters(line: Line) -> str:
 
 
 def _caption(results: Results) -> str:
+    classes, images = results.classes, results.images
     groups = ", ".join(
-        f"{shot} {counted(results.classes[shot], 'class', 'classes')}/{counted(results.images[shot], 'image', 'images')}"
+        f"{shot} {counted(classes[shot], 'class', 'classes')}/{counted(images[shot], 'image', 'images')}"
         for shot in SHOTS
     )
     return f"{groups}. p: McNemar's exact test against Joint, on the same images."
