@@ -111,4 +111,4 @@ def _learn(joint: Joint, train: BankSplit, config: TauConfig, *, seed: int, devi
 
     minimise(logits, [tau], train, config.learned, seed=seed, device=device, description="tau")
     refuse_divergence("tau.learned", tau)
-    return float(tau)
+    return float(tau.detach())

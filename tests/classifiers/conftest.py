@@ -1,0 +1,53 @@
+"""Feature banks without a network: Gaussian classes with a long tail."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from ltrsys.classifiers.bank import BankSplit
+from ltrsys.classifiers.linear import Joint
+
+CPU = torch.device("cpu")
+NUM_CLASSES, NUM_FEATURES = 20, 16
+
+
+@dataclass(frozen=True)
+class LongTail:
+    """A long-tailed training split, balanced val and test splits, and a classifier that prefers frequent classes."""
+
+    train: BankSplit
+    val: BankSplit
+    test: BankSplit
+    joint: Joint
+
+
+def gaussian_split(counts: NDArray[np.int64], *, spread: float, seed: int) -> BankSplit:
+    """Draw features around fixed class centres; the rows come in random order."""
+    centres = np.abs(np.random.default_rng(7).normal(size=(len(counts), NUM_FEATURES)))
+    random = np.random.default_rng(seed)
+    labels = random.permutation(np.repeat(np.arange(len(counts)), counts))
+    features = centres[labels] + spread * random.normal(size=(len(labels), NUM_FEATURES))
+    return BankSplit(features.astype(np.float32), labels.astype(np.int64), len(counts))
+
+
+@pytest.fixture(scope="session")
+def long_tail() -> LongTail:
+    counts = np.round(300 * 0.75 ** np.arange(NUM_CLASSES)).astype(np.int64).clip(2)
+    train = gaussian_split(counts, spread=0.6, seed=0)
+    balanced = np.full(NUM_CLASSES, 25)
+    layer = torch.nn.Linear(NUM_FEATURES, NUM_CLASSES)
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.bias.zero_()
+    features, labels = train.rows(np.arange(len(train)), CPU)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.2, momentum=0.9)
+    for _ in range(60):  # instance-balanced: every row once a step
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(layer(features), labels).backward()
+        optimizer.step()
+    joint = Joint(layer.weight.detach(), layer.bias.detach())
+    val, test = (gaussian_split(balanced, spread=0.6, seed=seed) for seed in (1, 2))
+    return LongTail(train, val, test, joint)
