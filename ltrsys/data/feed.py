@@ -30,7 +30,7 @@ class Work(Protocol):
         """Return the number of batches."""
 
     def samples(self, batch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the batch's sample ids and the lanes they belong to, [B] each."""
+        """Return the batch's sample ids and the numbers of the stretches they are read from, [B] each."""
 
     def augmentation(self, batch: int, samples: NDArray[np.int64]) -> Augmentation:
         """Return what is done to the images of the batch."""
@@ -88,24 +88,23 @@ class Feed:
             self._running = None
 
     def _batches(self, work: Work) -> Batches:
+        asked = time.perf_counter()
+        self._pipeline.drain()  # what the last iterator left when it was abandoned
+        self.reader.begin_pass()
         in_work: deque[NDArray[np.int64]] = deque()
         fed = 0
-        asked = time.perf_counter()
-        try:
-            for batch in range(len(work)):
-                while fed < min(batch + self._prefetch, len(work)):
-                    in_work.append(self._feed(work, fed))
-                    fed += 1
-                samples = in_work.popleft()
-                images = self._take(samples)
-                if fed < len(work):
-                    in_work.append(self._feed(work, fed))
-                    fed += 1
-                self.stall_seconds += time.perf_counter() - asked
-                yield images, samples
-                asked = time.perf_counter()
-        finally:
-            self._pipeline.drain()
+        for batch in range(len(work)):
+            while fed < min(batch + self._prefetch, len(work)):
+                in_work.append(self._feed(work, fed))
+                fed += 1
+            samples = in_work.popleft()
+            images = self._take(samples)
+            if fed < len(work):
+                in_work.append(self._feed(work, fed))
+                fed += 1
+            self.stall_seconds += time.perf_counter() - asked
+            yield images, samples
+            asked = time.perf_counter()
 
     def _feed(self, work: Work, batch: int) -> NDArray[np.int64]:
         if batch == 0:
@@ -119,8 +118,8 @@ class Feed:
     def _announce(self, work: Work, first: int) -> None:
         block = [work.samples(batch) for batch in range(first, min(first + self._block, len(work)))]
         if block:
-            samples, lanes = (np.concatenate(parts) for parts in zip(*block, strict=True))
-            self.reader.announce(samples, lanes)
+            samples, stretches = (np.concatenate(parts) for parts in zip(*block, strict=True))
+            self.reader.announce(samples, stretches)
 
     def _take(self, samples: NDArray[np.int64]) -> Tensor:
         try:

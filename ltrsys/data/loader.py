@@ -80,12 +80,12 @@ class TrainLoader:
 
     @property
     def bytes_read(self) -> int:
-        """Bytes of the shards passed over so far, up to what is read ahead (see `ShardReader`)."""
+        """Bytes of the shards read so far, what is read ahead included; `ShardReader` says what counts."""
         return self._feed.reader.bytes_read
 
     @property
     def bytes_used(self) -> int:
-        """Bytes of the encoded images decoded so far."""
+        """Bytes of the encoded images among them."""
         return self._feed.reader.bytes_used
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
@@ -164,7 +164,7 @@ class _Training:
 
     def samples(self, batch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         positions = self.positions(batch)
-        return self.plan.samples(positions), positions // self.batching.samples_per_draw % self.batching.lanes
+        return self.plan.samples(positions), self.plan.stretches(positions)
 
     def augmentation(self, batch: int, samples: NDArray[np.int64]) -> Augmentation:
         return training_augmentation(

@@ -55,6 +55,10 @@ class Plan:
         place, lane = np.divmod(draw, self.lanes)
         return self.order[(self._bounds[lane] + place) * self.samples_per_draw + image].astype(np.int64)
 
+    def stretches(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return numbers of what is read at global positions, int64: lanes that share a piece share its number."""
+        return positions // self.samples_per_draw % (self.lanes // gcd(self.lanes, self.samples_per_draw))
+
     def lane(self, lane: int) -> NDArray[np.integer]:
         """Return the sample ids of one lane in reading order: a view of `order`."""
         begin, end = self._bounds[lane : lane + 2] * self.samples_per_draw

@@ -18,6 +18,8 @@ from ltrsys.errors import DataError
 
 READ_THROUGH_BYTES = 512 * 1024
 """A gap up to this long is read through; a longer one is skipped, and not counted as read."""
+_COUNTED_AT_ONCE = 2**22
+"""Announced samples that are remembered before they are counted for good."""
 _ADVICE_BYTES = 128 * 1024
 """Linux reads no more than a device's read-ahead, 128 KiB by default, for one call of madvise(MADV_WILLNEED)."""
 
@@ -36,12 +38,13 @@ class Ranges(NamedTuple):
 
 
 class ShardReader:
-    """Hands out the encoded images of a split.
+    """Hands out the encoded images of a split, and counts what that reads.
 
-    `bytes_used` counts the encoded bytes handed out, each time they are. `bytes_read` counts what has been
-    announced: of each lane in each stratum, every byte from the first to the last sample taken (tar headers
-    and skipped samples included), less the gaps longer than `READ_THROUGH_BYTES`, which neither `madvise`
-    nor the kernel's own read-ahead (switched off) touches. A sample that a lane takes again counts again.
+    What is counted is what is announced. `bytes_used` is the size of its encoded images. `bytes_read` is, for
+    each stretch in each stratum, every byte from the first to the last sample taken there in an epoch (tar
+    headers and passed samples included), less the gaps longer than `READ_THROUGH_BYTES`: neither `madvise` nor
+    the kernel's own read-ahead, which is switched off, touches those. A sample that is taken again from the
+    same stretch in the same epoch counts its own bytes again.
     """
 
     def __init__(self, split: Split, *, max_open_shards: int = 256) -> None:
@@ -52,34 +55,49 @@ class ShardReader:
             max_open_shards: Shards that stay mapped; the one longest unused is given up for another.
         """
         self.bytes_used = 0
-        self.bytes_read = 0
         self._split = split
         self._max_open_shards = max_open_shards
         self._open: OrderedDict[int, tuple[mmap.mmap, NDArray[np.uint8]]] = OrderedDict()
         self._strata = np.array([stratum.first for stratum in split.record.strata], dtype=np.int64)
-        nothing = np.empty(0, dtype=np.int64)
-        self._announced = (nothing, nothing)
+        self._announced: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+        self._counted_bytes = 0
+        self._counted_announcements = 0
+        self._bytes_of_announced = 0
 
-    def announce(self, samples: NDArray[np.int64], lanes: NDArray[np.int64]) -> None:
+    def announce(self, samples: NDArray[np.int64], stretches: NDArray[np.int64]) -> None:
         """Have the kernel read what will be needed soon, in one go for neighbours, and count it as read.
 
         Args:
             samples: Sample ids, [S], in the order of use.
-            lanes: The lane that each belongs to, [S].
+            stretches: The number of the stretch that each is read from (`Plan.stretches`), [S].
 
         Raises:
             DataError: Where a shard is missing, truncated, or does not fit the index.
         """
         for shard, begin, end in _rows(self._ranges(np.unique(samples))):
             self._advise(shard, begin, end)
-        # What these samples add to the ranges of those announced before, so that a gap between two
-        # announcements counts too, and a byte that both pass over only once.
-        before_samples, before_lanes = self._announced
-        self.bytes_read += self._ranges(
-            np.concatenate([before_samples, samples]), np.concatenate([before_lanes, lanes])
-        ).total_bytes
-        self.bytes_read -= self._ranges(before_samples, before_lanes).total_bytes
-        self._announced = (samples, lanes)
+        self.bytes_used += int(self._split.size[samples].sum(dtype=np.int64))
+        self._announced.append((samples, stretches))
+        if sum(len(samples) for samples, _ in self._announced) > _COUNTED_AT_ONCE:
+            self.begin_pass()
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes read so far, as the class says; takes a moment after a long epoch."""
+        if self._announced and self._counted_announcements != len(self._announced):
+            samples, stretches = (np.concatenate(parts) for parts in zip(*self._announced, strict=True))
+            stretch_and_sample, first = np.unique(stretches * len(self._split) + samples, return_index=True)
+            again = self._split.size[samples].sum(dtype=np.int64) - self._split.size[samples[first]].sum(dtype=np.int64)
+            ranges = self._ranges(samples[first], stretch_and_sample // len(self._split))
+            self._bytes_of_announced = int(again) + ranges.total_bytes
+            self._counted_announcements = len(self._announced)
+        return self._counted_bytes + self._bytes_of_announced
+
+    def begin_pass(self) -> None:
+        """Begin an epoch: its stretches are others, and what is taken there counts anew."""
+        self._counted_bytes = self.bytes_read
+        self._announced.clear()
+        self._bytes_of_announced = self._counted_announcements = 0
 
     def read(self, samples: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
         """Return the encoded images, uint8 [bytes] each: views that keep their shard mapped.
@@ -90,7 +108,6 @@ class ShardReader:
         shards = self._split.shard[samples].tolist()
         offsets = self._split.offset[samples].tolist()
         sizes = self._split.size[samples].tolist()
-        self.bytes_used += sum(sizes)
         return [
             self._shard(shard)[1][offset : offset + size]
             for shard, offset, size in zip(shards, offsets, sizes, strict=True)
@@ -100,14 +117,14 @@ class ShardReader:
         """Give up the shards; what is still viewed stays mapped until it is not."""
         self._open.clear()
 
-    def _ranges(self, samples: NDArray[np.int64], lanes: NDArray[np.int64] | None = None) -> Ranges:
-        """Return what is read for `samples`: per lane and stratum if lanes are given, else all together."""
+    def _ranges(self, samples: NDArray[np.int64], stretches: NDArray[np.int64] | None = None) -> Ranges:
+        """Return what is read for `samples`: per stretch and stratum if stretches are given, else all together."""
         shard = self._split.shard[samples].astype(np.int64)
         begin = self._split.offset[samples].astype(np.int64)
         end = begin + self._split.size[samples]
         keys = [begin, shard]
-        if lanes is not None:
-            keys += [np.searchsorted(self._strata, samples, side="right"), _occurrence(samples, lanes), lanes]
+        if stretches is not None:
+            keys += [np.searchsorted(self._strata, samples, side="right"), stretches]
         order = np.lexsort(keys)
         shard, begin, end = shard[order], begin[order], end[order]
         starts = np.ones(len(order), dtype=bool)
@@ -166,17 +183,6 @@ class ShardReader:
                 f"{path}: the index does not fit this shard of {size} bytes (dataset.json says {recorded}).{where} "
                 "They belong to different builds: build the shards again."
             )
-
-
-def _occurrence(samples: NDArray[np.int64], lanes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return, for each place, how often its lane took its sample before, [S]."""
-    order = np.lexsort([samples, lanes])
-    new = np.ones(len(order), dtype=bool)
-    new[1:] = (np.diff(samples[order]) != 0) | (np.diff(lanes[order]) != 0)
-    place = np.arange(len(order))
-    occurrence = np.empty(len(order), dtype=np.int64)
-    occurrence[order] = place - np.maximum.accumulate(np.where(new, place, 0))
-    return occurrence
 
 
 def _rows(ranges: Ranges) -> Iterator[tuple[int, int, int]]:

@@ -1,0 +1,98 @@
+"""Bytes read for each byte used, counted by the reader of one rank of several at iNaturalist's size."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.report import Table
+from benchmarks.synthetic import synthetic_split
+from ltrsys.config import SamplerConfig
+from ltrsys.data.batching import Batching
+from ltrsys.data.feed import BLOCK_BYTES
+from ltrsys.data.index import ShardRecord, Split
+from ltrsys.data.plan import Planner
+from ltrsys.data.reader import READ_THROUGH_BYTES, ShardReader
+from ltrsys.data.tar import jpeg_offsets, tar_bytes
+from ltrsys.world import World
+
+EPOCHS = 90
+BATCH_SIZE = 512
+SHARD_BYTES = 2**28
+
+
+def bytes_table(class_counts: NDArray[np.int64], folder: Path, *, ranks: int, lanes: int) -> Table:
+    """Let the first of `ranks` read an epoch of each sampler from shards that are holes but for their size."""
+    split = _with_hollow_shards(synthetic_split(class_counts), folder)
+    weights = folder / "weights.json"
+    weights.write_text(json.dumps((1 / np.maximum(class_counts, 20) ** 0.5).tolist()))
+    cases = [
+        (SamplerConfig(), 0),
+        (SamplerConfig(kind="power", q=0.75), 45),
+        (SamplerConfig(kind="square_root"), 45),
+        (SamplerConfig(kind="power", q=0.25), 45),
+        (SamplerConfig(kind="class_balanced"), 45),
+        (SamplerConfig(kind="progressive"), 0),
+        (SamplerConfig(kind="progressive"), 30),
+        (SamplerConfig(kind="progressive"), 60),
+        (SamplerConfig(kind="progressive"), 89),
+        (SamplerConfig(kind="class_aware"), 45),
+        (SamplerConfig(kind="weights", weights=weights), 45),
+    ]
+    rows = []
+    for sampler, epoch in cases:
+        planner = Planner(split, sampler, seed=0, num_epochs=EPOCHS, lanes=lanes)
+        batching = Batching(BATCH_SIZE, BATCH_SIZE // ranks, World(0, ranks), lanes, planner.samples_per_draw)
+        reader = ShardReader(split)
+        _read_epoch(reader, planner, batching, epoch)
+        planned_read, planned_used = planner.bytes_read(epoch)
+        rows.append(
+            {
+                "sampler": sampler.kind + (f" {sampler.q}" if sampler.q is not None else ""),
+                "epoch": epoch + 1,
+                "GB used": reader.bytes_used / 1e9,
+                "read / used": reader.bytes_read / reader.bytes_used,
+                "by the plan, all ranks": planned_read / planned_used,
+            }
+        )
+    notes = [
+        f"Rank 1 of {ranks}, {lanes} lanes; {len(split):,} samples of {len(class_counts):,} classes (fitted counts) of "
+        f"10 to 50 kB in {len(split.record.shards)} shards; epochs of {EPOCHS}.",
+        "read: from the first to the last sample that a lane takes from a stratum, tar headers and passed samples "
+        f"included, less gaps of more than {READ_THROUGH_BYTES // 1024} KiB, which are skipped.",
+        "by the plan: the same without tar headers, and without skipping anything.",
+    ]
+    return Table("Bytes read for each byte used", list(rows[0]), rows, notes)
+
+
+def _read_epoch(reader: ShardReader, planner: Planner, batching: Batching, epoch: int) -> None:
+    plan = planner.epoch(epoch)
+    steps = batching.steps_per_epoch(len(plan))
+    mean_bytes = float(planner.split.size.mean())
+    block = max(1, int(BLOCK_BYTES / (mean_bytes * batching.micro_batch_size)))
+    for first in range(0, steps, block):
+        positions = np.concatenate([batching.positions(step, 0) for step in range(first, min(first + block, steps))])
+        samples = plan.samples(positions)
+        reader.announce(samples, plan.stretches(positions))
+        reader.read(samples)
+
+
+def _with_hollow_shards(split: Split, folder: Path) -> Split:
+    """Return `split` with shards of the right sizes and places, which take no space."""
+    sizes = split.size.astype(np.int64)
+    shard = (np.cumsum(sizes) // SHARD_BYTES).astype(np.uint32)
+    offset = np.empty(len(split), dtype=np.uint64)
+    records = []
+    (folder / "shards").mkdir(parents=True)
+    for number in range(int(shard[-1]) + 1):
+        own = shard == number
+        offset[own] = jpeg_offsets(sizes[own])
+        records.append(
+            ShardRecord(name=f"train-{number:06d}.tar", samples=own.sum(), bytes=tar_bytes(sizes[own]), sha256="")
+        )
+        with open(folder / "shards" / records[-1].name, "wb") as file:
+            file.truncate(records[-1].bytes)
+    record = split.record.model_copy(update={"shards": records})
+    return replace(split, folder=folder, record=record, shard=shard, offset=offset)
