@@ -1,5 +1,6 @@
 """Feature banks without a network: Gaussian classes with a long tail."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,8 +34,17 @@ def gaussian_split(counts: NDArray[np.int64], *, spread: float, seed: int) -> Ba
     return BankSplit(features.astype(np.float32), labels.astype(np.int64), len(counts))
 
 
-@pytest.fixture(scope="session")
-def long_tail() -> LongTail:
+@pytest.fixture(scope="package", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """These matrices are so small that handing them to threads costs more than it saves."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="package")
+def long_tail(_one_thread: None) -> LongTail:
     counts = np.round(300 * 0.75 ** np.arange(NUM_CLASSES)).astype(np.int64).clip(2)
     train = gaussian_split(counts, spread=0.6, seed=0)
     balanced = np.full(NUM_CLASSES, 25)
