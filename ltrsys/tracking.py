@@ -76,7 +76,7 @@ class Tracker:
             self._file.close()
             self._file = None
         if self._wandb is not None:
-            self._wandb.finish(quiet=True)
+            self._wandb.finish()
             self._wandb = None
 
 
