@@ -1,0 +1,100 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+ROOT = Path(__file__).parent.parent.parent
+
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "data": {
+        "image_size": 12,
+        "resize": 12,
+        "samples_per_epoch": 144,
+        "threads": 1,
+        "augmentation": {"min_area": 0.7, "flip": False},
+    },
+    "model": {"backbone": "resnet10", "stem": "small"},
+    "train": {
+        "engine": "ddp",
+        "epochs": 2,
+        "batch_size": 48,
+        "micro_batch_size": 12,
+        "precision": "float32",
+        "channels_last": False,
+        "evaluate_every": 1,
+        "log_every": 1,
+        "optimizer": {"lr": 0.02},
+    },
+    "tracking": {"wandb": "disabled"},
+}
+"""Three steps of four micro-batches an epoch on `tiny_shards`."""
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks as small as these gain nothing from a second thread, and lose much where cores are busy."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def write_config(tmp_path: Path, tiny_shards: Path) -> Callable[..., Path]:
+    """Write the tiny experiment under `name`, with `key.sub=value` changes, into `tmp_path`."""
+    return config_writer(tmp_path, tiny_shards)
+
+
+def config_writer(folder: Path, shards: Path) -> Callable[..., Path]:
+    def write(name: str = "tiny", **changes: Any) -> Path:
+        values = json.loads(json.dumps(TINY)) | {"name": name, "runs": str(folder / "runs")}
+        values["data"]["shards"] = str(shards)
+        for key, value in changes.items():
+            *parents, last = key.split("__")
+            level = values
+            for parent in parents:
+                level = level.setdefault(parent, {})
+            level[last] = value
+        path = folder / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(values))
+        return path
+
+    return write
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses_of(run: Path) -> list[float]:
+    return [line["loss"] for line in read_metrics(run) if "loss" in line]
+
+
+def run_ranks(world_size: int, *arguments: str) -> None:
+    """Run tests/training/ranks.py as so many processes that know one another; a rank's failure is the test's."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    processes = []
+    for rank in range(world_size):
+        environment = os.environ | {
+            "RANK": str(rank), "WORLD_SIZE": str(world_size), "LOCAL_RANK": str(rank),
+            "LOCAL_WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+            "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1",
+        }  # fmt: skip
+        command = [sys.executable, "-m", "tests.training.ranks", *arguments]
+        processes.append(
+            subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+        )
+    outputs = [process.communicate(timeout=120) for process in processes]
+    for process, (_, errors) in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, errors[-3000:]

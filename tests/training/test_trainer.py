@@ -1,0 +1,165 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ltrsys.config_file import load_config
+from ltrsys.errors import DataError, LtrsysError, UsageError
+from ltrsys.training.trainer import Trainer, train
+from ltrsys.world import World
+from tests.training.conftest import losses_of, read_metrics
+from tests.training.ranks import run as run_until
+
+
+def fit(path, overrides=()):
+    config = load_config(path, overrides)
+    train(config, World())
+    return config.run_folder
+
+
+def test_two_runs_of_one_seed_have_the_same_losses(write_config):
+    one, other = fit(write_config("one")), fit(write_config("other"))
+    assert losses_of(one) == losses_of(other)
+    different = fit(write_config("different", seed=1))
+    assert losses_of(different) != losses_of(one)
+
+
+def test_a_run_folder_holds_what_the_contract_names(write_config, capsys):
+    run = fit(write_config())
+    assert {"config.yaml", "metrics.jsonl", "model.safetensors", "checkpoints"} <= {path.name for path in run.iterdir()}
+    lines = read_metrics(run)
+    training = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in training] == list(range(1, 7))
+    assert training[-1]["epoch"] == 2.0
+    assert training[-1]["images"] == 6 * 48
+    for line in training:
+        assert line["images_per_second"] > 0
+        assert 0 <= line["data_stall_share"] <= 1
+        assert 0 < line["lr"] <= 0.02
+    evaluations = [line for line in lines if "val_all" in line]
+    assert [line["step"] for line in evaluations] == [3, 6]
+    assert {"val_many", "val_medium", "val_few", "val_all"} <= evaluations[-1].keys()
+    printed = capsys.readouterr().out
+    assert "val accuracy: many" in printed
+    assert "Bytes read over bytes used" in printed
+
+
+def test_a_resumed_run_ends_where_one_without_a_stop_does(write_config):
+    straight = fit(write_config("straight", train__channels_last=True))
+    path = write_config("stopped", train__channels_last=True)
+    run_until(path, stop_after=1)
+    stopped = load_config(path).run_folder
+    assert not (stopped / "model.safetensors").exists()
+    assert len(losses_of(stopped)) == 3
+    fit(path)
+    assert losses_of(stopped) == losses_of(straight)
+    ours, theirs = (load_file(run / "model.safetensors") for run in (stopped, straight))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_lines_logged_after_the_checkpoint_are_logged_again_not_twice(write_config):
+    path = write_config()
+    run_until(path, stop_after=1)
+    metrics = load_config(path).run_folder / "metrics.jsonl"
+    with metrics.open("a") as file:
+        file.write(json.dumps({"step": 4, "loss": 0.0}) + '\n{"step": 5, "lo')
+    fit(path)
+    assert [line["step"] for line in read_metrics(metrics.parent) if "loss" in line] == list(range(1, 7))
+
+
+def test_a_finished_run_is_left_as_it_is(write_config):
+    path = write_config(train__epochs=1)
+    run = fit(path)
+    before = (run / "model.safetensors").read_bytes()
+    assert fit(path) == run
+    assert (run / "model.safetensors").read_bytes() == before
+    assert len(losses_of(run)) == 3
+
+
+def test_another_experiment_does_not_go_on_from_this_one_s_checkpoint(write_config):
+    path = write_config()
+    run_until(path, stop_after=1)
+    with pytest.raises(UsageError, match=r"begun with train\.optimizer\.lr=0\.02, but the config now says 0\.5"):
+        fit(path, ["train.optimizer.lr=0.5"])
+
+
+def test_a_model_without_its_checkpoint_is_not_overwritten(write_config):
+    path = write_config(train__epochs=1)
+    run = fit(path)
+    (run / "checkpoints" / "last.safetensors").unlink()
+    with pytest.raises(UsageError, match="holds a trained model"):
+        fit(path)
+
+
+def test_a_damaged_checkpoint_is_named(write_config):
+    path = write_config(train__epochs=1)
+    last = fit(path) / "checkpoints" / "last.safetensors"
+    last.write_bytes(last.read_bytes()[:-100])
+    with pytest.raises(DataError, match=r"last\.safetensors"):
+        fit(path)
+
+
+def test_a_loss_that_is_not_finite_names_the_step_and_the_samples(write_config):
+    path = write_config(train__optimizer={"lr": 1e30, "weight_decay": 0.0})
+    with pytest.raises(
+        LtrsysError, match=r"step [23]: the loss is (nan|inf) on rank 0, .* samples \d+, \d+.*optimizer\.lr"
+    ):
+        fit(path)
+
+
+def test_with_the_paper_s_schedule_the_last_epoch_has_no_learning_rate(write_config):
+    run = fit(write_config(train__schedule={"step": "epoch"}))
+    assert [line["lr"] for line in read_metrics(run) if "loss" in line] == pytest.approx([0.01] * 3 + [0.0] * 3)
+
+
+def test_the_last_epoch_is_evaluated_and_the_best_kept(write_config):
+    run = fit(write_config(train__evaluate_every=5))
+    assert [line["step"] for line in read_metrics(run) if "val_all" in line] == [6]
+    assert (run / "checkpoints" / "best.safetensors").exists()
+
+
+def test_a_backbone_is_started_from_another_run_s(write_config):
+    first = fit(write_config("first", train__epochs=1))
+    second = load_config(write_config("second", model__weights=str(first / "model.safetensors")))
+    from ltrsys.training.process_group import process_group
+
+    with process_group(World(), 60) as device:
+        trainer = Trainer(second, World(), device)
+        started = {name: tensor.clone() for name, tensor in trainer.engine.network.state_dict().items()}
+        trainer.close()
+    trained = load_file(first / "model.safetensors")
+    assert all(torch.equal(started[name], trained[name]) for name in trained if name.startswith("backbone."))
+    assert not torch.equal(started["classifier.weight"], trained["classifier.weight"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train__batch_norm": "sync"}, "needs GPUs"),
+        ({"model__backbone": "resnet11"}, "Nearest: resnet10"),
+        ({"train__batch_size": 4800}, "fewer than train.batch_size"),
+        ({"data__shards": "nowhere"}, "nowhere"),
+        ({"model__weights": "nowhere.safetensors"}, "nowhere.safetensors: there is no file of weights"),
+    ],
+)
+def test_what_cannot_be_run_is_told_before_training(write_config, changes, message):
+    with pytest.raises(LtrsysError, match=message):
+        fit(write_config(**changes))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_weights_stay_float32_in_mixed_precision(write_config, precision):
+    run = fit(write_config(train__epochs=1, train__precision=precision))
+    assert {
+        tensor.dtype for name, tensor in load_file(run / "model.safetensors").items() if "num_batches" not in name
+    } == {torch.float32}
+    assert losses_of(run)[0] == pytest.approx(2.7, abs=0.7)
+
+
+def test_label_smoothing_and_gradient_accumulation_reach_the_loss(write_config):
+    plain = losses_of(fit(write_config("plain", train__epochs=1)))
+    smooth = losses_of(fit(write_config("smooth", train__epochs=1, train__label_smoothing=0.3)))
+    whole = losses_of(fit(write_config("whole", train__epochs=1, train__micro_batch_size=48)))
+    assert smooth[0] != plain[0]
+    assert whole[0] == pytest.approx(plain[0], abs=0.2)  # BatchNorm sees other groups
