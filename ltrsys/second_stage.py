@@ -18,7 +18,7 @@ from ltrsys.classifiers.linear import Joint
 from ltrsys.classifiers.store import Fitted, load_fitted
 from ltrsys.config import Config
 from ltrsys.data.index import SPLITS, Dataset, SplitName
-from ltrsys.errors import UsageError
+from ltrsys.errors import DataError, UsageError
 from ltrsys.evaluated_split import EvaluatedSplit
 from ltrsys.evaluation import COLUMNS
 from ltrsys.reporting.balance_report import BalanceReport, read_per_class
@@ -91,11 +91,11 @@ def evaluate_run(folder: Path, overrides: Sequence[str], classifier: str, split:
     # BatchNorm and the like may have been set on the command line of `balance`: the bank's own settings hold
     difference = bank.identity.difference(BankIdentity.of(run, config, dataset, settings=bank.identity.settings))
     if difference:
-        raise UsageError(f"{run.features}: {difference} since this bank was made. Run `ltrsys balance {folder}` again.")
+        raise DataError(f"{run.features}: {difference} since this bank was made. Run `ltrsys balance {folder}` again.")
     device = _device(World.detect())
     fitted = load_fitted(run.classifiers, name, device)
     if fitted.bank != bank.fingerprint:
-        raise UsageError(
+        raise DataError(
             f"{run.classifiers}: {name} was fitted on another feature bank. Run `ltrsys balance {folder}` again."
         )
     reported = _evaluated(bank, split, config, device)

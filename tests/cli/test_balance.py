@@ -1,0 +1,266 @@
+"""`ltrsys balance` and `ltrsys evaluate` from end to end, on real shards and a real network."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ltrsys.classifiers.base import NAMES
+from ltrsys.cli.main import main
+from ltrsys.models.weights import load_network, save_network
+from ltrsys.results import Results, read_results
+from ltrsys.run_folder import RunFolder
+from tests.classifiers.runs import make_run, without_splits, write_model
+
+REPORT = {"accuracy_by_split.png", "accuracy_by_tau.png", "weight_norms.png", "sampling_weights.png", "per_class.csv"}
+
+
+def ltrsys(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as exit_:
+        main([str(argument) for argument in arguments])
+    return exit_.value.code
+
+
+def times(run: RunFolder) -> dict[str, int]:
+    return {str(path.relative_to(run.path)): path.stat().st_mtime_ns for path in run.path.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """The network is so small that handing it to threads costs more than it saves."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def balanced(tmp_path_factory: pytest.TempPathFactory, tiny_shards: Path) -> RunFolder:
+    """A run that has been balanced; tests leave it as it is."""
+    run = make_run(tmp_path_factory.mktemp("runs") / "balanced", tiny_shards)
+    assert ltrsys("balance", run.path) == 0
+    return run
+
+
+@pytest.fixture
+def again(balanced: RunFolder, tmp_path: Path) -> RunFolder:
+    """A copy of the balanced run, to change."""
+    return RunFolder(Path(shutil.copytree(balanced.path, tmp_path / "again")))
+
+
+@pytest.fixture
+def run(tmp_path: Path, tiny_shards: Path) -> RunFolder:
+    return make_run(tmp_path / "run", tiny_shards)
+
+
+def test_results_json_is_the_contract(balanced: RunFolder) -> None:
+    results = json.loads(balanced.results.read_text())
+    assert (results["format"], results["dataset"], results["num_classes"]) == (1, "glyphs", 12)
+    assert results["split"] == "test"
+    assert results["classes"] == {"many": 1, "medium": 5, "few": 6}
+    assert [line["classifier"] for line in results["results"]] == list(NAMES)
+    for line in results["results"]:
+        shots = sum(line[shot] * results["images"][shot] for shot in ("many", "medium", "few"))
+        assert shots == pytest.approx(line["all"] * results["images"]["all"])
+        assert line["mean_class_accuracy"] == pytest.approx(line["all"])  # the test split is balanced
+        assert line["all"] <= line["top3"] <= line["top5"]
+        low, high = line["confidence_95"]["all"]
+        assert low <= line["all"] <= high
+        assert (line["versus_joint"] is None) == (line["classifier"] == "joint")
+        assert line["selected_on"] == ("val" if line["classifier"] == "tau" else None)
+        if line["versus_joint"]:
+            gained, lost = line["versus_joint"]["gained"], line["versus_joint"]["lost"]
+            gain = (gained - lost) / results["images"]["all"] * 100
+            assert line["all"] - results["results"][0]["all"] == pytest.approx(gain)
+    assert isinstance(results["results"][3]["params"]["tau"], float)
+
+
+def test_the_table_has_the_papers_columns(balanced: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ltrsys("balance", balanced.path) == 0
+    table = capsys.readouterr().out
+    assert "many medium" in " ".join(table.split())
+    for name in ("Joint", "NCM", "cRT", "τ-normalised", "LWS", "chosen on val"):
+        assert name in table
+    assert str(balanced.results) in table
+
+
+def test_json_prints_results_json_and_nothing_else(balanced: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ltrsys("balance", balanced.path, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(balanced.results.read_text())
+
+
+def test_balancing_again_writes_nothing(balanced: RunFolder) -> None:
+    before = times(balanced)
+    assert ltrsys("balance", balanced.path) == 0
+    assert times(balanced) == before
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_evaluate_repeats_its_line_exactly(balanced: RunFolder, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    before = times(balanced)
+    assert ltrsys("evaluate", balanced.path, "--classifier", name, "--split", "test", "--json") == 0
+    repeated = Results.model_validate_json(capsys.readouterr().out)
+    results = read_results(balanced.results)
+    assert repeated.results == [results.line(name)]
+    assert (repeated.split, repeated.images) == ("test", results.images)
+    assert times(balanced) == before
+
+
+def test_evaluate_takes_any_split(balanced: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ltrsys("evaluate", balanced.path, "--classifier", "crt", "--split", "train", "--json") == 0
+    results = Results.model_validate_json(capsys.readouterr().out)
+    assert (results.split, results.images["all"]) == ("train", 425)
+    assert ltrsys("evaluate", balanced.path, "--classifier", "crt", "--split", "val") == 0
+    assert "glyphs, val" in capsys.readouterr().out
+
+
+def test_the_report_is_complete(balanced: RunFolder) -> None:
+    assert {path.name for path in balanced.report.iterdir()} == REPORT
+    for path in balanced.report.glob("*.png"):
+        assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_table_per_class_adds_up_to_the_results(balanced: RunFolder) -> None:
+    with open(balanced.report / "per_class.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["class"]) for row in rows] == list(range(12))
+    assert sum(int(row["train_images"]) for row in rows) == 425
+    for line in read_results(balanced.results).results:
+        right = sum(float(row[line.classifier]) * int(row["test_images"]) for row in rows)
+        assert right / 240 == pytest.approx(line.all, abs=0.01)
+        few = [float(row[line.classifier]) for row in rows if row["shot"] == "few"]
+        assert np.mean(few) == pytest.approx(line.few, abs=0.01)
+
+
+def test_metrics_get_one_line_per_balancing(balanced: RunFolder) -> None:
+    (line,) = (json.loads(text) for text in balanced.metrics.read_text().splitlines())
+    assert line["test/joint/few"] == read_results(balanced.results).line("joint").few
+
+
+def test_only_what_has_changed_is_fitted_again(again: RunFolder) -> None:
+    before, old = times(again), read_results(again.results)
+    assert ltrsys("balance", again.path, "balance.ncm.feature=plain") == 0
+    changed = {path for path, time in times(again).items() if before.get(path) != time}
+    assert {path for path in changed if path.startswith(("classifiers", "features"))} == {"classifiers/ncm.safetensors"}
+    new = read_results(again.results)
+    assert new.line("ncm").params["feature"] == "plain"
+    assert [new.line(name) for name in NAMES if name != "ncm"] == [old.line(name) for name in NAMES if name != "ncm"]
+
+
+def test_balancing_some_keeps_the_lines_of_the_others(run: RunFolder) -> None:
+    assert ltrsys("balance", run.path, "--classifiers", "joint,ncm") == 0
+    assert [line.classifier for line in read_results(run.results).results] == ["joint", "ncm"]
+    assert {path.name for path in run.report.iterdir()} == REPORT - {"accuracy_by_tau.png"}
+    assert ltrsys("balance", run.path, "--classifiers", "tau") == 0
+    assert [line.classifier for line in read_results(run.results).results] == ["joint", "ncm", "tau"]
+    write_model(run, run.config(), seed=1)
+    assert ltrsys("balance", run.path, "--classifiers", "tau") == 0
+    assert [line.classifier for line in read_results(run.results).results] == ["tau"], "the others are out of date"
+
+
+def test_tau_learned_or_from_train_says_so(again: RunFolder) -> None:
+    for select_on in ("train", "learned"):
+        assert ltrsys("balance", again.path, "--classifiers", "tau", f"balance.tau.select_on={select_on}") == 0
+        assert read_results(again.results).line("tau").selected_on == select_on
+
+
+def test_without_a_test_split_val_is_reported_and_tau_comes_from_train(
+    tiny_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(tmp_path / "run", without_splits(tiny_shards, tmp_path / "shards", "test"))
+    assert ltrsys("balance", run.path, "--classifiers", "tau") == 0
+    results = read_results(run.results)
+    assert (results.split, results.images["all"], results.line("tau").selected_on) == ("val", 120, "train")
+    assert ltrsys("balance", run.path, "--classifiers", "tau", "balance.val_is_test=true") == 0
+    line = read_results(run.results).line("tau")
+    assert (line.selected_on, line.params["val_is_test"]) == ("val", True)
+    error = refused(capsys, 1, "evaluate", run.path, "--split", "test")
+    assert "there is no `test` split here (there is: train, val)" in error
+
+
+def refused(capsys: pytest.CaptureFixture[str], code: int, *arguments: object) -> str:
+    capsys.readouterr()
+    assert ltrsys(*arguments) == code
+    output = capsys.readouterr()
+    assert output.out == ""
+    (line,) = output.err.splitlines()
+    assert "Traceback" not in line
+    return line
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("balance", "evaluate"):
+        assert f"{tmp_path}: not a run folder" in refused(capsys, 2, command, tmp_path)
+
+
+def test_a_run_that_is_still_training_is_refused(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    run.model.unlink()
+    assert "training has not finished" in refused(capsys, 2, "balance", run.path)
+
+
+def test_unknown_names_are_refused_with_the_known_ones(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "`ctr`: unknown classifier. Did you mean crt?" in refused(
+        capsys, 2, "balance", run.path, "--classifiers", "joint,ctr"
+    )
+    assert "choose from train, val, test" in refused(capsys, 2, "evaluate", run.path, "--split", "tset")
+    assert "unknown key `balance.tau.gird`. Did you mean `balance.tau.grid`?" in refused(
+        capsys, 2, "balance", run.path, "balance.tau.gird=[1.0]"
+    )
+
+
+def test_what_the_model_was_trained_with_cannot_be_changed(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    error = refused(capsys, 2, "balance", run.path, "model.backbone=resnet50")
+    assert "`model.backbone=resnet50`: after training only balance.*" in error
+
+
+def test_evaluating_before_balancing_says_what_to_run(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no feature bank; make it with `ltrsys balance`" in refused(capsys, 1, "evaluate", run.path)
+    assert ltrsys("balance", run.path, "--classifiers", "joint") == 0
+    assert "this classifier has not been fitted" in refused(capsys, 1, "evaluate", run.path, "--classifier", "lws")
+
+
+def test_evaluating_after_the_model_changed_is_refused(again: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    write_model(again, again.config(), seed=1)
+    assert "the model has changed since this bank was made" in refused(capsys, 1, "evaluate", again.path)
+
+
+def test_a_classifier_of_another_bank_is_refused(again: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ltrsys("balance", again.path, "--classifiers", "joint", "balance.bn=recalibrate") == 0
+    assert "ncm was fitted on another feature bank" in refused(capsys, 1, "evaluate", again.path, "--classifier", "ncm")
+
+
+def test_features_that_are_not_finite_name_the_image(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    network = load_network(run.config().model, 12, run.model)
+    next(network.backbone.parameters()).data[0] = torch.nan
+    save_network(network, run.model)
+    assert "(sample 0): the backbone gives NaN or infinite features" in refused(capsys, 1, "balance", run.path)
+
+
+def test_wandb_gets_the_plots_and_the_table_per_class(again: RunFolder) -> None:
+    assert ltrsys("balance", again.path, "balance.ncm.feature=l2n", "tracking.wandb=offline") == 0
+    names = {path.name.rsplit("_", 2)[0] for path in again.path.glob("wandb/offline-run-*/files/media/**/*.*")}
+    assert {"accuracy_by_split", "accuracy_by_tau", "weight_norms", "sampling_weights", "per_class"} <= names
+
+
+@pytest.mark.distributed
+def test_two_ranks_make_the_bank_of_one(run: RunFolder, balanced: RunFolder) -> None:
+    command = Path(sys.executable).parent / "ltrsys"
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        [*launch, str(command), "balance", str(run.path), "--json"],
+        env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["images"]["all"] == 240
+    for split in ("train", "val", "test"):
+        one, two = (np.load(folder.features / split / "features.npy") for folder in (balanced, run))
+        np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-5)
