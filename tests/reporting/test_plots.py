@@ -1,0 +1,82 @@
+"""The plots: what is drawn, read back from the figures."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from ltrsys.config import ShotsConfig
+from ltrsys.reporting import style
+from ltrsys.reporting.plots import plot_accuracy, plot_sampling, plot_tau, plot_weight_norms
+from ltrsys.results import TauCurve
+from tests.test_results import make_line, make_results
+
+COUNTS = np.array([5, 400, 30, 150, 8, 60])
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """Every figure that is drawn from now on."""
+    drawn: list[Figure] = []
+
+    class Kept(Figure):
+        def __init__(self, *args: object, **kwargs: object) -> None:
+            super().__init__(*args, **kwargs)
+            drawn.append(self)
+
+    monkeypatch.setattr(style, "Figure", Kept)
+    return drawn
+
+
+def lines_by_label(figure: Figure) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    return {
+        str(line.get_label()): (np.asarray(line.get_xdata()), np.asarray(line.get_ydata()))
+        for axes in figure.axes
+        for line in axes.lines
+    }
+
+
+def test_accuracies_are_drawn_with_their_intervals(figures: list[Figure], tmp_path: Path) -> None:
+    plot_accuracy(make_results(make_line(), make_line("crt", few=69.0)), tmp_path / "plot.png")
+    (axes,) = figures[0].axes
+    heights = [container[0].get_ydata().tolist() for container in axes.containers]
+    assert heights == [[91.0, 76.0, 40.0, 69.5], [91.0, 76.0, 69.0, 69.5]]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["Joint", "cRT"]
+    bars = axes.containers[0][2][0].get_segments()
+    np.testing.assert_allclose([bar[:, 1] for bar in bars], [[89, 92.5], [74, 78], [37, 43], [68, 71]])
+    assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
+def test_an_empty_split_is_left_out(figures: list[Figure], tmp_path: Path) -> None:
+    plot_accuracy(make_results(make_line(few=None), few_classes=0), tmp_path / "plot.png")
+    ticks = [label.get_text().split("\n")[0] for label in figures[0].axes[0].get_xticklabels()]
+    assert ticks == ["many", "medium", "all"]
+
+
+def test_norms_are_sorted_by_training_images_and_relative(figures: list[Figure], tmp_path: Path) -> None:
+    norms = COUNTS.astype(np.float32)
+    plot_weight_norms({"joint": norms}, COUNTS, ShotsConfig(), tmp_path / "plot.png")
+    dots = figures[0].axes[0].lines[0]
+    np.testing.assert_allclose(dots.get_ydata(), np.sort(norms)[::-1] / norms.mean())
+
+
+def test_the_curve_by_tau_marks_the_chosen_one(figures: list[Figure], tmp_path: Path) -> None:
+    curve = TauCurve(tau=[0.0, 0.5, 1.0], many=[9, 8, 7], medium=[None] * 3, few=[1, 2, 3], all=[5, 6, 4])
+    plot_tau(curve, 0.5, split="test", chosen_how="τ = 0.5, chosen on val", path=tmp_path / "plot.png")
+    lines = lines_by_label(figures[0])
+    assert set(lines) == {"many", "few", "all", "τ = 0.5, chosen on val"}
+    np.testing.assert_array_equal(lines["few"][1], [1, 2, 3])
+    np.testing.assert_array_equal(lines["τ = 0.5, chosen on val"][0], [0.5, 0.5])
+
+
+def test_sampling_weights_follow_equations_1_and_2(figures: list[Figure], tmp_path: Path) -> None:
+    plot_sampling(COUNTS, tmp_path / "plot.png")
+    lines = {label: heights for label, (_, heights) in lines_by_label(figures[0]).items()}
+    counts = np.sort(COUNTS)[::-1]
+    instance, balanced = counts / counts.sum(), np.full(6, 1 / 6)
+    np.testing.assert_allclose(lines["instance-balanced"], instance)
+    np.testing.assert_allclose(lines["square-root"], np.sqrt(counts) / np.sqrt(counts).sum())
+    np.testing.assert_allclose(lines["class-balanced"], balanced)
+    for share in (0.25, 0.5, 0.75):
+        np.testing.assert_allclose(lines[f"progressive, t/T = {share}"], (1 - share) * instance + share * balanced)
