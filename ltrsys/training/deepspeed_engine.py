@@ -145,6 +145,8 @@ def _initialize(
     import deepspeed
 
     deepspeed.utils.logger.setLevel(logging.ERROR)
+    # On a CPU, DeepSpeed would compile this operator at every first start; only its inference engine calls it.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     engine, *_ = deepspeed.initialize(
         model=module,
         optimizer=optimizer,

@@ -148,15 +148,6 @@ def test_what_cannot_be_run_is_told_before_training(write_config, changes, messa
         fit(write_config(**changes))
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_weights_stay_float32_in_mixed_precision(write_config, precision):
-    run = fit(write_config(train__epochs=1, train__precision=precision))
-    assert {
-        tensor.dtype for name, tensor in load_file(run / "model.safetensors").items() if "num_batches" not in name
-    } == {torch.float32}
-    assert losses_of(run)[0] == pytest.approx(2.7, abs=0.7)
-
-
 def test_label_smoothing_and_gradient_accumulation_reach_the_loss(write_config):
     plain = losses_of(fit(write_config("plain", train__epochs=1)))
     smooth = losses_of(fit(write_config("smooth", train__epochs=1, train__label_smoothing=0.3)))
