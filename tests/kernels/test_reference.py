@@ -106,10 +106,12 @@ def test_cosine_ignores_lengths_and_distance_does_not() -> None:
 
 
 def test_small_distances_survive_large_coordinates() -> None:
-    means = torch.tensor([[10000.0, 0.0], [10000.0, 0.25]])
-    scores, classes = ncm_search(torch.tensor([[10000.0, 0.15625]]), means, k=2, metric="euclidean")
-    assert classes.tolist() == [[1, 0]]
-    torch.testing.assert_close(scores, torch.tensor([[-0.09375, -0.15625]]), rtol=1e-4, atol=0)
+    # 64 means a quarter apart, far from the origin: ||x||² - 2xm + ||m||² is off by units in float32
+    means = torch.stack([torch.full((64,), 10000.0), torch.arange(64) / 4], dim=1)
+    features = means + torch.tensor([0.0, 0.0625])
+    scores, classes = ncm_search(features, means, k=2, metric="euclidean")
+    assert classes[:, 0].tolist() == list(range(64))
+    torch.testing.assert_close(scores[:-1], torch.tensor([[-0.0625, -0.1875]]).expand(63, 2), rtol=1e-4, atol=0)
 
 
 def test_ties_go_to_the_lower_class() -> None:
