@@ -4,7 +4,7 @@ from safetensors.torch import load_file
 
 from tests.training.conftest import config_writer, losses_of, read_metrics, run_ranks
 
-pytestmark = pytest.mark.distributed
+pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
