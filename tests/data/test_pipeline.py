@@ -1,0 +1,137 @@
+import numpy as np
+import pytest
+import torch
+
+from ltrsys.config import AugmentationConfig, DataConfig
+from ltrsys.data.augmentation import evaluation_augmentation, training_augmentation
+from ltrsys.data.pipeline import DecodingError, ImagePipeline
+from ltrsys.errors import UsageError
+from tests.data.reference import evaluation_image, photographs, sizes, training_image
+
+CPU = torch.device("cpu")
+ENCODED = photographs()
+COUNT = len(ENCODED)
+CROP_AND_FLIP = AugmentationConfig()
+WIDTH, HEIGHT = sizes(ENCODED)
+GREY_LEVELS = {"mean": [0.0, 0.0, 0.0], "std": [1 / 255] * 3}
+
+
+@pytest.fixture
+def pipeline():
+    """Make pipelines that give grey levels of 0 to 255, and close them."""
+    made = []
+
+    def make(batch_size=COUNT, colour=False, channels_last=False, **config):
+        config = DataConfig(shards=".", **({"threads": 2} | GREY_LEVELS | config))
+        made.append(
+            ImagePipeline(config, batch_size=batch_size, device=CPU, colour=colour, channels_last=channels_last)
+        )
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def augment(config=CROP_AND_FLIP, epoch=0, count=COUNT):
+    return training_augmentation(
+        config, seed=1, epoch=epoch, positions=np.arange(count), width=WIDTH[:count], height=HEIGHT[:count]
+    )
+
+
+def differences(images, expected):
+    return [abs(image.numpy() - pixels).mean() for image, pixels in zip(images, expected, strict=True)]
+
+
+def test_training_pixels_are_those_of_pil_and_torchvision(pipeline):
+    decode, mirrored = pipeline(), 0
+    for epoch in range(8):
+        done = augment(epoch=epoch)
+        mirrored += done.mirror.sum()
+        decode.feed(ENCODED, done)
+        expected = [training_image(one, done, number, 224) for number, one in enumerate(ENCODED)]
+        assert max(differences(decode.take(), expected)) < 0.5
+    assert 0 < mirrored < 8 * COUNT
+
+
+@pytest.mark.parametrize(("resize", "image_size"), [(256, 224), (255, 224), (288, 288), (33, 32)])
+def test_evaluation_pixels_are_those_of_pil_and_torchvision(pipeline, resize, image_size):
+    decode = pipeline(resize=resize, image_size=image_size)
+    decode.feed(ENCODED, evaluation_augmentation(WIDTH, HEIGHT, resize=resize, image_size=image_size))
+    expected = [evaluation_image(one, resize, image_size) for one in ENCODED]
+    assert max(differences(decode.take(), expected)) < 0.5
+
+
+@pytest.mark.parametrize(
+    "jitter",
+    [
+        {"brightness": 0.9},
+        {"contrast": 0.9},
+        {"saturation": 0.9},
+        dict.fromkeys(("brightness", "contrast", "saturation"), 0.4),
+    ],
+    ids=lambda jitter: " ".join(jitter),
+)
+def test_colours_are_those_of_torchvision(pipeline, jitter):
+    decode = pipeline(colour=True)
+    for epoch in range(4):
+        done = augment(AugmentationConfig(**jitter), epoch)
+        decode.feed(ENCODED, done)
+        expected = [training_image(one, done, number, 224) for number, one in enumerate(ENCODED)]
+        assert max(differences(decode.take(), expected)) < 1
+
+
+def test_channels_are_normalised_each_by_its_own_mean_and_deviation(pipeline):
+    mean, std = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]
+    grey, normalised = pipeline(), pipeline(mean=mean, std=std)
+    for one in (grey, normalised):
+        one.feed(ENCODED, augment())
+    expected = (grey.take() / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    torch.testing.assert_close(normalised.take(), expected, atol=1e-5, rtol=0)
+
+
+def test_channels_last_are_the_same_pixels_in_another_memory_format(pipeline):
+    plain, last = pipeline(), pipeline(channels_last=True)
+    for one in (plain, last):
+        one.feed(ENCODED, augment())
+    images = last.take()
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(images, plain.take())
+
+
+def test_batches_come_out_in_order_and_may_be_smaller(pipeline):
+    decode, alone = pipeline(), pipeline()
+    counts = [6, 1, 3, 6, 2]
+    for epoch, count in enumerate(counts):
+        decode.feed(ENCODED[:count], augment(epoch=epoch, count=count))
+    for epoch, count in enumerate(counts):
+        alone.feed(ENCODED[:count], augment(epoch=epoch, count=count))
+        assert torch.equal(decode.take(), alone.take())
+
+
+def test_a_batch_stays_as_it_was_while_others_are_made(pipeline):
+    decode = pipeline()
+    decode.feed(ENCODED, augment())
+    kept = decode.take()
+    copy = kept.clone()
+    for epoch in range(1, 6):
+        decode.feed(ENCODED, augment(epoch=epoch))
+        decode.take()
+    assert torch.equal(kept, copy)
+
+
+@pytest.mark.parametrize("damage", [b"", b"no image at all", ENCODED[0].tobytes()[:40]], ids=["empty", "text", "cut"])
+def test_an_undecodable_image_is_an_error_after_which_the_pipeline_goes_on(pipeline, damage):
+    decode = pipeline()
+    bad = [*ENCODED[:2], np.frombuffer(damage, np.uint8), *ENCODED[3:]]
+    decode.feed(bad, augment())
+    decode.feed(ENCODED, augment())
+    with pytest.raises(DecodingError) as caught:
+        decode.take()
+    assert caught.value.encoded is bad
+    assert decode.take().shape == (COUNT, 3, 224, 224)
+
+
+def test_decoding_on_a_gpu_needs_one(pipeline):
+    with pytest.raises(UsageError, match=r"data\.decode=gpu, but this process runs on cpu"):
+        pipeline(decode="gpu")

@@ -1,0 +1,221 @@
+import dataclasses
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.photographs import photograph_source
+from ltrsys.data.build_folder import BuildOptions
+from ltrsys.data.index import Dataset, ShardRecord, Split, SplitRecord, StratumRecord
+from ltrsys.data.reader import READ_THROUGH_BYTES, ShardReader
+from ltrsys.data.shards import build_shards
+from ltrsys.errors import DataError
+
+GAP = READ_THROUGH_BYTES
+
+
+@pytest.fixture(scope="module")
+def many_shards(tmp_path_factory):
+    """48 photographs in 8 shards."""
+    folder = tmp_path_factory.mktemp("many")
+    source = photograph_source(np.array([30, 12, 6]), short_side=64)
+    return build_shards(source, folder / "shards", BuildOptions(max_shard_bytes=32 * 1024)).folder
+
+
+@pytest.fixture
+def split(many_shards):
+    return Dataset.open(many_shards).split("train")
+
+
+def copied(many_shards, tmp_path):
+    """A copy whose shards a test may damage."""
+    split = Dataset.open(many_shards).split("train")
+    (tmp_path / "shards").mkdir()
+    for shard in range(len(split.record.shards)):
+        path = split.shard_path(shard)
+        (tmp_path / "shards" / path.name).write_bytes(path.read_bytes())
+    return dataclasses.replace(split, folder=tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # webdataset leaves closing to the collector
+def test_the_bytes_are_those_that_webdataset_reads(split):
+    shards = [str(split.shard_path(shard)) for shard in range(len(split.record.shards))]
+    assert len(shards) > 4
+    theirs = [sample["jpg"] for sample in webdataset.WebDataset(shards, shardshuffle=False)]
+    ours = [one.tobytes() for one in ShardReader(split).read(np.arange(len(split)))]
+    assert ours == theirs
+
+
+def test_samples_come_in_the_order_asked_for(split):
+    samples = np.array([40, 3, 3, 17])
+    in_order = ShardReader(split).read(np.arange(len(split)))
+    for one, sample in zip(ShardReader(split).read(samples), samples, strict=True):
+        np.testing.assert_array_equal(one, in_order[sample])
+
+
+def test_nothing_is_copied_and_views_outlive_their_shard(split):
+    reader = ShardReader(split, max_open_shards=1)
+    views = reader.read(np.arange(len(split)))
+    copies = [bytes(view) for view in ShardReader(split).read(np.arange(len(split)))]
+    assert not any(view.flags.owndata or view.flags.writeable for view in views)
+    reader.close()
+    assert [bytes(view) for view in views] == copies
+
+
+def test_no_more_shards_stay_mapped_than_allowed(split):
+    def mapped():
+        return {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if ".tar" in line}
+
+    before = mapped()
+    reader = ShardReader(split, max_open_shards=2)
+    for sample in range(len(split)):
+        reader.read(np.array([sample]))
+    assert len(mapped() - before) == 2
+    reader.close()
+    assert mapped() == before
+
+
+def test_a_missing_shard_is_named_with_a_sample_of_it(many_shards, tmp_path):
+    split = copied(many_shards, tmp_path)
+    split.shard_path(2).unlink()
+    sample = int(np.flatnonzero(split.shard == 2)[0])
+    with pytest.raises(DataError, match=rf"train-000002.tar: this shard is missing \(sample {sample} is in it\)"):
+        ShardReader(split).read(np.array([len(split) - 1, sample + 1]))
+
+
+@pytest.mark.parametrize("use", ["read", "announce"])
+def test_a_truncated_shard_is_refused_before_a_page_of_it_is_touched(many_shards, tmp_path, use):
+    split = copied(many_shards, tmp_path)
+    with open(split.shard_path(1), "r+b") as shard:
+        shard.truncate(5000)
+    sample = int(np.flatnonzero(split.shard == 1)[0])
+    ends = split.offset[sample:].astype(int) + split.size[sample:]
+    lost = sample + int(np.flatnonzero(ends > 5000)[0])
+    reader, wanted = ShardReader(split), np.array([sample])
+    with pytest.raises(DataError, match=rf"train-000001.tar: truncated: 5000 of its \d+ bytes .* Sample {lost} is not"):
+        reader.read(wanted) if use == "read" else reader.announce(wanted, np.zeros(1, np.int64))
+
+
+def test_a_shard_that_lacks_only_its_padding_is_truncated_too(many_shards, tmp_path):
+    split = copied(many_shards, tmp_path)
+    with open(split.shard_path(0), "r+b") as shard:
+        shard.truncate(split.record.shards[0].bytes - 512)
+    with pytest.raises(DataError, match=r"truncated: \d+ of its \d+ bytes are there\. Copy it there again"):
+        ShardReader(split).read(np.array([0]))
+
+
+@pytest.mark.parametrize("column", ["offset", "size"])
+def test_an_index_that_points_beyond_its_shard_does_not_fit(split, column):
+    values = np.array(getattr(split, column))
+    values[5] = 10**8
+    wrong = dataclasses.replace(split, **{column: values})
+    with pytest.raises(DataError, match=r"the index does not fit this shard .* Sample 5 is not where the index says"):
+        ShardReader(wrong).read(np.array([0]))
+
+
+def test_a_sample_without_bytes_does_not_fit(split):
+    size = np.array(split.size)
+    size[3] = 0
+    with pytest.raises(DataError, match=r"Sample 3 is not where the index says"):
+        ShardReader(dataclasses.replace(split, size=size)).read(np.array([0]))
+
+
+def test_a_longer_shard_is_of_another_build(many_shards, tmp_path):
+    split = copied(many_shards, tmp_path)
+    with open(split.shard_path(0), "ab") as shard:
+        shard.write(bytes(512))
+    with pytest.raises(DataError, match=r"the index does not fit this shard of \d+ bytes \(dataset\.json says \d+\)"):
+        ShardReader(split).read(np.array([0]))
+
+
+# What is counted. A hollow shard has sizes and places, but no content.
+
+
+def hollow(folder, sizes, gaps, strata=(0,)):
+    """One shard in which sample i of `sizes[i]` bytes stands `gaps[i]` bytes after the one before."""
+    sizes, gaps = np.array(sizes, dtype=np.int64), np.array(gaps, dtype=np.int64)
+    ends = np.cumsum(sizes + gaps)
+    (folder / "shards").mkdir(exist_ok=True)
+    with open(folder / "shards" / "hollow.tar", "wb") as file:
+        file.truncate(int(ends[-1]))
+    bounds = [*strata, len(sizes)]
+    record = SplitRecord(
+        samples=len(sizes),
+        shards=[ShardRecord(name="hollow.tar", samples=len(sizes), bytes=int(ends[-1]), sha256="")],
+        strata=[
+            StratumRecord(band=band, first=first, samples=stop - first)
+            for band, (first, stop) in enumerate(pairwise(bounds))
+        ],
+        class_counts=[len(sizes)],
+    )
+    zeros = np.zeros(len(sizes))
+    return Split(
+        name="train",
+        folder=folder,
+        record=record,
+        label=zeros.astype(np.int32),
+        shard=zeros.astype(np.uint32),
+        offset=(ends - sizes).astype(np.uint64),
+        size=sizes.astype(np.uint32),
+        width=zeros.astype(np.uint16),
+        height=zeros.astype(np.uint16),
+    )
+
+
+def counted(split, *announcements):
+    """Bytes read and used for announcements of (samples, stretches)."""
+    reader = ShardReader(split)
+    for samples, stretches in announcements:
+        reader.announce(np.array(samples), np.broadcast_to(np.array(stretches), np.array(samples).shape))
+    return reader.bytes_read, reader.bytes_used
+
+
+def test_a_short_gap_is_read_through_and_a_long_one_is_skipped(tmp_path):
+    split = hollow(tmp_path, [100, 100, 100], [1500, GAP, GAP + 1])
+    assert counted(split, ([0, 1, 2], 0)) == (100 + GAP + 100 + 100, 300)
+
+
+def test_a_passed_sample_counts_as_read(tmp_path):
+    split = hollow(tmp_path, [100, 100, 100], [10, 10, 10])
+    assert counted(split, ([0, 2], 0)) == (100 + 10 + 100 + 10 + 100, 200)
+
+
+def test_stretches_and_strata_are_counted_apart(tmp_path):
+    split = hollow(tmp_path, [100] * 4, [10] * 4, strata=(0, 2))
+    assert counted(split, ([0, 1, 2, 3], 0)) == (2 * 210, 400)
+    assert counted(split, ([0, 1, 2, 3], [0, 1, 0, 1])) == (400, 400)
+
+
+def test_a_sample_taken_again_from_its_stretch_counts_its_own_bytes_again(tmp_path):
+    split = hollow(tmp_path, [100] * 3, [10] * 3)
+    assert counted(split, ([0, 1, 2, 1], 0)) == (320 + 100, 400)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    taken=st.lists(st.tuples(st.integers(0, 29), st.integers(0, 2)), min_size=1, max_size=60),
+    cut=st.integers(0, 60),
+    data=st.data(),
+)
+def test_neither_order_nor_the_cut_into_announcements_changes_the_count(tmp_path_factory, taken, cut, data):
+    split = hollow(tmp_path_factory.mktemp("hollow"), np.arange(1, 31) * 1000, [GAP // 3] * 30, strata=(0, 7, 19))
+    samples, stretches = np.array(taken).T
+    whole = counted(split, (samples, stretches))
+    assert whole[0] >= whole[1] == split.size[samples].sum()
+    shuffled = np.array(data.draw(st.permutations(range(len(taken)))))
+    cut = min(cut, len(taken) - 1)
+    parts = [shuffled[:cut], shuffled[cut:]] if cut else [shuffled]
+    assert counted(split, *((samples[part], stretches[part]) for part in parts)) == whole
+
+
+def test_an_epoch_counts_anew(tmp_path):
+    split = hollow(tmp_path, [100, 100], [10, 10])
+    reader = ShardReader(split)
+    for _ in range(3):
+        reader.announce(np.array([0, 1]), np.zeros(2, np.int64))
+        reader.begin_pass()
+    assert (reader.bytes_read, reader.bytes_used) == (3 * 210, 600)
