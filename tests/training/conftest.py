@@ -1,8 +1,6 @@
 import json
-import os
+import multiprocessing
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
+
+from tests.training.ranks import run_rank
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -77,28 +77,26 @@ def losses_of(run: Path) -> list[float]:
     return [line["loss"] for line in read_metrics(run) if "loss" in line]
 
 
-def run_ranks(world_size: int, *arguments: str) -> None:
-    """Run tests/training/ranks.py as so many processes that know one another; a rank's failure is the test's."""
+# The server imports what is slow to import once; the ranks are its forks, and begin at once.
+RANKS = multiprocessing.get_context("forkserver")
+RANKS.set_forkserver_preload(["tests.training.ranks", "deepspeed"])
+
+
+def run_ranks(world_size: int, config: Path, stop_after: int | None = None) -> None:
+    """Train `config` as so many processes that know one another; a rank's failure is the test's."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    processes = []
-    for rank in range(world_size):
-        environment = os.environ | {
-            "RANK": str(rank), "WORLD_SIZE": str(world_size), "LOCAL_RANK": str(rank),
-            "LOCAL_WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-            "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1",
-        }  # fmt: skip
-        command = [sys.executable, "-m", "tests.training.ranks", *arguments]
-        processes.append(
-            subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
-        )
+    processes = [
+        RANKS.Process(target=run_rank, args=(rank, world_size, port, config, stop_after), daemon=True)
+        for rank in range(world_size)
+    ]
+    for process in processes:
+        process.start()
     try:
-        outputs = [process.communicate(timeout=300) for process in processes]
+        for process in processes:
+            process.join(timeout=200)
+        assert [process.exitcode for process in processes] == [0] * world_size
     finally:
         for process in processes:
             process.kill()
-    for process, (_, errors) in zip(processes, outputs, strict=True):
-        assert process.returncode == 0, errors[-3000:]

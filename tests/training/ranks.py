@@ -1,10 +1,9 @@
-"""One rank of a distributed test: trains the configs it is given, one after the other.
+"""One rank of a distributed test."""
 
-python -m tests.training.ranks [--stop-after EPOCHS] CONFIG.yaml ...
-"""
-
-import argparse
+import os
 from pathlib import Path
+
+import torch
 
 from ltrsys.config_file import load_config
 from ltrsys.training.process_group import process_group
@@ -24,6 +23,7 @@ class StoppingTrainer(Trainer):
 
 
 def run(path: Path, stop_after: int | None = None) -> None:
+    """Train `path`'s config in this process, as the rank that the environment names."""
     config = load_config(path)
     world = World.detect()
     with process_group(world, config.train.timeout_seconds) as device:
@@ -37,10 +37,17 @@ def run(path: Path, stop_after: int | None = None) -> None:
             trainer.close()
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--stop-after", type=int)
-    parser.add_argument("configs", nargs="+", type=Path)
-    options = parser.parse_args()
-    for config in options.configs:
-        run(config, options.stop_after)
+def run_rank(rank: int, world_size: int, port: int, path: Path, stop_after: int | None) -> None:
+    """Be rank `rank` of `world_size` processes that meet at `port`."""
+    os.environ |= {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(world_size),
+        "LOCAL_RANK": str(rank),
+        "LOCAL_WORLD_SIZE": str(world_size),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": "1",
+    }
+    torch.set_num_threads(1)
+    run(path, stop_after)

@@ -4,7 +4,7 @@ from safetensors.torch import load_file
 
 from tests.training.conftest import config_writer, losses_of, read_metrics, run_ranks
 
-pytestmark = [pytest.mark.distributed, pytest.mark.slow]
+pytestmark = pytest.mark.distributed
 
 
 @pytest.fixture(scope="module")
@@ -13,13 +13,10 @@ def runs(tmp_path_factory, tiny_shards):
     folder = tmp_path_factory.mktemp("engines")
     write = config_writer(folder, tiny_shards)
     for ranks in (1, 2):
-        run_ranks(
-            ranks,
-            str(write(f"ddp-{ranks}")),
-            str(write(f"deepspeed-{ranks}", train__engine="deepspeed")),
-        )
-    zero = str(write("zero", train__engine="deepspeed", train__zero_stage=1))
-    run_ranks(2, "--stop-after", "1", zero)
+        run_ranks(ranks, write(f"ddp-{ranks}"))
+        run_ranks(ranks, write(f"deepspeed-{ranks}", train__engine="deepspeed"))
+    zero = write("zero", train__engine="deepspeed", train__zero_stage=1)
+    run_ranks(2, zero, stop_after=1)
     assert len(losses_of(folder / "runs" / "zero")) == 3
     run_ranks(2, zero)
     return folder / "runs"

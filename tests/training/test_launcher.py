@@ -1,0 +1,67 @@
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.training.conftest import ROOT, losses_of, read_metrics
+
+pytestmark = pytest.mark.distributed
+DEEPSPEED = Path(sys.executable).with_name("deepspeed")
+SET_BY_LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def launch(*arguments: str, ranks: int | None = None) -> subprocess.CompletedProcess[str]:
+    """Run launchers/train.py: by the deepspeed launcher with `ranks`, or plainly by Python."""
+    launcher = [sys.executable]
+    if ranks is not None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        launcher = [str(DEEPSPEED), "--num_gpus", str(ranks), "--master_port", str(port)]
+    environment = {name: value for name, value in os.environ.items() if name not in SET_BY_LAUNCHERS}
+    environment |= {
+        "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1",
+        "PATH": f"{DEEPSPEED.parent}{os.pathsep}{os.environ['PATH']}",
+    }  # fmt: skip
+    command = [*launcher, "launchers/train.py", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+def error_lines(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return [line for line in done.stderr.splitlines() if line.startswith("ltrsys: ")]
+
+
+def test_the_deepspeed_launcher_trains_on_two_ranks(write_config):
+    path = write_config(train__engine="deepspeed", train__epochs=1)
+    done = launch("--config", str(path), "train.log_every=2", ranks=2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("val accuracy: many") == 1
+    run = path.parent / "runs" / "tiny"
+    assert (run / "model.safetensors").exists()
+    assert [line["step"] for line in read_metrics(run) if "loss" in line] == [2, 3]
+
+
+def test_one_mistake_is_told_once_whatever_the_number_of_ranks(write_config):
+    done = launch("--config", str(write_config()), "train.epoch=3", ranks=2)
+    assert done.returncode == 2
+    (line,) = error_lines(done)
+    assert "unknown key `train.epoch`. Did you mean `train.epochs`?" in line
+    assert "Traceback" not in done.stderr
+
+
+def test_without_a_launcher_there_is_one_rank_and_no_search_for_mpi(write_config):
+    path = write_config(train__engine="deepspeed", train__epochs=1)
+    done = launch("--config", str(path))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(losses_of(path.parent / "runs" / "tiny")) == 3
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_file_is_one_line_and_a_traceback_only_on_request(write_config):
+    done = launch("--config", "none.yaml")
+    assert done.returncode == 2
+    assert done.stderr == "ltrsys: none.yaml: cannot read this config: No such file or directory.\n"
+    assert "Traceback" in launch("--config", "none.yaml", "--debug").stderr
