@@ -11,7 +11,6 @@ from pathlib import Path
 from ltrsys.cli.main import configure_logging, run_reporting_errors
 from ltrsys.config_file import load_config
 from ltrsys.errors import UsageError
-from ltrsys.training.trainer import train
 from ltrsys.world import World
 
 
@@ -30,7 +29,10 @@ def main() -> int:
     arguments = parse_arguments()
     try:
         world = World.detect()
-        train(load_config(arguments.config, arguments.overrides), world)
+        config = load_config(arguments.config, arguments.overrides)
+        from ltrsys.training.trainer import train  # slow to import: a wrong config is told before
+
+        train(config, world)
     except UsageError as error:
         if "world" in locals() and not world.is_main:
             return error.exit_code  # every rank sees the same mistake; one report is enough

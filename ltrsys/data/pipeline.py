@@ -134,9 +134,12 @@ def _graph(config: DataConfig, *, on_gpu: bool, colour: bool, channels_last: boo
         name: fn.external_source(name=name, dtype=dtype, ndim=ndim, no_copy=name == "encoded")
         for name, (dtype, ndim) in _INPUTS.items()
     }
+    # The decoder of DALI 2.4 can bring the process down at an image whose header it cannot parse. Here that is an
+    # error before it; the anchor depends on the header for nothing but this order.
+    header = fn.peek_image_shape(inputs["encoded"], dtype=DALIDataType.INT32)
     pixels: Any = fn.decoders.image_slice(
         inputs["encoded"],
-        inputs["anchor"],
+        inputs["anchor"] + 0 * header[0],
         inputs["shape"],
         device="mixed" if on_gpu else "cpu",
         jpeg_fancy_upsampling=True,
