@@ -67,7 +67,10 @@ def write_with(path: Path, write: Callable[[str], object]) -> None:
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            beside.touch()
+            permissions = beside.stat().st_mode  # the user's, which a library that writes its own temporary file drops
             write(str(beside))
+            beside.chmod(permissions)
             with open(beside, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(beside, path)

@@ -65,10 +65,10 @@ def balance_run(folder: Path, overrides: Sequence[str], classifiers: str | None,
     results = reported.results(dataset, lines, curve)
     report = BalanceReport(run.report, results)
     if results != old or not report.complete:
-        write_results(results, run.results)
         classifiers_shown = [fitted[line.classifier].classifier for line in results.results]
         report.write(dataset, reported, classifiers_shown)
         _track(run, config, world, results, report)
+        write_results(results, run.results)  # last: until it is there, the same command sends the report again
     _show(results, as_json)
     if not as_json:
         print(f"Results: {run.results}   Plots and per-class table: {run.report}")

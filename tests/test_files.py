@@ -4,6 +4,8 @@ import sys
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from ltrsys.errors import DataError, LtrsysError
 from ltrsys.files import read_json, replaced, write_json, write_with
@@ -50,6 +52,16 @@ def test_a_library_writes_a_whole_file_or_none(tmp_path):
         write_with(path, fail)
     assert np.load(path).tolist() == [0, 1, 2]
     assert names(tmp_path) == ["array.npy"]
+
+
+def test_what_a_library_writes_may_be_read_by_whom_the_user_lets_read(tmp_path):
+    """safetensors, for one, writes a temporary file of its own that only the user may read."""
+    old = os.umask(0o027)
+    try:
+        write_with(tmp_path / "model.safetensors", lambda name: save_file({"weight": torch.zeros(2)}, name))
+    finally:
+        os.umask(old)
+    assert (tmp_path / "model.safetensors").stat().st_mode & 0o777 == 0o640
 
 
 def test_json_is_read_back(tmp_path):

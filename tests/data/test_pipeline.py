@@ -132,6 +132,46 @@ def test_an_undecodable_image_is_an_error_after_which_the_pipeline_goes_on(pipel
     assert decode.take().shape == (COUNT, 3, 224, 224)
 
 
+def test_a_thousand_damaged_images_are_decoded_or_refused(pipeline):
+    """What is damaged behind the header decodes to some image; no damage brings the process down."""
+    decode, random = pipeline(batch_size=4, image_size=32), np.random.default_rng(0)
+    outcomes = {"decoded": 0, "refused": 0}
+    for _ in range(1000):
+        number = random.integers(COUNT)
+        damaged = damage_somehow(ENCODED[number].tobytes(), random)
+        whole = [one for place, one in enumerate(ENCODED[:4]) if place != number][:3]
+        sources = [number, *[place for place in range(4) if place != number][:3]]
+        done = training_augmentation(
+            CROP_AND_FLIP, seed=1, epoch=0, positions=np.arange(4), width=WIDTH[sources], height=HEIGHT[sources]
+        )
+        decode.feed([np.frombuffer(damaged, np.uint8), *whole], done)
+        try:
+            assert decode.take().isfinite().all()
+            outcomes["decoded"] += 1
+        except DecodingError:
+            outcomes["refused"] += 1
+    assert min(outcomes.values()) > 100, outcomes
+
+
+def damage_somehow(encoded, random):
+    """Flip bits, cut, blank out, swap two parts, damage the header, or put noise at the end."""
+    damaged = bytearray(encoded)
+    first, second, third = sorted(random.integers(0, len(encoded), 3))
+    kind = random.choice(["flip", "cut", "blank", "swap", "header", "noise"])
+    if kind in ("flip", "header"):
+        for place in random.integers(0, 650 if kind == "header" else len(encoded), random.integers(1, 20)):
+            damaged[place] ^= 1 << random.integers(8)
+    elif kind == "cut":
+        del damaged[second:]
+    elif kind == "blank":
+        damaged[first:second] = bytes(second - first)
+    elif kind == "swap":
+        damaged = damaged[:first] + damaged[second:third] + damaged[first:second] + damaged[third:]
+    else:
+        damaged[second:] = random.bytes(len(encoded) - second)
+    return bytes(damaged)
+
+
 def test_decoding_on_a_gpu_needs_one(pipeline):
     with pytest.raises(UsageError, match=r"data\.decode=gpu, but this process runs on cpu"):
         pipeline(decode="gpu")
