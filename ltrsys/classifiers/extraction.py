@@ -37,6 +37,8 @@ def make_bank(run: RunFolder, config: Config, dataset: Dataset, *, world: World,
     missing = [name for name in SPLITS if dataset.has(name) and name not in bank.complete]
     if missing:
         network = load_network(config.model, dataset.num_classes, run.model).to(device)
+        if config.train.channels_last:
+            network.to(memory_format=torch.channels_last)
         backbone = network.backbone.eval()
         if config.balance.bn == "recalibrate":
             recalibrate(backbone, config, dataset, run.features / "batch_norm.safetensors", world=world, device=device)
@@ -105,7 +107,12 @@ def write_features(
     rows = np.load(path, mmap_mode="r")
     header, row_bytes = rows.offset, rows.strides[0]
     loader = EvaluationLoader(
-        split, config.data, batch_size=config.balance.feature_batch_size, world=world, device=device
+        split,
+        config.data,
+        batch_size=config.balance.feature_batch_size,
+        world=world,
+        device=device,
+        channels_last=config.train.channels_last,
     )
     # written by position, not through a shared memory map: the rows of ranks on other nodes lie on the same pages
     with explained(path), open(path, "r+b", buffering=0) as file, torch.inference_mode():

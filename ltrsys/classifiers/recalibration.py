@@ -42,7 +42,15 @@ def recalibrate(
         norm.reset_running_stats()
         norm.momentum = None  # a plain average over the batches
         norm.train()
-    loader = TrainLoader(split, config.data, planner=planner, batching=batching, seed=config.seed, device=device)
+    loader = TrainLoader(
+        split,
+        config.data,
+        planner=planner,
+        batching=batching,
+        seed=config.seed,
+        device=device,
+        channels_last=config.train.channels_last,
+    )
     steps = batching.steps_per_epoch(planner.samples_per_epoch)
     with torch.no_grad():
         for batch in track(loader.epoch(0), "BatchNorm statistics", steps, shown=world.is_main):

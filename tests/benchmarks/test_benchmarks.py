@@ -1,0 +1,43 @@
+"""Every benchmark runs, and writes what it measured; how fast things are is no business of a test."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.report import ROOT, interleaved, summary
+
+TABLES = {
+    "input": {"Images a second": 5, "Bytes read for each byte used": 11},
+    "step": {"Training step": 8},
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_quick_run_prints_its_tables_and_writes_them(name, tmp_path):
+    path = tmp_path / "results.json"
+    command = [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--json", str(path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    results = json.loads(path.read_text())
+    assert (results["benchmark"], results["quick"]) == (name, True)
+    assert {"processor", "cores", "commit", "versions"} <= results["environment"].keys()
+    assert {table["title"]: len(table["rows"]) for table in results["tables"]} == TABLES[name]
+    for table in results["tables"]:
+        assert table["title"] in done.stdout
+        for row in table["rows"]:
+            assert list(row) == table["columns"]
+            assert all(value >= 0 for value in row.values() if isinstance(value, float))
+
+
+def test_cases_take_turns():
+    turns = []
+    results = interleaved({name: lambda name=name: turns.append(name) or len(turns) for name in "ab"}, rounds=3)
+    assert turns == list("ababab")
+    assert results == {"a": [1, 3, 5], "b": [2, 4, 6]}
+
+
+def test_a_summary_is_the_median_and_a_fifth_on_either_side():
+    assert summary([5.0, 1.0, 2.0, 4.0, 3.0, 6.0]) == {"median": 3.5, "p20": 2.0, "p80": 5.0}
+    assert summary([7.0]) == {"median": 7.0, "p20": 7.0, "p80": 7.0}
