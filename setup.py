@@ -42,6 +42,7 @@ setup(
         "dev": [
             "pytest>=8",
             "hypothesis>=6",
+            "psutil>=6",
             "ruff",
             "mypy",
             "types-PyYAML",

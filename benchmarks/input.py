@@ -1,5 +1,6 @@
 """Images a second of the input pipeline beside three others, and bytes read for each byte used."""
 
+import multiprocessing
 import tempfile
 import time
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import psutil
 from torch import Tensor
 
 from benchmarks.input_bytes import bytes_table
@@ -22,6 +24,9 @@ BATCH_SIZE = 64
 WORKERS = 2
 SETTLING_BATCHES = 6
 """Not timed at the start of a turn: what a contender had made ahead while the others were at work."""
+
+IDLE_SECONDS = 0.2
+"""A worker process that used no processor for so long has filled its queue."""
 
 
 def measure(quick: bool) -> list[Table]:
@@ -73,11 +78,21 @@ def _speed(folder: Path, quick: bool) -> Table:
 
 
 def _images_per_second(stream: Iterator[Tensor], batches: int) -> float:
+    _wait_for_idle_workers()
     for _ in islice(stream, SETTLING_BATCHES):
         pass
     started = time.perf_counter()
     images = sum(len(images) for images in islice(stream, batches))
     return images / (time.perf_counter() - started)
+
+
+def _wait_for_idle_workers() -> None:
+    """Let the worker processes of the last turn fill their queues: they would take this turn's cores."""
+    workers = multiprocessing.active_children()
+    before, now = -1.0, 0.0
+    while now != before:
+        time.sleep(IDLE_SECONDS)
+        before, now = now, sum(sum(psutil.Process(worker.pid).cpu_times()[:2]) for worker in workers)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -28,6 +29,8 @@ from ltrsys.files import write_json
 
 PACKAGES = ("torch", "torchvision", "deepspeed", "nvidia-dali-cuda130", "webdataset", "numpy", "pillow", "triton")
 ROOT = Path(__file__).parent.parent
+WIDTH_OF_A_FILE = 140
+"""Characters a line where the tables do not go to a terminal."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def main(name: str, measure: Callable[[bool], list[Table]], arguments: Sequence[
 
 def show(tables: Sequence[Table], measured_on: Mapping[str, Any]) -> None:
     """Print the tables, then what they were measured on."""
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH_OF_A_FILE)
     for table in tables:
         drawn = RichTable(title=table.title, title_justify="left", title_style="bold")
         for place, column in enumerate(table.columns):

@@ -1,7 +1,7 @@
 """Train one experiment, on as many processes as the launcher starts.
 
-deepspeed launchers/train.py --config configs/glyphs/joint.yaml train.epochs=5
-python    launchers/train.py --config configs/glyphs/joint.yaml            (one process)
+deepspeed launchers/train.py --config configs/glyphs/demo.yaml train.epochs=5
+python    launchers/train.py --config configs/glyphs/demo.yaml            (one process)
 """
 
 import argparse
