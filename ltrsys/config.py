@@ -158,7 +158,13 @@ class TrainConfig(Section):
     log_every: Count = 10
     """Optimizer steps between lines of metrics.jsonl."""
     checkpoint_every: Count = 1
-    """Epochs between checkpoints; the last and the best are kept."""
+    """Epochs between checkpoints, after their evaluation."""
+    checkpoint_every_steps: Count | None = None
+    """Optimizer steps between checkpoints within an epoch, if wanted."""
+    checkpoint_every_minutes: Positive | None = 30.0
+    """Minutes between checkpoints, by the first rank's clock; null for none."""
+    keep_checkpoints: Count = 2
+    """How many checkpoints stay, the best one apart."""
     timeout_seconds: Positive = 600.0
     """A rank that is silent for so long ends the run."""
 
@@ -257,8 +263,8 @@ class TrackingConfig(Section):
 class Config(Section):
     """A whole experiment."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
-    """Name of the run; its folder is `runs/<name>`."""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
+    """Name of the run, its folder being `runs/<name>`: letters, digits, `_`, and after the first also `.` and `-`."""
     runs: Path = Field(default=Path("runs"), strict=False)
     """The folder of run folders."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

@@ -30,6 +30,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def audit(self) -> Path:
+        """What was trained on, by every attempt and rank."""
+        return self.path / "audit"
+
+    @property
     def model(self) -> Path:
         """Backbone and classifier of the end of training: plain tensors."""
         return self.path / "model.safetensors"

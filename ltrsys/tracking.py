@@ -16,7 +16,9 @@ from ltrsys.world import World
 class Tracker:
     """Appends to the run's metrics; a no-op on ranks other than the first."""
 
-    def __init__(self, run: RunFolder, config: Config, world: World, *, name: str = "train") -> None:
+    def __init__(
+        self, run: RunFolder, config: Config, world: World, *, name: str = "train", run_id: str | None = None
+    ) -> None:
         """Open `metrics.jsonl`, and a wandb run unless that is disabled.
 
         Args:
@@ -24,17 +26,25 @@ class Tracker:
             config: The experiment, which wandb shows beside the curves.
             world: Only its first rank writes.
             name: What is being done: `train`, `balance`, ...
+            run_id: wandb's id of the run that goes on; a new one if not given.
         """
         self._path = run.metrics
         self._file: IO[str] | None = None
         self._wandb: Any = None
+        self._sent = -1
+        """The last step that an earlier attempt has logged: wandb has it, and takes no step twice."""
         if not world.is_main:
             return
         with explained(run.path):
             run.path.mkdir(parents=True, exist_ok=True)
             self._file = open(run.metrics, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 closed by `close`
         if config.tracking.wandb != "disabled":
-            self._wandb = _start_wandb(run, config, name)
+            self._wandb = _start_wandb(run, config, name, run_id)
+
+    @property
+    def run_id(self) -> str | None:
+        """wandb's id of the run; None where wandb is disabled, and on other ranks than the first."""
+        return None if self._wandb is None else str(self._wandb.id)
 
     def rewind(self, step: int) -> None:
         """Drop what was logged after `step`: a run that resumes there logs it again."""
@@ -42,6 +52,7 @@ class Tracker:
             return
         self._file.close()
         lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
+        self._sent = max((int(found) for line in lines if math.isfinite(found := _step_of(line))), default=-1)
         with replaced(self._path, "w") as file:
             file.writelines(line for line in lines if _step_of(line) <= step)
         self._file = open(self._path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 closed by `close`
@@ -53,7 +64,7 @@ class Tracker:
         finite = {name: value if value is None or math.isfinite(value) else None for name, value in values.items()}
         with explained(self._path):
             self._file.write(json.dumps({"step": step, **finite}, allow_nan=False) + "\n")
-        if self._wandb is not None:
+        if self._wandb is not None and step >= self._sent:
             self._wandb.log({name: value for name, value in finite.items() if value is not None}, step=step)
 
     def log_images(self, step: int, images: Mapping[str, Path]) -> None:
@@ -80,12 +91,14 @@ class Tracker:
             self._wandb = None
 
 
-def _start_wandb(run: RunFolder, config: Config, name: str) -> Any:
+def _start_wandb(run: RunFolder, config: Config, name: str, run_id: str | None) -> Any:
     import wandb  # slow to import, and not needed where tracking is disabled
 
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     return wandb.init(
         project=config.tracking.project,
+        id=run_id,
+        resume="allow" if run_id and config.tracking.wandb == "online" else None,
         name=f"{config.name}-{name}",
         group=config.name,
         job_type=name,

@@ -9,10 +9,14 @@ import typer
 from typer.exceptions import TyperException
 
 from ltrsys import __version__
+from ltrsys.cli.audit import audit
 from ltrsys.cli.balance import balance, evaluate
 from ltrsys.cli.inspect import inspect
 from ltrsys.cli.shards import shards
 from ltrsys.errors import LtrsysError
+
+INTERRUPTED = 130
+"""What a shell reports of a process that Ctrl-C ended."""
 
 app = typer.Typer(
     name="ltrsys",
@@ -25,6 +29,7 @@ app.command()(shards)
 app.command()(inspect)
 app.command()(balance)
 app.command()(evaluate)
+app.command()(audit)
 
 
 def _print_version(wanted: bool) -> None:
@@ -61,6 +66,8 @@ def run_reporting_errors(task: Callable[[], object], *, debug: bool) -> int:
     """Run `task`; turn what goes wrong into one line on stderr and return the exit code."""
     try:
         result = task()
+        if result == INTERRUPTED:  # typer answers Ctrl-C with this number instead of an exception
+            raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
     except LtrsysError as error:
         if debug:
@@ -72,7 +79,7 @@ def run_reporting_errors(task: Callable[[], object], *, debug: bool) -> int:
         return 2
     except (KeyboardInterrupt, typer.Abort):
         print("ltrsys: interrupted; what was finished is kept. The same command continues.", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         return 1
     except Exception as error:

@@ -48,13 +48,21 @@ class Batching:
             )
 
     @classmethod
-    def from_config(cls, config: Config, world: World, samples_per_draw: int) -> "Batching":
+    def from_config(
+        cls, config: Config, world: World, samples_per_draw: int, micro_batch_size: int | None = None
+    ) -> "Batching":
         """Take the sizes from the config; without a micro-batch size, each rank takes its part of the batch at once.
+
+        Args:
+            config: The experiment.
+            world: The ranks.
+            samples_per_draw: Images that are drawn in a row.
+            micro_batch_size: What the run began with, where it goes on: BatchNorm goes on to see such groups.
 
         Raises:
             UsageError: Where the sizes do not divide.
         """
-        micro_batch_size = config.train.micro_batch_size
+        micro_batch_size = micro_batch_size or config.train.micro_batch_size
         if micro_batch_size is None:
             if config.train.batch_size % world.world_size:
                 raise UsageError(

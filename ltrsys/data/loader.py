@@ -27,6 +27,8 @@ class Batch:
     """int64 [B], on the device."""
     samples: Tensor
     """int64 [B]: sample ids, on the CPU."""
+    positions: NDArray[np.int64]
+    """[B]: global positions within the epoch; in evaluation the sample ids again."""
 
 
 class TrainLoader:
@@ -191,12 +193,15 @@ class _Evaluation:
         samples = self.own[batch * self.batch_size : (batch + 1) * self.batch_size]
         return samples, np.zeros_like(samples)
 
+    def positions(self, batch: int) -> NDArray[np.int64]:
+        return self.samples(batch)[0]
+
     def augmentation(self, batch: int, samples: NDArray[np.int64]) -> Augmentation:
         width, height = self.split.width[samples], self.split.height[samples]
         return evaluation_augmentation(width, height, resize=self.config.resize, image_size=self.config.image_size)
 
 
 def _with_labels(feed: Feed, work: _Training | _Evaluation, split: Split, device: torch.device) -> Iterator[Batch]:
-    for images, samples in feed.batches(work):
+    for batch, (images, samples) in enumerate(feed.batches(work)):
         labels = torch.from_numpy(split.label[samples].astype(np.int64))
-        yield Batch(images, labels.to(device, non_blocking=True), torch.from_numpy(samples))
+        yield Batch(images, labels.to(device, non_blocking=True), torch.from_numpy(samples), work.positions(batch))

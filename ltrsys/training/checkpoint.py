@@ -1,29 +1,35 @@
 """What a run resumes from: one safetensors file, of weights, momentum and a record, and no pickle.
 
-It is independent of the engine and of the number of ranks: tensors go by the names of the network's parameters.
+Weights and momentum go by the names of the network's parameters, so that they fit either engine and any number
+of ranks. What every rank has for itself (BatchNorm's running statistics, the state of its random generator) is
+stacked, [ranks, ...]; the same number of ranks goes on with it bit for bit.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import safe_open
 from torch import Tensor
 
+from ltrsys import __version__
 from ltrsys.config import Config
 from ltrsys.errors import DataError, UsageError
 from ltrsys.models.weights import load_tensors, save_tensors
 
-NETWORK, MOMENTUM = "network.", "momentum."
+NETWORK, MOMENTUM, RANKS = "network.", "momentum.", "ranks."
 
 UNIMPORTANT = {
     "name", "runs", "tracking", "balance", "shots",
     "data.shards", "data.decode", "data.threads", "data.prefetch",
     "train.engine", "train.zero_stage", "train.compile", "train.channels_last",
-    "train.evaluate_every", "train.log_every", "train.checkpoint_every", "train.timeout_seconds",
+    "train.evaluate_every", "train.log_every", "train.checkpoint_every", "train.checkpoint_every_steps",
+    "train.checkpoint_every_minutes", "train.keep_checkpoints", "train.timeout_seconds",
 }  # fmt: skip
 """Sections and keys that may differ between a checkpoint and the run that resumes from it."""
 
@@ -33,17 +39,27 @@ class Progress(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    format: int = 1
+    format: int = 2
+    code: str = __version__
+    """The version that wrote it."""
     epoch: int = 0
-    """Finished epochs."""
+    """Finished epochs, their evaluation included."""
     step: int = 0
     """Finished optimizer steps, over all epochs."""
+    micro_batch_size: int
+    """The samples that BatchNorm sees together; other numbers of ranks keep to it by accumulating."""
+    world_size: int
+    """Ranks of the run when this was written."""
+    unlogged_steps: int = 0
+    """Steps since the last line of the log: their losses belong to the next."""
     best_epoch: int | None = None
     best_accuracy: float | None = None
     """The highest accuracy on val so far, in per cent, and the epoch after which it was measured."""
     accuracies: dict[str, float | None] = {}
     """The last accuracies on val: many, medium, few, all."""
-    scaler: dict[str, float] = {}
+    scaler: dict[str, int | float] = {}
+    tracking_run: str | None = None
+    """wandb's id of the run."""
     dataset: str
     """Fingerprint of the dataset."""
     config: dict[str, Any]
@@ -54,15 +70,33 @@ class Checkpoint:
     """A run at one moment."""
 
     network: Mapping[str, Tensor]
-    """The network's state dict."""
+    """The network's state dict, its buffers being the mean over the ranks."""
     momentum: Mapping[str, Tensor]
     progress: Progress
+    ranks: Mapping[str, Tensor] = field(default_factory=dict)
+    """What each rank has for itself, stacked: [ranks, ...]."""
+
+    def copied(self) -> "Checkpoint":
+        """Return a copy on the CPU, which training does not change any more."""
+        parts = (self.network, self.momentum, self.ranks)
+        network, momentum, ranks = (
+            {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in part.items()} for part in parts
+        )
+        return Checkpoint(network, momentum, self.progress.model_copy(deep=True), ranks)
 
     def save(self, path: Path) -> None:
-        """Write the checkpoint, whole or not at all."""
-        tensors = {NETWORK + name: tensor for name, tensor in self.network.items()}
-        tensors |= {MOMENTUM + name: tensor for name, tensor in self.momentum.items()}
-        save_tensors(tensors, path, {"progress": self.progress.model_dump_json()})
+        """Write the checkpoint, whole or not at all.
+
+        Raises:
+            LtrsysError: Where the disk is full or the folder may not be written.
+        """
+        tensors = {
+            prefix + name: tensor.detach().cpu().contiguous()
+            for prefix, part in ((NETWORK, self.network), (MOMENTUM, self.momentum), (RANKS, self.ranks))
+            for name, tensor in part.items()
+        }
+        record = self.progress.model_dump_json()
+        save_tensors(tensors, path, {"progress": record, "sha256": _digest(tensors, record)})
 
     @classmethod
     def load(cls, path: Path) -> "Checkpoint":
@@ -73,12 +107,15 @@ class Checkpoint:
         """
         tensors = load_tensors(path)
         with safe_open(path, framework="pt") as file:
-            record = (file.metadata() or {}).get("progress", "null")
+            metadata = file.metadata() or {}
+        record = metadata.get("progress", "null")
         try:
             progress = Progress.model_validate(json.loads(record))
-        except ValidationError:
+        except (ValidationError, json.JSONDecodeError):
             raise DataError(f"{path}: not a checkpoint of this version. Move it away to start afresh.") from None
-        return cls(_part(tensors, NETWORK), _part(tensors, MOMENTUM), progress)
+        if metadata.get("sha256") != _digest(tensors, record):
+            raise DataError(f"{path}: damaged: its bytes do not have the checksum that they were written with.")
+        return cls(_part(tensors, NETWORK), _part(tensors, MOMENTUM), progress, _part(tensors, RANKS))
 
 
 def check_same_experiment(progress: Progress, config: Config, dataset: str, path: Path) -> None:
@@ -99,6 +136,15 @@ def check_same_experiment(progress: Progress, config: Config, dataset: str, path
             f"{path}: this run was begun on other shards than data.shards={config.data.shards} (their fingerprints "
             "differ). Give it the shards it began with, or choose another name for the new run."
         )
+
+
+def _digest(tensors: Mapping[str, Tensor], record: str) -> str:
+    """SHA-256 of the record and of every tensor's name, type, shape and bytes."""
+    digest = hashlib.sha256(record.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\0{name}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

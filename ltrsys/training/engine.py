@@ -17,7 +17,7 @@ from ltrsys.training.optimizer import build_optimizer
 AUTOCAST_TYPE = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """The type of the matrix products, by the config's name for it; float32 needs no autocast."""
 
-ScalerState = dict[str, float]
+ScalerState = dict[str, int | float]
 """State of fp16's loss scaling: `scale` and `_growth_tracker` among it; empty for other precisions."""
 
 

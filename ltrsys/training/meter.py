@@ -44,9 +44,13 @@ class Meter:
         return {"loss": loss, "images_per_second": images_per_second, "data_stall_share": share}
 
     @property
-    def steps(self) -> int:
-        """Steps since the last reading."""
-        return self._steps
+    def unlogged(self) -> tuple[Tensor, int]:
+        """The sum of this rank's losses since the last reading, and of how many steps."""
+        return self._loss, self._steps
+
+    def restore(self, loss: Tensor, steps: int) -> None:
+        """Take over what `unlogged` was, so that the next reading is that of a run which was never stopped."""
+        self._loss, self._steps = loss.to(self._device), steps
 
     def _reset(self) -> None:
         self._loss = torch.zeros((), device=self._device)

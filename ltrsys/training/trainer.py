@@ -1,7 +1,8 @@
 """The first stage: backbone and classifier together (paper, section 3)."""
 
 import logging
-import math
+import os
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+import torch.distributed as dist
 
 from ltrsys.config import Config
 from ltrsys.config_file import save_config
@@ -18,34 +19,44 @@ from ltrsys.data.batching import Batching
 from ltrsys.data.index import Dataset
 from ltrsys.data.loader import Batch, EvaluationLoader, TrainLoader
 from ltrsys.data.plan import Planner
-from ltrsys.errors import LtrsysError, UsageError
+from ltrsys.errors import UsageError
 from ltrsys.evaluation import accuracy_by_shot, shot_of_class
 from ltrsys.models.network import Network, build_network
 from ltrsys.models.weights import load_backbone, save_network
 from ltrsys.progress import Advance, progress
 from ltrsys.run_folder import RunFolder
 from ltrsys.tracking import Tracker
+from ltrsys.training.audit_log import AuditLog, begin_attempt
 from ltrsys.training.batch_norm import average_buffers
 from ltrsys.training.checkpoint import Checkpoint, Progress, check_same_experiment
+from ltrsys.training.checkpoint_folder import CheckpointFolder
 from ltrsys.training.engine import start_engine
+from ltrsys.training.losses import LossWatch
 from ltrsys.training.meter import Meter
 from ltrsys.training.process_group import process_group
+from ltrsys.training.rank_state import gather_rank_state, mean_buffers, restore_rank_state
+from ltrsys.training.requests import Request, Requests, Stopped
 from ltrsys.training.schedule import lr_factor
 from ltrsys.training.validation import predict_split
 from ltrsys.world import World
 
 log = logging.getLogger("ltrsys")
 
-LAST, BEST = "last.safetensors", "best.safetensors"
-
 
 def train(config: Config, world: World) -> None:
     """Train what `config` describes, together with the other ranks, from its last checkpoint if there is one.
 
+    A finished run is left as it is.
+
     Raises:
         UsageError: Where the config does not fit the machine, the dataset or the run begun before.
+        Stopped: After a signal, once the run's state is saved.
         LtrsysError: For a damaged shard or checkpoint, a full disk, or a loss that is not finite.
     """
+    if finished := _finished(config):
+        if world.is_main:
+            print(f"{_describe_run(config, finished)}\nThere is nothing left to do.")
+        return
     with process_group(world, config.train.timeout_seconds) as device:
         trainer = Trainer(config, world, device)
         try:
@@ -71,12 +82,16 @@ class Trainer:
             samples_per_epoch=config.data.samples_per_epoch,
             lanes=config.data.lanes,
             shuffle_window=config.data.shuffle_window,
+            cache=_plans_of_this_node() if world.local_world_size > 1 else None,
         )
-        self.batching = Batching.from_config(config, world, planner.samples_per_draw)
-        self.steps_per_epoch = self.batching.steps_per_epoch(planner.samples_per_epoch)
-
+        self.checkpoints = CheckpointFolder(self.run.checkpoints, kept=config.train.keep_checkpoints)
         checkpoint = self._find_checkpoint()
+        micro_batch_size = checkpoint.progress.micro_batch_size if checkpoint else None
+        self.batching = Batching.from_config(config, world, planner.samples_per_draw, micro_batch_size)
+        self.steps_per_epoch = self.batching.steps_per_epoch(planner.samples_per_epoch)
         self.progress = checkpoint.progress if checkpoint else self._no_progress()
+        self.progress.world_size = world.world_size
+
         network = self._initial_network(checkpoint)
         self.engine = start_engine(
             network,
@@ -84,9 +99,13 @@ class Trainer:
             accumulation=self.batching.accumulation,
             micro_batch_size=self.batching.micro_batch_size,
         )
+        self.meter = Meter(world, device)
         if checkpoint:
             self.engine.load_momentum(checkpoint.momentum)
             self.engine.load_scaler_state(checkpoint.progress.scaler)
+            # Only now: an engine begins by giving every rank the first one's buffers.
+            loss = restore_rank_state(checkpoint.ranks, self.engine.network, world)
+            self.meter.restore(loss, checkpoint.progress.unlogged_steps)
 
         self.loader = TrainLoader(
             self.train_split,
@@ -97,50 +116,76 @@ class Trainer:
             device=device,
             channels_last=config.train.channels_last,
         )
-        self.meter = Meter(world, device)
         if world.is_main:
             save_config(config, self.run.config_file)
-        self.tracker = Tracker(self.run, config, world)
+        self.tracker = Tracker(self.run, config, world, run_id=self.progress.tracking_run)
         self.tracker.rewind(self.progress.step)
-        self._unchecked: list[tuple[int, Batch, Tensor]] = []
+        self.progress.tracking_run = self.tracker.run_id
+        self.audit = AuditLog(
+            self.run.audit,
+            attempt=self._begin_attempt(),
+            rank=world.rank,
+            micro_batch_size=self.batching.micro_batch_size,
+        )
+        self.losses = LossWatch(world.rank, config.train.optimizer.lr)
+        self.requests = Requests(world, device, minutes=config.train.checkpoint_every_minutes)
 
     def fit(self) -> None:
         """Train the epochs that are left, then write the model and say how good it is."""
         total = self.config.train.epochs * self.steps_per_epoch
         shown = self.world.is_main
         if self.progress.step and shown:
-            log.info("%s: going on after epoch %d of %d.", self.run.path, self.progress.epoch, self.config.train.epochs)
+            log.info("%s: going on after step %d of %d.", self.run.path, self.progress.step, total)
         with progress(f"training {self.config.name}", total - self.progress.step, shown=shown) as advance:
             for epoch in range(self.progress.epoch, self.config.train.epochs):
-                self._train_epoch(epoch, advance)
+                asked = self._train_epoch(epoch, advance)
                 self.progress.epoch = epoch + 1
                 with self._apart_from_training():
-                    self._finish_epoch()
+                    self._finish_epoch(asked)
+                if asked is Request.STOP and self.progress.step < total:
+                    self._stop()
         average_buffers(self.engine.network, self.world)
+        self.checkpoints.wait()
         if shown:
             save_network(self.engine.network, self.run.model)
             print(self._conclusion())
 
     def close(self) -> None:
-        """Give up files, threads and hooks."""
+        """Give up files, threads, hooks and signals."""
+        self.checkpoints.close()
+        self.audit.close()
         self.tracker.close()
         self.loader.close()
         self.engine.close()
+        self.requests.close()
 
-    def _train_epoch(self, epoch: int, advance: Advance) -> None:
-        # Dropout and its like, where a network has them: other numbers on every rank, the same after a restart.
-        torch.manual_seed(hash((self.config.seed, epoch, self.world.rank)))
+    def _train_epoch(self, epoch: int, advance: Advance) -> Request:
+        """Run the steps of an epoch that are left; return what was asked for at the last of them."""
+        first = self.progress.step - epoch * self.steps_per_epoch
+        if first == 0:
+            # Dropout and its like, where a network has them: other numbers on every rank and in every epoch.
+            torch.manual_seed(hash((self.config.seed, epoch, self.world.rank)))
         self.engine.network.train()
-        micro_batches = self.loader.epoch(epoch)
-        for _ in range(self.steps_per_epoch):
-            lr = self._step(list(islice(micro_batches, self.batching.accumulation)))
+        micro_batches = self.loader.epoch(epoch, first)
+        asked = Request.NOTHING
+        for step_of_epoch in range(first, self.steps_per_epoch):
+            factor = self._step(epoch, list(islice(micro_batches, self.batching.accumulation)))
             last = self.progress.step == self.config.train.epochs * self.steps_per_epoch
             if self.progress.step % self.config.train.log_every == 0 or last:
-                self._log(lr, advance)
+                self._log(factor, advance)
             advance()
-        self._check_losses(self.progress.step)
+            asked = self.requests.agreed()
+            every = self.config.train.checkpoint_every_steps
+            due = bool(every and self.progress.step % every == 0)
+            if (asked or due) and step_of_epoch + 1 < self.steps_per_epoch:
+                with self._apart_from_training():
+                    self._save()
+                if asked is Request.STOP:
+                    self._stop()
+        self.losses.check()
+        return asked
 
-    def _step(self, micro_batches: list[Batch]) -> float:
+    def _step(self, epoch: int, micro_batches: list[Batch]) -> float:
         """Run one optimizer step; return its learning rate factor."""
         factor = lr_factor(
             self.config.train.schedule,
@@ -148,31 +193,41 @@ class Trainer:
             steps_per_epoch=self.steps_per_epoch,
             epochs=self.config.train.epochs,
         )
-        losses = []
-        for batch in micro_batches:
-            loss = self.engine.accumulate(batch.images, batch.labels, last=batch is micro_batches[-1])
-            losses.append(loss)
-            self._unchecked.append((self.progress.step + 1, batch, loss))
+        losses = [
+            self.engine.accumulate(batch.images, batch.labels, last=batch is micro_batches[-1])
+            for batch in micro_batches
+        ]
         self.engine.step(factor)
         self.meter.add(torch.stack(losses).mean(), self.config.train.batch_size)
-        # The losses of the step before: waiting for this one's would leave a GPU without work.
-        self._check_losses(self.progress.step)
         self.progress.step += 1
+        self.losses.add(self.progress.step, [batch.samples for batch in micro_batches], losses)
+        for batch in micro_batches:
+            self.audit.add(self.progress.step, epoch, batch.positions, batch.samples.numpy())
         return factor
 
-    def _check_losses(self, until_step: int) -> None:
-        """Raise where a loss of a step up to `until_step` is not finite."""
-        while self._unchecked and self._unchecked[0][0] <= until_step:
-            step, batch, loss = self._unchecked.pop(0)
-            value = float(loss)
-            if not math.isfinite(value):
-                samples = batch.samples.tolist()
-                shown = ", ".join(map(str, samples[:8])) + (", ..." if len(samples) > 8 else "")
-                raise LtrsysError(
-                    f"step {step}: the loss is {value} on rank {self.world.rank}, whose micro-batch held the training "
-                    f"samples {shown}. Lower train.optimizer.lr (it is {self.config.train.optimizer.lr}), add "
-                    "train.schedule.warmup_epochs, or train in bf16; the last checkpoint stays."
-                )
+    def _save(self, *, best: bool = False, last: bool = True) -> None:
+        """Save the run as it is: as its last checkpoint, as its best, or as both. Called by all ranks together."""
+        self.losses.check()  # what is not finite must not be saved
+        self.audit.sync()
+        loss, self.progress.unlogged_steps = self.meter.unlogged
+        self.progress.scaler = self.engine.scaler_state()
+        # Gathering takes all ranks; writing takes one.
+        ranks, momentum = gather_rank_state(self.engine.network, loss, self.world), self.engine.momentum()
+        network = self.engine.network.state_dict() | mean_buffers(ranks)
+        checkpoint = Checkpoint(network, momentum, self.progress, ranks)
+        if self.world.is_main and best:
+            self.checkpoints.save(checkpoint, best=True)
+        if self.world.is_main and last:
+            self.checkpoints.save(checkpoint)
+        self.requests.granted()
+
+    def _stop(self) -> None:
+        self.checkpoints.wait()
+        raise Stopped(
+            f"{self.run.path}: stopped by a signal after step {self.progress.step}, whose state is saved. The same "
+            "command goes on from there.",
+            self.requests.signal,
+        )
 
     def _log(self, factor: float, advance: Advance) -> None:
         values = self.meter.read(self.loader.stall_seconds)
@@ -181,24 +236,18 @@ class Trainer:
         self.tracker.log(self.progress.step, {"epoch": self.progress.step / self.steps_per_epoch, **values})
         advance(0, f"loss {values['loss']:.3f}, {values['images_per_second']:.0f} images/s")
 
-    def _finish_epoch(self) -> None:
+    def _finish_epoch(self, asked: Request) -> None:
         """Evaluate and save, where they are due."""
         epoch, settings = self.progress.epoch, self.config.train
         last = epoch == settings.epochs
         evaluate = self.val_split is not None and (last or epoch % settings.evaluate_every == 0)
-        save = last or epoch % settings.checkpoint_every == 0
-        if not (evaluate or save):
-            return
-        average_buffers(self.engine.network, self.world)
+        if evaluate:
+            average_buffers(self.engine.network, self.world)
         is_best = evaluate and self._evaluate()
-        if save or is_best:
-            # Gathering the momentum takes all ranks at ZeRO-1; writing it takes one.
-            self.progress.scaler = self.engine.scaler_state()
-            checkpoint = Checkpoint(self.engine.network.state_dict(), self.engine.momentum(), self.progress)
-            if self.world.is_main and save:
-                checkpoint.save(self.run.checkpoints / LAST)
-            if self.world.is_main and is_best:
-                checkpoint.save(self.run.checkpoints / BEST)
+        every = settings.checkpoint_every_steps
+        due = last or epoch % settings.checkpoint_every == 0 or bool(every and self.progress.step % every == 0)
+        if due or asked or is_best:
+            self._save(best=is_best, last=due or bool(asked))
 
     def _evaluate(self) -> bool:
         """Measure and log the accuracies on val; return whether they are the best so far."""
@@ -235,21 +284,34 @@ class Trainer:
         self.meter.skip(time.perf_counter() - started)
 
     def _conclusion(self) -> str:
-        parts = [f"{self.run.path}: trained {self.progress.epoch} epochs, {self.progress.step} steps."]
-        if self.progress.accuracies:
-            parts.append(f"{_describe(self.progress.accuracies)} (best: epoch {self.progress.best_epoch}).")
-        if self.loader.bytes_used:
-            parts.append(f"Bytes read over bytes used: {self.loader.bytes_read / self.loader.bytes_used:.2f}.")
-        return "\n".join(parts)
+        description = _describe_run(self.config, self.progress)
+        if not self.loader.bytes_used:
+            return description
+        ratio = self.loader.bytes_read / self.loader.bytes_used
+        return f"{description}\nBytes read over bytes used: {ratio:.2f}."
 
     def _find_checkpoint(self) -> Checkpoint | None:
-        path = self.run.checkpoints / LAST
-        if not path.exists():
+        found = self.checkpoints.newest()
+        if found is None:
             self._refuse_to_overwrite()
             return None
-        checkpoint = Checkpoint.load(path)
+        path, checkpoint = found
         check_same_experiment(checkpoint.progress, self.config, self.dataset.fingerprint, path)
         return checkpoint
+
+    def _begin_attempt(self) -> int:
+        """Return the number of this attempt, which the first rank decides."""
+        attempt = torch.zeros((), dtype=torch.int64, device=self.device)
+        if self.world.is_main:
+            attempt += begin_attempt(
+                self.run.audit,
+                first_step=self.progress.step,
+                world_size=self.world.world_size,
+                micro_batch_size=self.batching.micro_batch_size,
+                batch_size=self.batching.batch_size,
+            )
+        dist.broadcast(attempt, src=0)
+        return int(attempt)
 
     def _refuse_to_overwrite(self) -> None:
         if self.run.model.exists():
@@ -259,7 +321,12 @@ class Trainer:
             )
 
     def _no_progress(self) -> Progress:
-        return Progress(dataset=self.dataset.fingerprint, config=self.config.dump())
+        return Progress(
+            dataset=self.dataset.fingerprint,
+            config=self.config.dump(),
+            micro_batch_size=self.batching.micro_batch_size,
+            world_size=self.world.world_size,
+        )
 
     def _initial_network(self, checkpoint: Checkpoint | None) -> Network:
         """Build the network, with the same weights on every rank, on this rank's device."""
@@ -273,6 +340,29 @@ class Trainer:
         return network.to(self.device)
 
 
+def _finished(config: Config) -> Progress | None:
+    """Return where the run stands if all of it is done and its model written."""
+    run = RunFolder(config.run_folder)
+    found = CheckpointFolder(run.checkpoints, kept=1).newest() if run.model.exists() else None
+    if found is None or found[1].progress.epoch < config.train.epochs:
+        return None
+    path, checkpoint = found
+    check_same_experiment(checkpoint.progress, config, Dataset.open(config.data.shards).fingerprint, path)
+    return checkpoint.progress
+
+
+def _describe_run(config: Config, progress: Progress) -> str:
+    text = f"{config.run_folder}: trained {progress.epoch} epochs, {progress.step} steps."
+    if progress.accuracies:
+        text += f"\n{_describe(progress.accuracies)} (best: epoch {progress.best_epoch})."
+    return text
+
+
 def _describe(accuracies: dict[str, float | None]) -> str:
     columns = (f"{shot} {'-' if value is None else f'{value:.1f}'}" for shot, value in accuracies.items())
     return f"val accuracy: {', '.join(columns)}"
+
+
+def _plans_of_this_node() -> Path:
+    """Return where the ranks of this node share their plans, apart from those of other users."""
+    return Path(tempfile.gettempdir()) / f"ltrsys-plans-{os.getuid()}"

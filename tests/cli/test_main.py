@@ -69,6 +69,18 @@ def test_an_error_is_one_line_and_its_exit_code(capsys, error, code):
     assert str(error) in printed
 
 
+def test_ctrl_c_in_a_command_says_that_what_is_finished_is_kept(capsys, monkeypatch):
+    def interrupted(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ltrsys.audit.audit_run", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        main(["audit", "nowhere"])
+    assert stopped.value.code == 130
+    printed = capsys.readouterr().err.strip()
+    assert printed == "ltrsys: interrupted; what was finished is kept. The same command continues."
+
+
 def test_debug_shows_the_traceback():
     with pytest.raises(DataError):
         run_reporting_errors(raising(DataError("shard: damaged")), debug=True)

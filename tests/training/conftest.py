@@ -82,8 +82,8 @@ RANKS = multiprocessing.get_context("forkserver")
 RANKS.set_forkserver_preload(["tests.training.ranks", "deepspeed"])
 
 
-def run_ranks(world_size: int, config: Path, stop_after: int | None = None) -> None:
-    """Train `config` as so many processes that know one another; a rank's failure is the test's."""
+def start_ranks(world_size: int, config: Path, stop_after: int | None = None) -> list[Any]:
+    """Start so many processes that know one another and train `config`; return them."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -93,6 +93,12 @@ def run_ranks(world_size: int, config: Path, stop_after: int | None = None) -> N
     ]
     for process in processes:
         process.start()
+    return processes
+
+
+def run_ranks(world_size: int, config: Path, stop_after: int | None = None) -> None:
+    """Train `config` as so many processes; a rank's failure is the test's."""
+    processes = start_ranks(world_size, config, stop_after)
     try:
         for process in processes:
             process.join(timeout=200)

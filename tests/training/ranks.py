@@ -18,8 +18,9 @@ class StoppingTrainer(Trainer):
 
     def _train_epoch(self, epoch, advance):
         if epoch == self.stop_after:
+            self.checkpoints.wait()
             raise KeyboardInterrupt
-        super()._train_epoch(epoch, advance)
+        return super()._train_epoch(epoch, advance)
 
 
 def run(path: Path, stop_after: int | None = None) -> None:

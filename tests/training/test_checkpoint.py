@@ -13,10 +13,16 @@ CONFIG = Config.model_validate({"name": "run", "data": {"shards": "shards"}})
 
 def make_checkpoint() -> Checkpoint:
     progress = Progress(
-        epoch=3, step=77, best_epoch=2, best_accuracy=51.25, accuracies={"few": None, "all": 50.0},
-        scaler={"scale": 1024.0}, dataset="abc", config=CONFIG.dump(),
+        epoch=3, step=77, micro_batch_size=12, world_size=2, best_epoch=2, best_accuracy=51.25,
+        accuracies={"few": None, "all": 50.0},
+        scaler={"scale": 1024.0, "growth_interval": 2000}, dataset="abc", config=CONFIG.dump(),
     )  # fmt: skip
-    return Checkpoint({"weight": torch.randn(3, 2), "count": torch.tensor(5)}, {"weight": torch.randn(3, 2)}, progress)
+    return Checkpoint(
+        {"weight": torch.randn(3, 2), "count": torch.tensor(5)},
+        {"weight": torch.randn(3, 2)},
+        progress,
+        {"generator": torch.arange(6, dtype=torch.uint8).reshape(2, 3)},
+    )
 
 
 def test_a_checkpoint_comes_back_whole(tmp_path):
@@ -24,7 +30,9 @@ def test_a_checkpoint_comes_back_whole(tmp_path):
     saved.save(tmp_path / "last.safetensors")
     loaded = Checkpoint.load(tmp_path / "last.safetensors")
     assert loaded.progress == saved.progress
-    for ours, theirs in ((loaded.network, saved.network), (loaded.momentum, saved.momentum)):
+    assert type(loaded.progress.scaler["growth_interval"]) is int  # what torch's own scaler insists on
+    for part in ("network", "momentum", "ranks"):
+        ours, theirs = getattr(loaded, part), getattr(saved, part)
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 

@@ -87,16 +87,16 @@ def test_another_experiment_does_not_go_on_from_this_one_s_checkpoint(write_conf
 def test_a_model_without_its_checkpoint_is_not_overwritten(write_config):
     path = write_config(train__epochs=1)
     run = fit(path)
-    (run / "checkpoints" / "last.safetensors").unlink()
+    (run / "checkpoints" / "step-000000003.safetensors").unlink()
     with pytest.raises(UsageError, match="holds a trained model"):
         fit(path)
 
 
 def test_a_damaged_checkpoint_is_named(write_config):
     path = write_config(train__epochs=1)
-    last = fit(path) / "checkpoints" / "last.safetensors"
+    last = fit(path) / "checkpoints" / "step-000000003.safetensors"
     last.write_bytes(last.read_bytes()[:-100])
-    with pytest.raises(DataError, match=r"last\.safetensors"):
+    with pytest.raises(DataError, match=r"step-000000003\.safetensors"):
         fit(path)
 
 

@@ -1,0 +1,152 @@
+"""What a run was trained on, put together from the records of all its attempts and ranks.
+
+Of an attempt, the steps count that the next one did not train again: those up to the checkpoint that it went on
+from. Counted so, every global position of a finished epoch must be there once, and hold the sample of the plan.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltrsys.data.index import Dataset
+from ltrsys.data.plan import Planner
+from ltrsys.errors import DataError
+from ltrsys.files import read_json
+from ltrsys.run_folder import RunFolder
+from ltrsys.training.audit_log import row_type
+
+SHOWN = 5
+"""Findings that are told one by one."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One start of the run."""
+
+    number: int
+    first_step: int
+    """Steps that were done before it."""
+    last_step: int
+    """The last step that counts."""
+    world_size: int
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """What the records say."""
+
+    attempts: list[Attempt]
+    steps: int
+    """Steps that count, over all attempts."""
+    samples: int
+    """Samples that were trained on in these."""
+    retrained_steps: int
+    """Steps that were trained and then trained again, since no checkpoint held them."""
+    findings: list[str]
+    """What is wrong, in words; empty where nothing is."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every position up to the last step was trained on once, with the sample of the plan."""
+        return not self.findings
+
+
+def audit_run(path: Path) -> AuditReport:
+    """Check the records of the run in `path` against its plan.
+
+    Raises:
+        UsageError: Where `path` is not a run folder.
+        DataError: Where it has no records, or they cannot be read.
+    """
+    run = RunFolder(path)
+    config = run.config()
+    folders = sorted(run.audit.glob("attempt-*"))
+    if not folders:
+        raise DataError(f"{run.audit}: there are no records of a training here.")
+    planner = Planner(
+        Dataset.open(config.data.shards).split("train"),
+        config.data.sampler,
+        seed=config.seed,
+        num_epochs=config.train.epochs,
+        samples_per_epoch=config.data.samples_per_epoch,
+        lanes=config.data.lanes,
+        shuffle_window=config.data.shuffle_window,
+    )
+    batch_size = config.train.batch_size
+    steps_per_epoch = planner.samples_per_epoch // batch_size
+    facts = [_read_facts(folder) for folder in folders]
+    attempts: list[Attempt] = []
+    parts: list[tuple[NDArray[np.int64], ...]] = []
+    retrained = 0
+    for number, (folder, fact) in enumerate(zip(folders, facts, strict=True), start=1):
+        rows = _read_rows(folder, fact)
+        trained = int(rows["step"].max(initial=fact["first_step"]))
+        last = min([trained, *(later["first_step"] for later in facts[number:])])
+        retrained += max(0, trained - max(last, fact["first_step"]))
+        kept = rows[rows["step"] <= last]
+        parts.append((kept["step"], kept["epoch"], kept["positions"], kept["samples"]))
+        attempts.append(Attempt(number, fact["first_step"], last, fact["world_size"]))
+    steps, epochs, positions, samples = _in_one(parts)
+    last_step = int(steps.max(initial=0))
+    findings = _findings(planner, last_step, batch_size, steps_per_epoch, steps, epochs, positions, samples)
+    return AuditReport(attempts, last_step, len(samples), retrained, findings)
+
+
+def _findings(
+    planner: Planner,
+    last_step: int,
+    batch_size: int,
+    steps_per_epoch: int,
+    steps: NDArray[np.int64],
+    epochs: NDArray[np.int64],
+    positions: NDArray[np.int64],
+    samples: NDArray[np.int64],
+) -> list[str]:
+    findings = []
+    wrong = (steps - 1) // steps_per_epoch != epochs
+    wrong |= positions // batch_size != (steps - 1) % steps_per_epoch
+    for step in np.unique(steps[wrong])[:SHOWN]:
+        findings.append(f"step {step}: has positions of another step or epoch")
+    for epoch in range(-(-last_step // steps_per_epoch)):
+        own = epochs == epoch
+        expected = min(steps_per_epoch, last_step - epoch * steps_per_epoch) * batch_size
+        times = np.bincount(positions[own], minlength=expected)
+        for found, word in ((times[:expected] == 0, "missed"), (times > 1, "seen more than once")):
+            if found.any():
+                at = np.flatnonzero(found)
+                findings.append(f"epoch {epoch + 1}: {len(at)} positions {word}, the first of them {at[0]}")
+        different = planner.epoch(epoch).samples(positions[own]) != samples[own]
+        if different.any():
+            at = positions[own][different].min()
+            findings.append(f"epoch {epoch + 1}: {different.sum()} positions hold another sample than the plan's: {at}")
+    return findings
+
+
+def _read_facts(folder: Path) -> dict[str, int]:
+    facts = read_json(folder / "attempt.json", "record of an attempt")
+    if not isinstance(facts, dict) or not {"first_step", "world_size", "micro_batch_size"} <= facts.keys():
+        raise DataError(f"{folder}: attempt.json is not of this version: {json.dumps(facts)[:80]}.")
+    return facts
+
+
+def _read_rows(folder: Path, facts: dict[str, int]) -> NDArray[np.void]:
+    """Return all ranks' rows of one attempt; a row that a kill left half-written is left out."""
+    row = row_type(facts["micro_batch_size"])
+    ranks = [path.read_bytes() for path in sorted(folder.glob("rank-*.rows"))]
+    return np.concatenate(
+        [np.zeros(0, row), *(np.frombuffer(rows[: len(rows) // row.itemsize * row.itemsize], row) for rows in ranks)]
+    )
+
+
+def _in_one(parts: list[tuple[NDArray[np.int64], ...]]) -> tuple[NDArray[np.int64], ...]:
+    """Lay the micro-batches of all attempts end to end, one entry a sample: steps, epochs, positions, samples."""
+    columns: list[list[NDArray[np.int64]]] = [[], [], [], []]
+    for step, epoch, positions, samples in parts:
+        size = positions.shape[1]
+        for column, values in zip(columns, (step.repeat(size), epoch.repeat(size), positions, samples), strict=True):
+            column.append(values.reshape(-1).astype(np.int64))
+    steps, epochs, positions, samples = (np.concatenate(column) for column in columns)
+    return steps, epochs, positions, samples

@@ -1,0 +1,28 @@
+"""`ltrsys audit`: whether a run saw every sample of its plan once."""
+
+import json as json_module
+from dataclasses import asdict
+
+from ltrsys.cli.balance import JsonOption, RunArgument
+from ltrsys.errors import DataError
+
+
+def audit(run: RunArgument, json: JsonOption = False) -> None:
+    """Check what a run was trained on, over all its starts and ranks, against the plan."""
+    from ltrsys.audit import SHOWN, audit_run  # imports numpy and the plan, which other commands do not need
+
+    report = audit_run(run)
+    if json:
+        print(json_module.dumps(asdict(report) | {"complete": report.complete}, indent=1))
+    else:
+        for attempt in report.attempts:
+            print(
+                f"attempt {attempt.number}: {attempt.world_size} ranks, steps {attempt.first_step + 1} to "
+                f"{attempt.last_step}" + (" (none counts)" if attempt.last_step <= attempt.first_step else "")
+            )
+        print(f"{report.steps} steps, {report.samples} samples; {report.retrained_steps} steps were trained again.")
+    if not report.complete:
+        more = f" ({len(report.findings) - SHOWN} more)" if len(report.findings) > SHOWN else ""
+        raise DataError(f"{run}: {'; '.join(report.findings[:SHOWN])}{more}. The run is not the one of its plan.")
+    if not json:
+        print("Every position up to the last step was trained on once, with the sample of the plan.")

@@ -1,0 +1,90 @@
+"""The checkpoints of a run: written while training goes on, the last few kept, damaged ones passed over."""
+
+import logging
+import re
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from ltrsys.errors import DataError, LtrsysError
+from ltrsys.training.checkpoint import Checkpoint
+
+log = logging.getLogger("ltrsys")
+
+BEST = "best.safetensors"
+_NAME = re.compile(r"step-(\d{9})\.safetensors")
+
+
+class CheckpointFolder:
+    """Checkpoints by step, and the best one; written by a thread of their own."""
+
+    def __init__(self, path: Path, *, kept: int) -> None:
+        """Look at the folder, which need not exist.
+
+        Args:
+            path: `RUN/checkpoints`.
+            kept: How many checkpoints stay, the best one apart.
+        """
+        self.path, self._kept = path, kept
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+
+    def newest(self) -> tuple[Path, Checkpoint] | None:
+        """Return the newest checkpoint that is whole, and its path; None where there is none at all.
+
+        Raises:
+            DataError: Where there are some, and every one is damaged.
+        """
+        damaged: DataError | None = None
+        for path in self._newest_first():
+            try:
+                checkpoint = Checkpoint.load(path)
+            except DataError as error:
+                damaged = damaged or error
+                log.warning("%s It is passed over.", error)
+                continue
+            if damaged:
+                log.warning("%s is whole: the run goes on from there.", path)
+            return path, checkpoint
+        if damaged:
+            raise damaged
+        return None
+
+    def save(self, checkpoint: Checkpoint, *, best: bool = False) -> None:
+        """Copy the checkpoint and have it written meanwhile; a second call waits for the first one's writing.
+
+        A full disk ends neither the run nor the checkpoints that are there: it is logged, and the next is tried.
+        """
+        self.wait()
+        path = self.path / (BEST if best else f"step-{checkpoint.progress.step:09d}.safetensors")
+        self._writing = self._writer.submit(self._write, checkpoint.copied(), path)
+
+    def wait(self) -> None:
+        """Wait for what is being written; log what went wrong.
+
+        Raises:
+            Exception: What is not the disk's or the folder's fault.
+        """
+        if self._writing is None:
+            return
+        writing, self._writing = self._writing, None
+        try:
+            writing.result()
+        except LtrsysError as error:
+            last = next(self._newest_first(), None)
+            log.warning("%s Training goes on; the last good checkpoint is %s.", error, last or "none yet")
+
+    def close(self) -> None:
+        """Wait for what is being written, and end the thread."""
+        self.wait()
+        self._writer.shutdown()
+
+    def _write(self, checkpoint: Checkpoint, path: Path) -> None:
+        checkpoint.save(path)
+        if path.name != BEST:
+            for old in list(self._newest_first())[self._kept :]:
+                old.unlink()
+
+    def _newest_first(self) -> Iterator[Path]:
+        found = [path for path in self.path.glob("step-*.safetensors") if _NAME.fullmatch(path.name)]
+        return iter(sorted(found, reverse=True))

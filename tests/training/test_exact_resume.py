@@ -1,0 +1,206 @@
+"""A run that is killed, stopped by a signal or continued on other ranks ends as one that never stopped."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ltrsys.audit import audit_run
+from ltrsys.config_file import load_config
+from tests.training.conftest import ROOT, losses_of, read_metrics, run_ranks, start_ranks
+from tests.training.ranks import run as run_in_this_process
+
+pytestmark = pytest.mark.distributed
+
+STEPS = 6
+
+
+def bits(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "model.safetensors")
+
+
+def assert_ends_alike(run: Path, straight: Path) -> None:
+    assert losses_of(run) == losses_of(straight)
+    ours, theirs = bits(run), bits(straight)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    steps = [(line["step"], "loss" in line) for line in read_metrics(run)]
+    assert steps == [(line["step"], "loss" in line) for line in read_metrics(straight)]
+    assert audit_run(run).complete
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory, tiny_shards):
+    """Make the runs that are never stopped: epochs of three steps, logged every second step."""
+    from tests.training.conftest import config_writer
+
+    folder = tmp_path_factory.mktemp("straight")
+    write = config_writer(folder, tiny_shards)
+    made: dict[tuple[int, int], Path] = {}
+
+    def get(ranks: int, epochs: int = 2) -> Path:
+        if (ranks, epochs) not in made:
+            path = write(f"straight-{ranks}-{epochs}", train__log_every=2, train__epochs=epochs)
+            run_ranks(ranks, path)
+            made[ranks, epochs] = load_config(path).run_folder
+        return made[ranks, epochs]
+
+    return get
+
+
+def wait_for(condition, processes) -> None:
+    """Poll until `condition` holds or the processes have ended."""
+    while not condition() and any(process.exitcode is None for process in processes):
+        time.sleep(0.002)
+
+
+def kill_when(condition, ranks: int, path: Path, generator: torch.Generator | None = None) -> bool:
+    """Start a run and end it by SIGKILL as soon as `condition` holds; return whether it was still running.
+
+    With a generator, a random part of a second later.
+    """
+    processes = start_ranks(ranks, path)
+    wait_for(condition, processes)
+    if generator is not None:
+        time.sleep(float(torch.rand((), generator=generator)) / 2)
+    running = all(process.exitcode is None for process in processes)
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.join()
+    return running
+
+
+def checkpoints_of(run: Path) -> set[str]:
+    return {path.name for path in (run / "checkpoints").glob("step-*")}
+
+
+def being_written(run: Path) -> bool:
+    return any((run / "checkpoints").glob(".*partial*"))
+
+
+MOMENTS = {
+    "a checkpoint is there": lambda run: len(checkpoints_of(run)) > 0,
+    "a checkpoint is being written": lambda run: len(checkpoints_of(run)) > 0 and being_written(run),
+    "the first epoch is over": lambda run: "step-000000003.safetensors" in checkpoints_of(run),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_run_that_is_killed_ends_with_the_same_bits(moment, write_config, straight):
+    path = write_config(train__log_every=2, train__checkpoint_every_steps=1)
+    run = load_config(path).run_folder
+    assert kill_when(lambda: MOMENTS[moment](run), 2, path)
+    assert not (run / "model.safetensors").exists()
+    run_ranks(2, path)
+    assert_ends_alike(run, straight(2))
+
+
+@pytest.mark.slow
+def test_twenty_random_kills_change_no_bit(write_config, straight):
+    """Each attempt is killed when it has made a random number of checkpoints, and a random moment later."""
+    path = write_config(train__log_every=2, train__checkpoint_every_steps=1, train__epochs=20)
+    run = load_config(path).run_folder
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        enough = newest_step(run) + int(torch.randint(0, 3, (), generator=generator))
+        assert kill_when(lambda enough=enough: newest_step(run) >= enough, 2, path, generator)
+    run_ranks(2, path)
+    assert len(audit_run(run).attempts) > 10  # some are killed before they have begun
+    assert_ends_alike(run, straight(2, epochs=20))
+
+
+def newest_step(run: Path) -> int:
+    return max((int(name[5:14]) for name in checkpoints_of(run)), default=0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_the_run_and_ends_it_and_it_goes_on(number, write_config, straight):
+    path = write_config(train__log_every=2)
+    run = load_config(path).run_folder
+    command = [sys.executable, "launchers/train.py", "--config", str(path)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    while not ((run / "metrics.jsonl").exists() and read_metrics(run)) and process.poll() is None:
+        time.sleep(0.002)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 128 + number, errors
+    assert "stopped by a signal after step" in errors
+    assert "Traceback" not in errors
+    assert len(checkpoints_of(run)) > 0
+    run_in_this_process(path)
+    assert_ends_alike(run, straight(1))
+
+
+def test_sigusr1_saves_and_the_run_goes_on(write_config, straight):
+    path = write_config(train__log_every=1, train__checkpoint_every=1000)
+    run = load_config(path).run_folder
+    (process,) = start_ranks(1, path)
+    wait_for(lambda: (run / "metrics.jsonl").exists() and len(read_metrics(run)) > 0, [process])
+    os.kill(process.pid, signal.SIGUSR1)
+    process.join(timeout=120)
+    assert process.exitcode == 0
+    saved = sorted(checkpoints_of(run))
+    assert saved[-1] == f"step-{STEPS:09d}.safetensors"
+    assert len(saved) == 2
+    assert all(
+        torch.equal(one, other) for one, other in zip(bits(run).values(), bits(straight(1)).values(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("ranks", [1, 4])
+def test_a_run_goes_on_on_other_ranks(ranks, write_config, straight):
+    """The micro-batches stay, so BatchNorm sees the same groups; what is left is rounding."""
+    path = write_config()
+    run = load_config(path).run_folder
+    run_ranks(2, path, stop_after=1)
+    run_ranks(ranks, path)
+    assert losses_of(run) == pytest.approx(losses_of_every_step(straight, write_config), abs=1e-4)
+    report = audit_run(run)
+    assert report.complete
+    assert [attempt.world_size for attempt in report.attempts] == [2, ranks]
+
+
+def losses_of_every_step(straight, write_config) -> list[float]:
+    path = write_config("every-step")
+    run_ranks(2, path)
+    return losses_of(load_config(path).run_folder)
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(write_config, straight, caplog):
+    path = write_config(train__log_every=2, train__checkpoint_every_steps=1)
+    run = load_config(path).run_folder
+    run_in_this_process(path, stop_after=1)
+    newest = run / "checkpoints" / "step-000000003.safetensors"
+    content = bytearray(newest.read_bytes())
+    content[-1000] ^= 1
+    newest.write_bytes(content)
+    run_in_this_process(path)
+    assert f"{newest}: damaged: its bytes do not have the checksum" in caplog.text
+    assert "step-000000002.safetensors is whole: the run goes on from there" in caplog.text
+    assert_ends_alike(run, straight(1))
+
+
+def test_the_last_checkpoints_are_kept_and_the_best(write_config):
+    path = write_config(train__checkpoint_every_steps=1, train__keep_checkpoints=3)
+    run_in_this_process(path)
+    run = load_config(path).run_folder
+    names = sorted(file.name for file in (run / "checkpoints").iterdir())
+    assert names == ["best.safetensors", *(f"step-{step:09d}.safetensors" for step in (4, 5, 6))]
+
+
+def test_metrics_are_json_lines_after_a_kill(write_config):
+    path = write_config(train__checkpoint_every_steps=1)
+    run = load_config(path).run_folder
+    assert kill_when(lambda: len(checkpoints_of(run)) > 0, 1, path)
+    run_ranks(1, path)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, STEPS + 1))
