@@ -1,16 +1,22 @@
 """Where metrics go: `metrics.jsonl` always, wandb beside it on request. Only the first rank writes."""
 
 import json
+import logging
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 from ltrsys.config import Config
+from ltrsys.errors import UsageError
 from ltrsys.files import explained, replaced
 from ltrsys.run_folder import RunFolder
+from ltrsys.wandb_file import last_step
 from ltrsys.world import World
+
+log = logging.getLogger("ltrsys")
 
 
 class Tracker:
@@ -32,13 +38,15 @@ class Tracker:
         self._file: IO[str] | None = None
         self._wandb: Any = None
         self._sent = -1
-        """The last step that an earlier attempt has logged: wandb has it, and takes no step twice."""
+        """The last step that wandb has of earlier attempts: it takes no step twice."""
         if not world.is_main:
             return
         with explained(run.path):
             run.path.mkdir(parents=True, exist_ok=True)
             self._file = open(run.metrics, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 closed by `close`
         if config.tracking.wandb != "disabled":
+            if run_id is not None:
+                self._sent = last_step(run.path, run_id)
             self._wandb = _start_wandb(run, config, name, run_id)
 
     @property
@@ -47,14 +55,19 @@ class Tracker:
         return None if self._wandb is None else str(self._wandb.id)
 
     def rewind(self, step: int) -> None:
-        """Drop what was logged after `step`: a run that resumes there logs it again."""
+        """Drop what was logged after `step`: a run that resumes there logs it again.
+
+        wandb gets what it has not: its process may have been killed with the training, before it wrote its last lines.
+        """
         if self._file is None:
             return
         self._file.close()
         lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
-        self._sent = max((int(found) for line in lines if math.isfinite(found := _step_of(line))), default=-1)
+        kept = [line for line in lines if _step_of(line) <= step]
         with replaced(self._path, "w") as file:
-            file.writelines(line for line in lines if _step_of(line) <= step)
+            file.writelines(kept)
+        for values in map(json.loads, kept):
+            self._send_points(values.pop("step"), values)
         self._file = open(self._path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 closed by `close`
 
     def log(self, step: int, values: Mapping[str, float | int | None]) -> None:
@@ -64,37 +77,64 @@ class Tracker:
         finite = {name: value if value is None or math.isfinite(value) else None for name, value in values.items()}
         with explained(self._path):
             self._file.write(json.dumps({"step": step, **finite}, allow_nan=False) + "\n")
-        if self._wandb is not None and step >= self._sent:
-            self._wandb.log({name: value for name, value in finite.items() if value is not None}, step=step)
+        self._send_points(step, finite)
 
     def log_images(self, step: int, images: Mapping[str, Path]) -> None:
         """Send image files to wandb under their names."""
-        if self._wandb is not None:
-            import wandb
-
-            self._wandb.log({name: wandb.Image(str(path)) for name, path in images.items()}, step=step)
+        self._send(
+            lambda wandb, run: run.log({name: wandb.Image(str(path)) for name, path in images.items()}, step=step)
+        )
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Send one table to wandb: per-class results belong here, not into thousands of curves."""
-        if self._wandb is not None:
-            import wandb
-
-            self._wandb.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+        self._send(
+            lambda wandb, run: run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+        )
 
     def close(self) -> None:
         """Flush and close; safe to call twice."""
         if self._file is not None:
             self._file.close()
             self._file = None
-        if self._wandb is not None:
-            self._wandb.finish()
+        self._send(lambda wandb, run: run.finish())
+        self._wandb = None
+
+    def _send_points(self, step: int, values: Mapping[str, float | int | None]) -> None:
+        points = {name: value for name, value in values.items() if value is not None}
+        if step > self._sent:
+            self._send(lambda wandb, run: run.log(points, step=step))
+
+    def _send(self, action: Callable[[Any, Any], object]) -> None:
+        """Let `action` use wandb and its run, if there is one; its failure ends the dashboard, not the training."""
+        if self._wandb is None:
+            return
+        import wandb
+
+        try:
+            action(wandb, self._wandb)
+        except Exception as error:
             self._wandb = None
+            reason = " ".join(str(error).split())
+            log.warning(
+                "wandb failed (%s: %s). Nothing more is sent; %s has it all.", type(error).__name__, reason, self._path
+            )
+            with suppress(Exception):  # or it tries once more when the process ends, with a traceback
+                wandb.teardown(1)
 
 
 def _start_wandb(run: RunFolder, config: Config, name: str, run_id: str | None) -> Any:
     import wandb  # slow to import, and not needed where tracking is disabled
 
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    try:
+        return _init_wandb(wandb, run, config, name, run_id)
+    except wandb.errors.Error as error:
+        raise UsageError(
+            f"tracking.wandb={config.tracking.wandb}: {' '.join(str(error).split())} Use offline or disabled otherwise."
+        ) from error
+
+
+def _init_wandb(wandb: Any, run: RunFolder, config: Config, name: str, run_id: str | None) -> Any:
     return wandb.init(
         project=config.tracking.project,
         id=run_id,

@@ -1,11 +1,12 @@
 import json
 import math
-import struct
 from pathlib import Path
 
+import psutil
 import pytest
 from PIL import Image
 
+from ltrsys import wandb_file
 from ltrsys.config import Config
 from ltrsys.run_folder import RunFolder
 from ltrsys.tracking import Tracker
@@ -19,23 +20,9 @@ def make_config(tmp_path: Path, wandb: str) -> Config:
 
 
 def read_wandb(folder: Path) -> list:
-    """Read the records of the only offline run under `folder`: a LevelDB log of protocol-buffer messages."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
+    """Read the records of the only offline run under `folder`."""
     (path,) = folder.rglob("*.wandb")
-    data, place, parts, records = path.read_bytes(), 7, [], []  # 7 bytes name the format
-    while place + 7 <= len(data):
-        left_in_block = 32768 - place % 32768
-        if left_in_block < 7:
-            place += left_in_block
-            continue
-        _, length, kind = struct.unpack("<IHB", data[place : place + 7])
-        parts.append(data[place + 7 : place + 7 + length])
-        place += 7 + length
-        if kind in (1, 4):  # whole, or the last part
-            records.append(Record.FromString(b"".join(parts)))
-            parts = []
-    return records
+    return list(wandb_file.records(path))
 
 
 def wandb_history(records: list) -> dict[str, list]:
@@ -129,6 +116,52 @@ def test_rewinding_drops_later_steps_and_a_half_written_line(tmp_path):
     lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
     assert lines[-1]["loss"] == 2.0
+
+
+def steps_sent(run: RunFolder) -> list[int]:
+    paths = sorted(run.path.rglob("*.wandb"), key=lambda path: path.stat().st_mtime)
+    return [
+        record.history.step.num
+        for path in paths
+        for record in wandb_file.records(path)
+        if record.WhichOneof("record_type") == "history"
+    ]
+
+
+def test_a_resumed_run_goes_on_in_wandb_without_a_step_twice(tmp_path):
+    run, config = RunFolder(tmp_path / "run"), make_config(tmp_path, "offline")
+    tracker = Tracker(run, config, World())
+    for step in range(1, 6):
+        tracker.log(step, {"loss": 1.0 / step})
+    run_id = tracker.run_id
+    tracker.close()
+    tracker = Tracker(run, config, World(), run_id=run_id)
+    tracker.rewind(3)
+    for step in range(4, 9):
+        tracker.log(step, {"loss": 1.0 / step})
+    assert tracker.run_id == run_id
+    tracker.close()
+    assert steps_sent(run) == list(range(1, 9))
+
+
+def test_what_wandb_lost_with_its_process_it_gets_when_the_run_goes_on(tmp_path, caplog):
+    run, config = RunFolder(tmp_path / "run"), make_config(tmp_path, "offline")
+    tracker = Tracker(run, config, World())
+    tracker.log(1, {"loss": 1.0})
+    run_id = tracker.run_id
+    (service,) = [child for child in psutil.Process().children() if "wandb" in " ".join(child.cmdline())]
+    service.kill()
+    service.wait()
+    for step in range(2, 6):
+        tracker.log(step, {"loss": 1.0 / step})
+    tracker.close()
+    assert "wandb failed" in caplog.text
+    assert len(run.metrics.read_text().splitlines()) == 5
+    tracker = Tracker(run, config, World(), run_id=run_id)
+    tracker.rewind(4)
+    tracker.log(5, {"loss": 0.2})
+    tracker.close()
+    assert steps_sent(run) == [1, 2, 3, 4, 5]
 
 
 def test_other_ranks_write_nothing(tmp_path):
