@@ -4,8 +4,8 @@ FROM ${PYTORCH_IMAGE}
 
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 
-# Dependencies first, in a layer that only a change of setup.py makes anew. The image's own constraints
-# (PIP_CONSTRAINT) keep pip from replacing what NVIDIA built.
+# Dependencies first, in a layer that changes of the code leave alone. The image's own constraints (PIP_CONSTRAINT)
+# keep pip from replacing what NVIDIA built; choose an image that has DALI 2.1 or later.
 WORKDIR /opt/ltrsys
 COPY setup.py pyproject.toml README.md ./
 RUN mkdir -p ltrsys kernels \
