@@ -1,10 +1,12 @@
 """A run that is killed, stopped by a signal or continued on other ranks ends as one that never stopped."""
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,6 +16,10 @@ from safetensors.torch import load_file
 
 from ltrsys.audit import audit_run
 from ltrsys.config_file import load_config
+from ltrsys.files import explained
+from ltrsys.models import weights
+from ltrsys.training.checkpoint import Checkpoint, Progress
+from ltrsys.training.checkpoint_folder import CheckpointFolder
 from tests.training.conftest import ROOT, losses_of, read_metrics, run_ranks, start_ranks
 from tests.training.ranks import run as run_in_this_process
 
@@ -187,6 +193,46 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(write_config, st
     assert f"{newest}: damaged: its bytes do not have the checksum" in caplog.text
     assert "step-000000002.safetensors is whole: the run goes on from there" in caplog.text
     assert_ends_alike(run, straight(1))
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_and_the_run_goes_on(write_config, monkeypatch, caplog):
+    path = write_config(train__checkpoint_every_steps=1)
+    run = load_config(path).run_folder
+    write = weights.write_with
+
+    def write_while_there_is_room(file, action):
+        if file.name in ("step-000000004.safetensors", "step-000000005.safetensors"):
+            with explained(file):
+                raise OSError(errno.ENOSPC, "No space left on device")
+        write(file, action)
+
+    monkeypatch.setattr(weights, "write_with", write_while_there_is_room)
+    run_in_this_process(path)
+    assert "step-000000004.safetensors: the disk is full" in caplog.text
+    assert f"the last good checkpoint is {run / 'checkpoints' / 'step-000000003.safetensors'}" in caplog.text
+    names = sorted(file.name for file in (run / "checkpoints").glob("step-*"))
+    assert names == ["step-000000003.safetensors", "step-000000006.safetensors"]
+    assert (run / "model.safetensors").exists()
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
+    """The writer is held back until training has taken its next step, and writes what was there before it."""
+    stepped = threading.Event()
+    write = Checkpoint.save
+
+    def write_after_the_step(checkpoint, path):
+        assert stepped.wait(timeout=60)
+        write(checkpoint, path)
+
+    monkeypatch.setattr(Checkpoint, "save", write_after_the_step)
+    folder = CheckpointFolder(tmp_path, kept=1)
+    weight = torch.zeros(3)
+    folder.save(Checkpoint({"weight": weight}, {}, Progress(dataset="", config={}, micro_batch_size=1, world_size=1)))
+    weight += 1
+    stepped.set()
+    folder.close()
+    _, saved = CheckpointFolder(tmp_path, kept=1).newest()
+    assert saved.network["weight"].tolist() == [0, 0, 0]
 
 
 def test_the_last_checkpoints_are_kept_and_the_best(write_config):
