@@ -1,61 +1,99 @@
-"""What the operations refuse, in one line each: shapes that do not fit, labels out of range, NaN and infinity."""
+"""What the operations refuse, in one line each: shapes that do not fit, labels out of range, NaN and infinity.
+
+Shapes and types are checked where an operation is called, and so also while torch.compile traces it; values are
+checked where it is computed.
+"""
+
+import math
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-
-def check_features(features_ND: Tensor) -> None:
-    """Refuse anything but a finite floating-point matrix [N, D]."""
-    _check_matrix_of_numbers(features_ND, "features")
+Metric = Literal["cosine", "euclidean"]
 
 
-def check_matrix(values_CD: Tensor, name: str, features_ND: Tensor) -> None:
-    """Refuse anything but a finite floating-point matrix [C, D], C at least 1, on the device of the features."""
-    _check_matrix_of_numbers(values_CD, name)
-    if values_CD.shape[0] == 0:
-        raise ValueError(f"{name} has shape {list(values_CD.shape)}; at least one class is needed.")
-    if values_CD.shape[1] != features_ND.shape[1]:
+def check_matrix(values: Tensor, name: str) -> None:
+    """Refuse anything but a floating-point matrix."""
+    if values.ndim != 2 or not values.is_floating_point():
         raise ValueError(
-            f"{name} has {values_CD.shape[1]} columns, but the features have {features_ND.shape[1]}: "
+            f"{name} has shape {list(values.shape)} and type {values.dtype}; a floating-point matrix is needed."
+        )
+
+
+def check_class_vectors(vectors_CD: Tensor, name: str, features_ND: Tensor) -> None:
+    """Refuse anything but a floating-point matrix [C, D], C at least 1, on the device of the features."""
+    check_matrix(vectors_CD, name)
+    if vectors_CD.shape[0] == 0:
+        raise ValueError(f"{name} has shape {list(vectors_CD.shape)}; at least one class is needed.")
+    if vectors_CD.shape[1] != features_ND.shape[1]:
+        raise ValueError(
+            f"{name} has {vectors_CD.shape[1]} columns, but the features have {features_ND.shape[1]}: "
             "they come from different networks."
         )
-    if values_CD.device != features_ND.device:
-        raise ValueError(f"{name} is on {values_CD.device}, but the features are on {features_ND.device}.")
+    _check_device(vectors_CD, name, features_ND)
 
 
-def check_per_class(scale_C: Tensor, num_classes: int) -> None:
+def check_per_class(scale_C: Tensor, num_classes: int, features_ND: Tensor) -> None:
     """Refuse anything but one scale per class."""
     if scale_C.shape != (num_classes,):
         raise ValueError(f"scale has shape {list(scale_C.shape)}; it must be [{num_classes}], one a class.")
+    _check_device(scale_C, "scale", features_ND)
+
+
+def check_taus(taus_T: Tensor) -> None:
+    """Refuse anything but a list of at least one tau."""
+    if taus_T.ndim != 1 or not len(taus_T):
+        raise ValueError(f"taus has shape {list(taus_T.shape)}; it must be a list of at least one tau, [T].")
+
+
+def check_search(k: int, metric: str, num_classes: int) -> None:
+    """Refuse a number of classes to be found that there are not, and an unknown metric."""
+    if not 1 <= k <= num_classes:
+        raise ValueError(f"k={k} is not between 1 and the number of classes, {num_classes}.")
+    if metric not in get_args(Metric):
+        raise ValueError(f"metric={metric!r} is unknown; choose cosine or euclidean.")
 
 
 def check_center(center_D: Tensor, features_ND: Tensor) -> None:
-    """Refuse anything but one finite number per feature."""
+    """Refuse anything but one number per feature."""
     if center_D.shape != features_ND.shape[1:]:
         raise ValueError(f"center has shape {list(center_D.shape)}; it must be [{features_ND.shape[1]}], as a feature.")
-    if not torch.isfinite(center_D).all():
-        raise ValueError("center holds NaN or infinity.")
+    _check_device(center_D, "center", features_ND)
 
 
-def check_labels(labels_N: Tensor, num_rows: int, num_classes: int) -> None:
-    """Refuse labels that are not one class id below `num_classes` per row."""
+def check_labels(labels_N: Tensor, num_rows: int) -> None:
+    """Refuse labels that are not one whole number per row."""
     if labels_N.shape != (num_rows,) or labels_N.dtype != torch.int64:
         raise ValueError(
             f"labels has shape {list(labels_N.shape)} and type {labels_N.dtype}; it must be int64 [{num_rows}], "
             "one a feature."
         )
-    wrong = (labels_N < 0) | (labels_N >= num_classes)
-    if wrong.any():
-        row = int(wrong.nonzero()[0])
+
+
+def check_finite(values: Tensor, name: str) -> float:
+    """Refuse NaN and infinity, naming the first row that holds one; return the largest magnitude."""
+    if not values.numel():
+        return 0.0
+    low, high = (float(end) for end in torch.aminmax(values.detach()))
+    if math.isfinite(low) and math.isfinite(high):
+        return max(-low, high)
+    if values.ndim < 2:
+        raise ValueError(f"{name} holds NaN or infinity.")
+    row = next(row for row, row_values in enumerate(values) if not bool(torch.isfinite(row_values).all()))
+    raise ValueError(f"{name}[{row}] holds NaN or infinity.")
+
+
+def check_label_range(labels_N: Tensor, num_classes: int) -> None:
+    """Refuse class ids that there are not, naming the first."""
+    if not len(labels_N):
+        return
+    low, high = (int(end) for end in torch.aminmax(labels_N))
+    if low < 0 or high >= num_classes:
+        row = int(((labels_N < 0) | (labels_N >= num_classes)).nonzero()[0])
         raise ValueError(f"labels[{row}] is {int(labels_N[row])}; class ids go from 0 to {num_classes - 1}.")
 
 
-def _check_matrix_of_numbers(values: Tensor, name: str) -> None:
-    if values.ndim != 2 or not values.is_floating_point():
-        raise ValueError(
-            f"{name} has shape {list(values.shape)} and type {values.dtype}; a floating-point matrix is needed."
-        )
-    finite = torch.isfinite(values)
-    if not finite.all():
-        row = int((~finite).any(dim=1).nonzero()[0])
-        raise ValueError(f"{name}[{row}] holds NaN or infinity.")
+def _check_device(values: Tensor, name: str, features_ND: Tensor) -> None:
+    if values.device != features_ND.device:
+        raise ValueError(f"{name} is on {values.device}, but the features are on {features_ND.device}.")

@@ -1,170 +1,89 @@
-"""The four operations of the second stage in plain torch, to be read beside the paper.
+"""The four operations in plain torch, to be read beside the paper.
 
-They run on any device, need memory for one block of rows beyond their results, and are the measure of any
-faster version. N samples, C classes, D features, T values of tau. Computed in float32, or in float64 where the
-input is; narrower types are widened first. Ties go to the lower class id.
+They run on any device, and are the measure of any faster version: the searches are computed in float64, whatever the
+type of the input. N samples, C classes, D features, T values of tau. Ties go to the lower class id.
 """
 
 from collections.abc import Iterator
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ltrsys.kernels.checks import check_center, check_features, check_labels, check_matrix, check_per_class
+from ltrsys.kernels.checks import Metric
+from ltrsys.kernels.exact_sums import Quantum
 
-BLOCK_ELEMENTS = 1 << 24
-"""Scores that are held at once: 64 MiB in float32."""
+BLOCK_ELEMENTS = 1 << 22
+"""Scores that are held at once: 32 MiB in float64."""
+ROWS_FOR_SUMS = 16
+"""Blocks of sums are smaller by this, to stay in the caches."""
+SORT_FROM = 16
+"""From this k on, sorting all classes is faster than taking the best one k times."""
 
-Metric = Literal["cosine", "euclidean"]
 
-
-def tau_logits(features_ND: Tensor, weight_CD: Tensor, tau: float | Tensor, scale: Tensor | None = None) -> Tensor:
-    """Logits of a classifier whose weights are divided by their norms to the power tau (paper, equation 3).
-
-    Args:
-        features_ND: Features, [N, D].
-        weight_CD: Class weights, [C, D]. A row of zeros gives the logit 0 whatever tau is.
-        tau: 0 is the plain classifier without bias, 1 normalises fully; a scalar tensor can be learned.
-        scale: A further factor per class, [C]; with tau = 0 this is learnable weight scaling (equation 4).
-
-    Returns:
-        [N, C], differentiable in features, weight, tau and scale.
-
-    Raises:
-        ValueError: For shapes that do not fit, and for features or weights that are NaN or infinite.
-    """
-    check_features(features_ND)
-    check_matrix(weight_CD, "weight", features_ND)
-    if scale is not None:
-        check_per_class(scale, weight_CD.shape[0])
-    features_ND, weight_CD = _widen(features_ND), _widen(weight_CD)
+def tau_logits(features_ND: Tensor, weight_CD: Tensor, tau: float | Tensor, scale_C: Tensor | None = None) -> Tensor:
+    """Logits of a classifier whose weights are divided by their norms to the power tau (equation 3), [N, C]."""
+    dtype = torch.float64 if torch.float64 in (features_ND.dtype, weight_CD.dtype) else torch.float32
+    features_ND, weight_CD = features_ND.to(dtype), weight_CD.to(dtype)
     factor_C = norm_factor(weight_CD, tau)
-    if scale is not None:
-        factor_C = factor_C * scale
+    if scale_C is not None:
+        factor_C = factor_C * scale_C
     return (features_ND @ weight_CD.T) * factor_C
 
 
-def tau_sweep(features_ND: Tensor, weight_CD: Tensor, taus: Tensor) -> Tensor:
-    """Predictions of the tau-normalised classifier for each tau of a grid, from one product.
-
-    Args:
-        features_ND: Features, [N, D].
-        weight_CD: Class weights, [C, D].
-        taus: The grid, [T].
-
-    Returns:
-        int64 [T, N], the arg max over the classes.
-
-    Raises:
-        ValueError: For shapes that do not fit, and for features or weights that are NaN or infinite.
-    """
-    check_features(features_ND)
-    check_matrix(weight_CD, "weight", features_ND)
-    if taus.ndim != 1 or not len(taus):
-        raise ValueError(f"taus has shape {list(taus.shape)}; it must be a list of at least one tau, [T].")
-    weight_CD = _widen(weight_CD)
-    factors_TC = torch.stack([norm_factor(weight_CD, float(tau)) for tau in taus])
-    classes_TN = torch.empty(len(taus), features_ND.shape[0], dtype=torch.int64, device=features_ND.device)
+def tau_sweep(features_ND: Tensor, weight_CD: Tensor, taus_T: Tensor) -> Tensor:
+    """Return the arg max over the classes for each tau, int64 [T, N]."""
+    weight_CD = weight_CD.double()
+    factors_TC = torch.stack([norm_factor(weight_CD, float(tau)) for tau in taus_T])
+    lowest_C = lowest_equal(weight_CD)
+    classes_TN = torch.empty(len(taus_T), features_ND.shape[0], dtype=torch.int64, device=features_ND.device)
     for rows in _blocks(features_ND.shape[0], weight_CD.shape[0]):
-        logits_NC = _widen(features_ND[rows]) @ weight_CD.T
+        scores_NC = (features_ND[rows].double() @ weight_CD.T)[:, lowest_C]
         for classes_N, factor_C in zip(classes_TN, factors_TC, strict=True):
-            classes_N[rows] = (logits_NC * factor_C).argmax(dim=1)
+            classes_N[rows] = (scores_NC * factor_C).argmax(dim=1)
     return classes_TN
 
 
 def ncm_search(
-    features_ND: Tensor,
-    class_means_CD: Tensor,
-    k: int = 1,
-    metric: Metric = "cosine",
-    center: Tensor | None = None,
+    features_ND: Tensor, class_means_CD: Tensor, k: int, metric: Metric, center_D: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Find the k nearest class means of each feature (paper, section 4, NCM).
-
-    The scores are computed in float64: the square of a small Euclidean distance is the difference of two large
-    numbers, which float32 cannot hold.
-
-    Args:
-        features_ND: Features, [N, D].
-        class_means_CD: Class means, [C, D], in the space of the centred features if `center` is given.
-        k: How many, 1 to C.
-        metric: `cosine` of the angle between them, or `euclidean`: minus the distance.
-        center: Subtracted from the features, [D].
-
-    Returns:
-        Scores, [N, k], and classes, int64 [N, k]; best first.
-
-    Raises:
-        ValueError: For shapes that do not fit, an unknown metric, and features or means that are NaN or infinite.
-    """
-    check_features(features_ND)
-    check_matrix(class_means_CD, "class_means", features_ND)
-    num_classes = class_means_CD.shape[0]
-    if not 1 <= k <= num_classes:
-        raise ValueError(f"k={k} is not between 1 and the number of classes, {num_classes}.")
-    if metric not in ("cosine", "euclidean"):
-        raise ValueError(f"metric={metric!r} is unknown; choose cosine or euclidean.")
-    if center is not None:
-        check_center(center, features_ND)
+    """Return the scores, [N, k], and the classes, int64 [N, k], of the k nearest class means (section 4, NCM)."""
     means_CD = class_means_CD.double()
+    lowest_C = lowest_equal(means_CD)
     if metric == "cosine":
-        means_CD = torch.nn.functional.normalize(means_CD, eps=torch.finfo(torch.float64).tiny)
-    scores_Nk = torch.empty(features_ND.shape[0], k, dtype=_widen(features_ND[:0]).dtype, device=features_ND.device)
+        means_CD = _normalized(means_CD)
+    dtype = torch.float64 if torch.float64 in (features_ND.dtype, class_means_CD.dtype) else torch.float32
+    scores_Nk = torch.empty(features_ND.shape[0], k, dtype=dtype, device=features_ND.device)
     classes_Nk = torch.empty_like(scores_Nk, dtype=torch.int64)
-    for rows in _blocks(features_ND.shape[0], num_classes):
+    for rows in _blocks(features_ND.shape[0], means_CD.shape[0]):
         block_ND = features_ND[rows].double()
-        if center is not None:
-            block_ND = block_ND - center.double()
+        if center_D is not None:
+            block_ND = block_ND - center_D.double()
         if metric == "cosine":
-            block_ND = torch.nn.functional.normalize(block_ND, eps=torch.finfo(torch.float64).tiny)
-            scores_NC = block_ND @ means_CD.T
+            scores_NC = _normalized(block_ND) @ means_CD.T
         else:
             scores_NC = -torch.cdist(block_ND, means_CD)
+        scores_NC = scores_NC[:, lowest_C]
         classes_Nk[rows] = top_classes(scores_NC, k)
         scores_Nk[rows] = scores_NC.gather(1, classes_Nk[rows]).to(scores_Nk.dtype)
     return scores_Nk, classes_Nk
 
 
-def class_sums(
-    features_ND: Tensor, labels_N: Tensor, num_classes: int, normalize: bool = False, center: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Sum the features of each class; divided by the counts, its mean.
-
-    The same bits at every run: each class is added up in the order of its rows, in float64.
-
-    Args:
-        features_ND: Features, [N, D].
-        labels_N: Class ids, int64 [N].
-        num_classes: C.
-        normalize: Divide each feature, centred if so asked, by its L2 norm first; zero stays zero.
-        center: Subtracted from each feature first, [D].
-
-    Returns:
-        Sums, [C, D], and counts, int64 [C]; both zero for a class without a sample.
-
-    Raises:
-        ValueError: For shapes that do not fit, labels out of range, and features that are NaN or infinite.
-    """
-    check_features(features_ND)
-    check_labels(labels_N, features_ND.shape[0], num_classes)
-    if center is not None:
-        check_center(center, features_ND)
-    num_features = features_ND.shape[1]
-    sums_CD = torch.zeros(num_classes, num_features, dtype=torch.float64, device=features_ND.device)
-    counts_C = torch.zeros(num_classes, dtype=torch.int64, device=features_ND.device)
-    for rows in _blocks(features_ND.shape[0], num_features):
+def add_class_sums(
+    sums_CD: Tensor,
+    features_ND: Tensor,
+    labels_N: Tensor,
+    quantum: Quantum,
+    normalize: bool,
+    center_D: Tensor | None,
+) -> None:
+    """Add the features of each class, rounded to multiples of `quantum`, to float64 sums, in place."""
+    for rows in _blocks(features_ND.shape[0], ROWS_FOR_SUMS * features_ND.shape[1]):
         block_ND = features_ND[rows].double()
-        if center is not None:
-            block_ND = block_ND - center.double()
+        if center_D is not None:
+            block_ND = block_ND - center_D.double()
         if normalize:
-            block_ND = torch.nn.functional.normalize(block_ND, eps=torch.finfo(torch.float64).tiny)
-        order_N = labels_N[rows].argsort(stable=True)
-        classes, lengths = labels_N[rows].unique(return_counts=True)
-        # not index_add_, whose order of addition on a GPU changes from run to run
-        sums_CD[classes] += torch.segment_reduce(block_ND[order_N], "sum", lengths=lengths, axis=0)
-        counts_C[classes] += lengths
-    return sums_CD.to(_widen(features_ND[:0]).dtype), counts_C
+            block_ND = _normalized(block_ND)
+        sums_CD.index_add_(0, labels_N[rows], quantum.round_(block_ND))
 
 
 def norm_factor(weight_CD: Tensor, tau: float | Tensor) -> Tensor:
@@ -176,8 +95,10 @@ def norm_factor(weight_CD: Tensor, tau: float | Tensor) -> Tensor:
 def top_classes(scores_NC: Tensor, k: int) -> Tensor:
     """Return the k best classes of each row, int64 [N, k], best first; ties go to the lower class id.
 
-    `torch.topk` breaks ties as it likes; `argmax` takes the first.
+    `torch.topk` breaks ties as it likes; `argmax` takes the first, and a stable sort keeps the order.
     """
+    if k >= SORT_FROM:
+        return scores_NC.sort(dim=1, descending=True, stable=True).indices[:, :k]
     remaining_NC = scores_NC.clone() if k > 1 else scores_NC
     best = [remaining_NC.argmax(dim=1)]
     while len(best) < k:
@@ -186,8 +107,26 @@ def top_classes(scores_NC: Tensor, k: int) -> Tensor:
     return torch.stack(best, dim=1)
 
 
-def _widen(values: Tensor) -> Tensor:
-    return values if values.dtype == torch.float64 else values.float()
+def lowest_equal(vectors_CD: Tensor) -> Tensor:
+    """Return for each class the lowest class with the same vector, float64 [C, D], as int64 [C].
+
+    A matrix product may round equal columns differently, depending on where they stand; equal classes tie all the
+    same.
+    """
+    num_classes, num_features = vectors_CD.shape
+    bits_CD = (vectors_CD + 0.0).view(torch.int64)  # -0 becomes 0
+    multiplier_D = 2 * torch.arange(num_features, device=vectors_CD.device).mul_(0x1E3779B97F4A7C15) + 1
+    hash_C = (bits_CD * multiplier_D).sum(dim=1)
+    _, group_C = hash_C.unique(return_inverse=True)
+    classes_C = torch.arange(num_classes, device=vectors_CD.device)
+    lowest_C = torch.full_like(classes_C, num_classes).scatter_reduce_(0, group_C, classes_C, "amin")[group_C]
+    is_equal_C = (vectors_CD == vectors_CD[lowest_C]).all(dim=1)
+    return torch.where(is_equal_C, lowest_C, classes_C)
+
+
+def _normalized(rows_RD: Tensor) -> Tensor:
+    """Return the rows over their L2 norms; zero stays zero."""
+    return torch.nn.functional.normalize(rows_RD, eps=torch.finfo(torch.float64).tiny)
 
 
 def _blocks(num_rows: int, num_columns: int) -> Iterator[slice]:

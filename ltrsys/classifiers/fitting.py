@@ -18,7 +18,7 @@ from ltrsys.data.index import Dataset, SplitName
 from ltrsys.errors import DataError, UsageError
 from ltrsys.run_folder import RunFolder
 
-VERSION = 1
+VERSION = 2
 """Raised when the same inputs come to give another classifier: saved ones are then fitted anew."""
 
 

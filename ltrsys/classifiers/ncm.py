@@ -10,7 +10,7 @@ from torch import Tensor
 from ltrsys.classifiers.bank import BankSplit
 from ltrsys.classifiers.base import Classifier, ClassifierName, SelectedOn
 from ltrsys.config import NCMConfig
-from ltrsys.kernels import class_sums, ncm_search
+from ltrsys.kernels import ClassSums, ncm_search
 from ltrsys.progress import Advance, progress
 
 
@@ -35,16 +35,23 @@ class NearestClassMean(Classifier):
 
     @classmethod
     def fit(cls, train: BankSplit, config: NCMConfig, device: torch.device) -> "NearestClassMean":
-        """Measure the class means on the training features: in one pass, or two with `cl2n`."""
-        passes = 2 if config.feature == "cl2n" else 1
+        """Measure the class means on the training features.
+
+        One pass with `l2n`; one more where features are summed as they are, since exact sums need to know the largest;
+        and a third with `cl2n`, for which the centre must be known. The same bits for any size of block.
+        """
+        passes = {"plain": 2, "l2n": 1, "cl2n": 3}[config.feature]
         with progress("class means", passes * len(train)) as advance:
-            sums_CD, counts_C = _sums(train, config, None, device, advance)
-            center_D = torch.zeros_like(sums_CD[0])
-            if config.feature == "cl2n":
-                center_D = sums_CD.sum(dim=0) / counts_C.sum()
-                sums_CD, _ = _sums(train, config, center_D, device, advance)
-        means_CD = (sums_CD / counts_C.clamp_min(1)[:, None]).float()
-        return cls(means_CD, counts_C.nonzero()[:, 0], center_D.float(), config)
+            center_D = torch.zeros(train.num_features, device=device)
+            if config.feature == "l2n":
+                sums = _sums(train, device, advance, normalize=True)
+            else:
+                largest = _largest(train, device, advance)
+                sums = _sums(train, device, advance, largest=largest)
+                if config.feature == "cl2n":
+                    center_D = (sums.sums_CD.sum(dim=0) / len(train)).float()
+                    sums = _sums(train, device, advance, normalize=True, center=center_D)
+        return cls(sums.means().float(), sums.counts_C.nonzero()[:, 0], center_D, config)
 
     def rank(self, features_ND: Tensor, k: int) -> Tensor:
         """Return the classes of the k nearest means; fewer where fewer classes have one."""
@@ -72,20 +79,21 @@ class NearestClassMean(Classifier):
         return cls(tensors["means"], tensors["present"], tensors["center"], NCMConfig(**params))
 
 
-def _sums(
-    train: BankSplit, config: NCMConfig, center_D: Tensor | None, device: torch.device, advance: Advance
-) -> tuple[Tensor, Tensor]:
-    """Sum the features of each class over the whole split, float64 [C, D], and count them, [C].
-
-    The first pass of `cl2n`, without a centre yet, sums the plain features.
-    """
-    normalize = config.feature == "l2n" or center_D is not None
-    sums_CD = torch.zeros(train.num_classes, train.num_features, dtype=torch.float64, device=device)
-    counts_C = torch.zeros(train.num_classes, dtype=torch.int64, device=device)
+def _sums(train: BankSplit, device: torch.device, advance: Advance, **options: Any) -> ClassSums:
+    """Sum the features of each class over the whole split."""
+    most_rows = int(train.class_counts.max())
+    sums = ClassSums(train.num_classes, train.num_features, num_rows=most_rows, device=device, **options)
     for features_ND, labels_N in train.blocks(device):
-        center = None if center_D is None else center_D.float()
-        block_CD, block_C = class_sums(features_ND, labels_N, train.num_classes, normalize, center)
-        sums_CD += block_CD
-        counts_C += block_C
+        sums.add(features_ND, labels_N)
         advance(len(labels_N))
-    return sums_CD, counts_C
+    return sums
+
+
+def _largest(train: BankSplit, device: torch.device, advance: Advance) -> float:
+    """Return the largest magnitude of any feature of the split."""
+    largest = 0.0
+    for features_ND, labels_N in train.blocks(device):
+        low, high = torch.aminmax(features_ND)
+        largest = max(largest, -float(low), float(high))
+        advance(len(labels_N))
+    return largest

@@ -1,4 +1,4 @@
-"""The four operations against the formulas they stand for."""
+"""The four operations, as they are called, against the formulas they stand for."""
 
 import numpy as np
 import pytest
@@ -65,7 +65,7 @@ def test_tau_sweep_is_the_arg_max_at_each_tau(shape: tuple[int, int, int]) -> No
     samples, classes, dim = shape
     features, weight = random(samples, dim), random(classes, dim, seed=1)
     taus = torch.tensor([0.0, 0.5, 1.0, 1.7])
-    expected = torch.stack([tau_logits(features, weight, float(tau)).argmax(dim=1) for tau in taus])
+    expected = torch.stack([tau_logits(features.double(), weight, float(tau)).argmax(dim=1) for tau in taus])
     assert torch.equal(tau_sweep(features, weight, taus), expected)
 
 

@@ -1,0 +1,120 @@
+"""The four operations as their users call them: shapes and types are checked here, and torch does the rest.
+
+N samples, C classes, D features, T values of tau.
+"""
+
+import torch
+from torch import Tensor
+
+from ltrsys.kernels import checks, registration
+from ltrsys.kernels.checks import Metric
+
+
+def tau_logits(features_ND: Tensor, weight_CD: Tensor, tau: float | Tensor, scale: Tensor | None = None) -> Tensor:
+    """Logits of a classifier whose weights are divided by their norms to the power tau (paper, equation 3).
+
+    Args:
+        features_ND: Features, [N, D].
+        weight_CD: Class weights, [C, D]. A row of zeros gives the logit 0 whatever tau is.
+        tau: 0 is the plain classifier without bias, 1 normalises fully; a scalar tensor can be learned.
+        scale: A further factor per class, [C]; with tau = 0 this is learnable weight scaling (equation 4).
+
+    Returns:
+        [N, C], float64 if an input is, else float32; differentiable in features, weight, tau and scale.
+
+    Raises:
+        ValueError: For shapes that do not fit, and for features or weights that are NaN or infinite.
+    """
+    checks.check_matrix(features_ND, "features")
+    checks.check_class_vectors(weight_CD, "weight", features_ND)
+    if scale is not None:
+        checks.check_per_class(scale, weight_CD.shape[0], features_ND)
+    if not isinstance(tau, Tensor):
+        tau = torch.tensor(tau, dtype=torch.float64, device=features_ND.device)
+    return registration.tau_logits(features_ND, weight_CD, tau, scale)
+
+
+def tau_sweep(features_ND: Tensor, weight_CD: Tensor, taus: Tensor) -> Tensor:
+    """Predictions of the tau-normalised classifier for each tau of a grid, from one product.
+
+    The answer is that of exact arithmetic, as float64 gives it; a faster and less exact product only decides which
+    classes need no closer look (`ltrsys.kernels.rounding` has the proof).
+
+    Args:
+        features_ND: Features, [N, D].
+        weight_CD: Class weights, [C, D].
+        taus: The grid, [T].
+
+    Returns:
+        int64 [T, N], the arg max over the classes; ties go to the lower class id.
+
+    Raises:
+        ValueError: For shapes that do not fit, and for features or weights that are NaN or infinite.
+    """
+    checks.check_matrix(features_ND, "features")
+    checks.check_class_vectors(weight_CD, "weight", features_ND)
+    checks.check_taus(taus)
+    return registration.tau_sweep(features_ND, weight_CD, taus.double())
+
+
+def ncm_search(
+    features_ND: Tensor,
+    class_means_CD: Tensor,
+    k: int = 1,
+    metric: Metric = "cosine",
+    center: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Find the k nearest class means of each feature (paper, section 4, NCM).
+
+    The classes are those of exact arithmetic, as float64 gives it, like those of `tau_sweep`; the scores have
+    float32's precision.
+
+    Args:
+        features_ND: Features, [N, D].
+        class_means_CD: Class means, [C, D], in the space of the centred features if `center` is given.
+        k: How many, 1 to C.
+        metric: `cosine` of the angle between them, 0 for a vector of zeros, or `euclidean`: minus the distance.
+        center: Subtracted from the features, [D].
+
+    Returns:
+        Scores, [N, k], float64 if an input is, else float32, and classes, int64 [N, k]; best first, ties by the lower
+        class id.
+
+    Raises:
+        ValueError: For shapes that do not fit, an unknown metric, and features or means that are NaN or infinite.
+    """
+    checks.check_matrix(features_ND, "features")
+    checks.check_class_vectors(class_means_CD, "class_means", features_ND)
+    checks.check_search(k, metric, class_means_CD.shape[0])
+    if center is not None:
+        checks.check_center(center, features_ND)
+    return registration.ncm_search(features_ND, class_means_CD, k, metric, center)
+
+
+def class_sums(
+    features_ND: Tensor, labels_N: Tensor, num_classes: int, normalize: bool = False, center: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Sum the features of each class; divided by the counts, its mean.
+
+    The same bits for any order of the rows: the additions are exact (`ltrsys.kernels.exact_sums`). For features that
+    come in blocks there is `ltrsys.kernels.ClassSums`.
+
+    Args:
+        features_ND: Features, [N, D].
+        labels_N: Class ids, int64 [N].
+        num_classes: C.
+        normalize: Divide each feature, centred if so asked, by its L2 norm first; zero stays zero.
+        center: Subtracted from each feature first, [D].
+
+    Returns:
+        Sums, [C, D], float64 if the features are, else float32, and counts, int64 [C]; both zero for a class without a
+        sample.
+
+    Raises:
+        ValueError: For shapes that do not fit, labels out of range, and features that are NaN or infinite.
+    """
+    checks.check_matrix(features_ND, "features")
+    checks.check_labels(labels_N, features_ND.shape[0])
+    if center is not None:
+        checks.check_center(center, features_ND)
+    return registration.class_sums(features_ND, labels_N, num_classes, normalize, center)

@@ -1,0 +1,268 @@
+"""The four operations as torch knows them, `torch.ops.ltrsys.*`: by device, for tracing, and for the backward pass.
+
+Shapes and types have been checked; values are checked here, so that a traced program checks them too. A CPU and a GPU
+compute each in their own way; any other device has `reference`. N samples, C classes, D features, T values of tau.
+"""
+
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ltrsys.kernels import nearest, reference, sweep
+from ltrsys.kernels.checks import check_finite, check_label_range
+from ltrsys.kernels.exact_sums import Quantum
+
+HAS_TRITON = find_spec("triton") is not None
+
+
+@torch.library.custom_op("ltrsys::tau_logits", mutates_args=())
+def tau_logits(features: Tensor, weight: Tensor, tau: Tensor, scale: Tensor | None) -> Tensor:
+    """See `ltrsys.kernels.tau_logits`."""
+    _check_values(features, weight=weight)
+    dtype = result_type(features, weight)
+    factor = _factor(weight, tau, scale).to(dtype)
+    if _fused(features) and dtype == torch.float32:
+        from ltrsys.kernels.gpu.tau_logits import scaled_product
+
+        return scaled_product(features, weight, factor)
+    return (features.to(dtype) @ weight.to(dtype).T).mul_(factor)
+
+
+@tau_logits.register_fake
+def _(features: Tensor, weight: Tensor, tau: Tensor, scale: Tensor | None) -> Tensor:
+    return features.new_empty(features.shape[0], weight.shape[0], dtype=result_type(features, weight))
+
+
+@torch.library.custom_op("ltrsys::tau_logits_backward", mutates_args=())
+def tau_logits_backward(
+    gradient: Tensor,
+    features: Tensor,
+    weight: Tensor,
+    tau: Tensor,
+    scale: Tensor | None,
+    to_features: bool,
+    to_classes: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    r"""Return the gradients of features [N, D], weight [C, D], tau [] and scale [C].
+
+    With G the gradient of the logits, f_j = |w_j|^-tau, s_j the scale and P = G^T X, the logits being f_j s_j (x.w_j):
+
+        dX = (G * f s) W             d(f_j s_j) = w_j . P_j
+        dW_j = f_j s_j P_j + d(f_j s_j) s_j df_j/dw_j       df_j/dw_j = -tau |w_j|^(-tau - 2) w_j
+        ds_j = d(f_j s_j) f_j        dtau = - sum_j d(f_j s_j) s_j f_j log|w_j|
+
+    so one product serves weight, tau and scale. What is not wanted comes back empty.
+    """
+    dtype = gradient.dtype
+    empty = gradient.new_empty(0)
+    factor = _factor(weight, tau, scale).to(dtype)
+    of_features = empty
+    if to_features:
+        of_features = _product_of_scaled(gradient, factor, weight)
+    if not to_classes:
+        return of_features, empty, empty.clone(), empty.clone()
+    product = _transposed_product(gradient, features)
+    wide_weight = weight.double()
+    of_factor = (wide_weight * product).sum(dim=1)
+    norm_factor = _factor(weight, tau, None)
+    scaled = of_factor * norm_factor if scale is None else of_factor * norm_factor * scale
+    squared = wide_weight.square().sum(dim=1)
+    nonzero = squared > 0
+    inverse = torch.where(nonzero, 1.0 / squared, 0.0)
+    of_weight = product * factor[:, None] - (scaled * tau * inverse)[:, None] * wide_weight
+    logarithm = torch.where(nonzero, squared, 1.0).log() / 2
+    return (
+        of_features,
+        of_weight.to(dtype),
+        -(scaled * logarithm).sum().to(dtype),
+        (of_factor * norm_factor).to(dtype),
+    )
+
+
+@tau_logits_backward.register_fake
+def _(
+    gradient: Tensor,
+    features: Tensor,
+    weight: Tensor,
+    tau: Tensor,
+    scale: Tensor | None,
+    to_features: bool,
+    to_classes: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    of_features = gradient.new_empty(features.shape if to_features else 0)
+    if not to_classes:
+        return of_features, gradient.new_empty(0), gradient.new_empty(0), gradient.new_empty(0)
+    return of_features, gradient.new_empty(weight.shape), gradient.new_empty(()), gradient.new_empty(weight.shape[0])
+
+
+def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    features, weight, tau, scale = inputs
+    ctx.save_for_backward(features, weight, tau, scale)
+
+
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    features, weight, tau, scale = ctx.saved_tensors
+    wanted = ctx.needs_input_grad
+    of_features, of_weight, of_tau, of_scale = tau_logits_backward(
+        gradient.contiguous(), features, weight, tau, scale, wanted[0], any(wanted[1:])
+    )
+    return (
+        of_features.to(features.dtype) if wanted[0] else None,
+        of_weight.to(weight.dtype) if wanted[1] else None,
+        of_tau.to(tau.dtype) if wanted[2] else None,
+        of_scale.to(scale.dtype) if wanted[3] else None,
+    )
+
+
+tau_logits.register_autograd(_backward, setup_context=_save_for_backward)
+
+
+@torch.library.custom_op("ltrsys::tau_sweep", mutates_args=())
+def tau_sweep(features: Tensor, weight: Tensor, taus: Tensor) -> Tensor:
+    """See `ltrsys.kernels.tau_sweep`."""
+    _check_values(features, weight=weight)
+    if features.device.type == "cpu":
+        return sweep.tau_sweep(features, weight, taus)
+    if _fused(features) and result_type(features, weight) == torch.float32:
+        from ltrsys.kernels.gpu.tau_sweep import tau_sweep as fused
+
+        factors = torch.stack([reference.norm_factor(weight.double(), tau) for tau in taus])
+        return fused(features.contiguous(), weight.contiguous(), factors)
+    return reference.tau_sweep(features, weight, taus)
+
+
+@tau_sweep.register_fake
+def _(features: Tensor, weight: Tensor, taus: Tensor) -> Tensor:
+    return features.new_empty(taus.shape[0], features.shape[0], dtype=torch.int64)
+
+
+@torch.library.custom_op("ltrsys::ncm_search", mutates_args=())
+def ncm_search(
+    features: Tensor, class_means: Tensor, k: int, metric: str, center: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """See `ltrsys.kernels.ncm_search`."""
+    _check_values(features, class_means=class_means, center=center)
+    if features.device.type == "cpu":
+        return nearest.ncm_search(features, class_means, k, metric, center)
+    if _fused(features) and result_type(features, class_means) == torch.float32:
+        from ltrsys.kernels.gpu.ncm_search import ncm_search as fused
+
+        return fused(features.contiguous(), class_means.contiguous(), k, metric, center)
+    return reference.ncm_search(features, class_means, k, metric, center)
+
+
+@ncm_search.register_fake
+def _(features: Tensor, class_means: Tensor, k: int, metric: str, center: Tensor | None) -> tuple[Tensor, Tensor]:
+    scores = features.new_empty(features.shape[0], k, dtype=result_type(features, class_means))
+    return scores, torch.empty_like(scores, dtype=torch.int64)
+
+
+@torch.library.custom_op("ltrsys::class_sums", mutates_args=())
+def class_sums(
+    features: Tensor, labels: Tensor, num_classes: int, normalize: bool, center: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """See `ltrsys.kernels.class_sums`."""
+    largest = check_finite(features, "features")
+    if center is not None:
+        largest += check_finite(center, "center")
+    check_label_range(labels, num_classes)
+    counts = torch.bincount(labels, minlength=num_classes)
+    quantum = Quantum.of(1.0 if normalize else largest, int(counts.max()) if num_classes else 0)
+    sums = torch.zeros(num_classes, features.shape[1], dtype=torch.float64, device=features.device)
+    _accumulate(sums, features, labels, quantum, normalize, center)
+    return sums.to(result_type(features)), counts
+
+
+@class_sums.register_fake
+def _(
+    features: Tensor, labels: Tensor, num_classes: int, normalize: bool, center: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    sums = features.new_empty(num_classes, features.shape[1], dtype=result_type(features))
+    return sums, labels.new_empty(num_classes)
+
+
+@torch.library.custom_op("ltrsys::add_class_sums", mutates_args={"sums", "counts"})
+def add_class_sums(
+    sums: Tensor,
+    counts: Tensor,
+    features: Tensor,
+    labels: Tensor,
+    quantum: float,
+    largest: float,
+    normalize: bool,
+    center: Tensor | None,
+) -> None:
+    """Add features to sums, float64 [C, D], and counts, int64 [C]; see `ltrsys.kernels.ClassSums`."""
+    magnitude = check_finite(features, "features")
+    if not normalize and magnitude > largest:
+        raise ValueError(f"features reach {magnitude:.6g}, above the {largest:.6g} that the sums were made for.")
+    check_label_range(labels, len(counts))
+    counts += torch.bincount(labels, minlength=len(counts))
+    _accumulate(sums, features, labels, Quantum(quantum), normalize, center)
+
+
+@add_class_sums.register_fake
+def _(
+    sums: Tensor,
+    counts: Tensor,
+    features: Tensor,
+    labels: Tensor,
+    quantum: float,
+    largest: float,
+    normalize: bool,
+    center: Tensor | None,
+) -> None:
+    pass
+
+
+def result_type(*inputs: Tensor) -> torch.dtype:
+    """Return float64 if an input is, else float32."""
+    return torch.float64 if any(values.dtype == torch.float64 for values in inputs) else torch.float32
+
+
+def _accumulate(
+    sums: Tensor, features: Tensor, labels: Tensor, quantum: Quantum, normalize: bool, center: Tensor | None
+) -> None:
+    if features.device.type == "cuda":
+        from ltrsys.kernels.gpu.class_sums import class_sums as fused
+
+        wide_center = None if center is None else center.double()
+        sums += fused(features.contiguous(), labels, len(sums), quantum.value, normalize, wide_center)
+    else:
+        reference.add_class_sums(sums, features, labels, quantum, normalize, center)
+
+
+def _check_values(features: Tensor, **others: Tensor | None) -> None:
+    check_finite(features, "features")
+    for name, values in others.items():
+        if values is not None:
+            check_finite(values, name)
+
+
+def _fused(features: Tensor) -> bool:
+    """Whether Triton's kernels run on the device of the features."""
+    return features.device.type == "cuda" and HAS_TRITON
+
+
+def _factor(weight: Tensor, tau: Tensor, scale: Tensor | None) -> Tensor:
+    """Return |w_j|^-tau times the scale, float64 [C]."""
+    factor = reference.norm_factor(weight.double(), tau.double())
+    return factor if scale is None else factor * scale
+
+
+def _product_of_scaled(gradient: Tensor, factor: Tensor, weight: Tensor) -> Tensor:
+    if _fused(gradient) and gradient.dtype == torch.float32:
+        from ltrsys.kernels.gpu.tau_logits import product_of_scaled
+
+        return product_of_scaled(gradient, factor, weight)
+    return (gradient * factor) @ weight.to(gradient.dtype)
+
+
+def _transposed_product(gradient: Tensor, features: Tensor) -> Tensor:
+    if _fused(gradient) and gradient.dtype == torch.float32:
+        from ltrsys.kernels.gpu.tau_logits import transposed_product
+
+        return transposed_product(gradient, features)
+    return gradient.T @ features.to(gradient.dtype)

@@ -1,0 +1,101 @@
+"""Scoring candidates again: in float32, and in float64 where float32 leaves the order open.
+
+N samples, C classes, D features, Q candidates (pairs of a sample and a class), K candidates of a sample at most.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+STRETCH = 128
+"""Features whose products are added up in float32."""
+FLOAT32_ERROR = (STRETCH + 1) * 2.0**-23
+"""Bound of the error of `sampled_product`, relative to the product of the norms.
+
+As many additions, in any order, and the multiplication, each rounded by 2^-24 of itself; and as much again for features
+that were centred in float64 and rounded."""
+EXACT_BLOCK_ELEMENTS = 1 << 18
+"""Numbers that are gathered at once for products in float64: 2 MiB of either factor, for the caches."""
+ROWS_FOR_NORMS = 256
+
+
+@dataclass
+class Candidates:
+    """The candidates of each sample in ascending order of their classes, and what is known of their scores."""
+
+    classes_NK: Tensor
+    """int64 [N, K]; 0 beyond a sample's last candidate."""
+    present_NK: Tensor
+    """Whether there is a candidate."""
+    dot_NK: Tensor
+    """x.w_j in float64: of float32 precision until settled."""
+
+    @classmethod
+    def of(cls, rows_Q: Tensor, classes_Q: Tensor, features_ND: Tensor, vectors_CD: Tensor) -> "Candidates":
+        """Score pairs of rows (ascending) and classes, each pair once, in float32."""
+        num_rows, num_classes = len(features_ND), len(vectors_CD)
+        pairs_Q = (rows_Q * num_classes + classes_Q).sort().values
+        rows_Q, classes_Q = pairs_Q // num_classes, pairs_Q % num_classes
+        counts_N = torch.bincount(rows_Q, minlength=num_rows)
+        first_N = counts_N.cumsum(0) - counts_N
+        place_Q = torch.arange(len(rows_Q)) - first_N[rows_Q]
+        shape = (num_rows, int(counts_N.max()) if num_rows else 0)
+        candidates = cls(
+            torch.zeros(shape, dtype=torch.int64),
+            torch.zeros(shape, dtype=torch.bool),
+            torch.zeros(shape, dtype=torch.float64),
+        )
+        candidates.classes_NK[rows_Q, place_Q] = classes_Q
+        candidates.present_NK[rows_Q, place_Q] = True
+        dots_Q = sampled_product(first_N, classes_Q, features_ND, vectors_CD)
+        candidates.dot_NK[rows_Q, place_Q] = dots_Q
+        return candidates
+
+    def settle(self, open_NK: Tensor, exact: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """Replace the product of every open candidate by that in float64."""
+        rows_Q, places_Q = open_NK.nonzero(as_tuple=True)
+        self.dot_NK[rows_Q, places_Q] = exact(rows_Q, self.classes_NK[rows_Q, places_Q])
+
+
+def sampled_product(first_N: Tensor, classes_Q: Tensor, features_ND: Tensor, vectors_CD: Tensor) -> Tensor:
+    """Return x_n . w_j for some pairs, float64 [Q]; those of sample n begin at `first_N[n]`.
+
+    Stretches of STRETCH features are multiplied in float32, and their products are added in float64: see
+    FLOAT32_ERROR.
+    """
+    first_N = torch.cat([first_N, first_N.new_tensor([len(classes_Q)])])
+    zeros_Q = torch.zeros(len(classes_Q))
+    products_Q = torch.zeros(len(classes_Q), dtype=torch.float64)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+        pattern = torch.sparse_csr_tensor(
+            first_N, classes_Q, zeros_Q, size=(len(features_ND), len(vectors_CD)), check_invariants=False
+        )
+        for features, vectors in zip(features_ND.split(STRETCH, dim=1), vectors_CD.split(STRETCH, dim=1), strict=True):
+            products_Q += torch.sparse.sampled_addmm(pattern, features, vectors.T, beta=0.0).values()
+    return products_Q
+
+
+def exact_product(
+    rows_Q: Tensor, classes_Q: Tensor, features_of: Callable[[Tensor], Tensor], vectors_CD: Tensor
+) -> Tensor:
+    """Return x_n . w_j in float64 for some pairs, [Q]; `features_of` gives rows of x in float64.
+
+    Each pair is added up in the same way: equal vectors give equal bits, and so tie.
+    """
+    products_Q = torch.empty(len(rows_Q), dtype=torch.float64)
+    step = max(1, EXACT_BLOCK_ELEMENTS // max(1, vectors_CD.shape[1]))
+    for first in range(0, len(rows_Q), step):
+        part = slice(first, first + step)
+        factors = features_of(rows_Q[part]).mul_(vectors_CD[classes_Q[part]])
+        products_Q[part] = factors.sum(dim=1)
+    return products_Q
+
+
+def rowwise_norm(rows_RD: Tensor, center_D: Tensor | None = None) -> Tensor:
+    """Return the L2 norm of each row, less the centre, in float64 [R]."""
+    parts = (part.double() for part in rows_RD.split(ROWS_FOR_NORMS))
+    return torch.cat([(part if center_D is None else part.sub_(center_D)).norm(dim=1) for part in parts])

@@ -1,0 +1,102 @@
+"""The way from features to answers that `ncm_search` and `tau_sweep` share on a CPU.
+
+    a block of features ── screen ──▶ candidates ── float32 ──▶ open ones ── float64 ──▶ answers
+
+Where a screen leaves too many candidates of a feature, the next and finer one is used on it, and in the end the
+product with every class in float64: such features exist (a zero vector ties everywhere), and are answered all the same.
+
+N samples, C classes, D features, G groups, K candidates of a sample at most.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ltrsys.kernels.rescoring import Candidates, exact_product
+from ltrsys.kernels.rounding import LARGEST, SMALLEST
+from ltrsys.kernels.screening import Scores, Screen
+
+ROWS_OF_A_BLOCK = 1024
+"""Features that are screened at once: 16 MiB of scores in bfloat16 at 8,142 classes."""
+FEWEST_CLASSES = 64
+"""With fewer, the whole product in float64 is no slower."""
+MOST_CANDIDATES = 256
+
+
+def can_be_screened(features_ND: Tensor, vectors_CD: Tensor) -> bool:
+    """Whether screening is worth it, and its bounds hold, for these class vectors."""
+    is_double = torch.float64 in (features_ND.dtype, vectors_CD.dtype)
+    large = len(vectors_CD) >= FEWEST_CLASSES and features_ND.shape[1] > 0
+    return not is_double and large and bool(_within_range(vectors_CD).all())
+
+
+class Search(ABC):
+    """The search for the answers to one block of features."""
+
+    most_candidates = MOST_CANDIDATES
+
+    def __init__(self, features_ND: Tensor, vectors_CD: Tensor, center_D: Tensor | None = None) -> None:
+        """Begin with features of a narrow type or float32, class vectors in float32, and a centre to be subtracted."""
+        self._given_ND = features_ND
+        self._center_D = center_D
+        self.vectors_CD = vectors_CD
+        self.features_ND = features_ND.float() if center_D is None else self.exact_features(slice(None)).float()
+
+    @abstractmethod
+    def threshold(self, scores: Scores, best_NG: Tensor) -> Tensor:
+        """Return what the score of a member of each group must reach to be part of an answer, [N, G] or [N, 1]."""
+
+    @abstractmethod
+    def decide(self, rows_N: Tensor, candidates: Candidates) -> None:
+        """Write the answers to the features at `rows_N`, one of whose candidates is right."""
+
+    @abstractmethod
+    def decide_directly(self, rows_N: Tensor, features_ND: Tensor) -> None:
+        """Write the answers to these features, given centred and in float64, from products with every class."""
+
+    def run(self, screens: Sequence[Screen]) -> None:
+        """Answer every feature."""
+        usable_N = _within_range(self.features_ND)
+        open_rows, direct_rows = usable_N.nonzero()[:, 0], (~usable_N).nonzero()[:, 0]
+        for screen in screens:
+            open_rows = self._screened(open_rows, screen)
+        rows = torch.cat([open_rows, direct_rows])
+        if len(rows):
+            self.decide_directly(rows, self.exact_features(rows))
+
+    def exact_features(self, rows: Tensor | slice) -> Tensor:
+        """Return features, centred, in float64."""
+        features = self._given_ND[rows].double()
+        return features if self._center_D is None else features - self._center_D.double()
+
+    def exact_dots(self, rows_Q: Tensor, classes_Q: Tensor) -> Tensor:
+        """Return x_n . w_j in float64 for some pairs."""
+        return exact_product(rows_Q, classes_Q, self.exact_features, self.vectors_CD)
+
+    def _screened(self, rows_N: Tensor, screen: Screen) -> Tensor:
+        """Answer what a screen leaves few enough candidates of; return the rows of the others."""
+        if not len(rows_N):
+            return rows_N
+        everything = len(rows_N) == len(self.features_ND)
+        features_ND = self.features_ND if everything else self.features_ND[rows_N]
+        scores = screen.scores(features_ND)
+        best_NG = scores.best_of_group()
+        pair_rows, pair_classes = scores.candidates(best_NG, self.threshold(scores, best_NG))
+        del scores
+        few_N = torch.bincount(pair_rows, minlength=len(rows_N)) <= self.most_candidates
+        if not few_N.all():
+            kept = few_N[pair_rows]
+            renumbered_N = few_N.cumsum(0) - 1
+            pair_rows, pair_classes = renumbered_N[pair_rows[kept]], pair_classes[kept]
+            features_ND = features_ND[few_N]
+        if few_N.any():
+            self.decide(rows_N[few_N], Candidates.of(pair_rows, pair_classes, features_ND, self.vectors_CD))
+        return rows_N[~few_N]
+
+
+def _within_range(rows_RD: Tensor) -> Tensor:
+    """Whether the bounds of `rounding` hold for each row."""
+    largest_R = rows_RD.abs().amax(dim=1)
+    return (largest_R == 0) | ((largest_R >= SMALLEST) & (largest_R <= LARGEST))

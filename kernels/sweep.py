@@ -1,0 +1,136 @@
+"""`tau_sweep` on a CPU: one product in low precision screens for every tau, float32 and float64 decide.
+
+The score of class j at tau is |w_j|^(1 - tau) * x.u_j, u_j being w_j / |w_j|. Classes are put into groups of nearly
+equal |w_j|; at each tau, the best x.u_j of a group and the range of its factors bound the scores of all its members.
+
+N samples, C classes, D features, T values of tau, G groups, K candidates of a sample at most.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ltrsys.kernels import reference
+from ltrsys.kernels.rescoring import FLOAT32_ERROR, Candidates, rowwise_norm
+from ltrsys.kernels.screening import (
+    Grouping,
+    PlainScreen,
+    RoundedScreen,
+    Scores,
+    Screen,
+    members_for,
+    processor_multiplies_bfloat16,
+)
+from ltrsys.kernels.search import ROWS_OF_A_BLOCK, Search, can_be_screened
+
+LEAST_FACTOR = 1e-30
+"""Factors this much smaller than the largest at the same tau would underflow in float32."""
+
+
+def tau_sweep(features_ND: Tensor, weight_CD: Tensor, taus_T: Tensor) -> Tensor:
+    """Find the arg max for each tau, of validated features on a CPU; see `ltrsys.kernels.tau_sweep`."""
+    if not can_be_screened(features_ND, weight_CD):
+        return reference.tau_sweep(features_ND, weight_CD, taus_T)
+    weights = _Weights.of(weight_CD.float(), taus_T)
+    if weights.relative_TC.min() < LEAST_FACTOR:
+        return reference.tau_sweep(features_ND, weight_CD, taus_T)
+    screens = weights.screens()
+    blocks = [_Sweep(block_ND, weights).answers(screens) for block_ND in features_ND.split(ROWS_OF_A_BLOCK)]
+    return torch.cat(blocks, dim=1)
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """The class weights, float32 [C, D], and their factors."""
+
+    vectors_CD: Tensor
+    taus_T: Tensor
+    norm_C: Tensor
+    """|w_j|, and 1 where that is 0: such a class scores 0 anyway. float64."""
+    factor_TC: Tensor
+    """|w_j|^-tau, float64."""
+    relative_TC: Tensor
+    """|w_j|^(1 - tau), what x.u_j is multiplied by, over the largest at the same tau, float64."""
+    grouping: Grouping
+
+    @classmethod
+    def of(cls, vectors_CD: Tensor, taus_T: Tensor) -> "_Weights":
+        norm_C = rowwise_norm(vectors_CD)
+        norm_C = torch.where(norm_C > 0, norm_C, 1.0)
+        factor_TC = norm_C ** -taus_T.double()[:, None]
+        relative_TC = factor_TC * norm_C
+        relative_TC /= relative_TC.amax(dim=1, keepdim=True)
+        grouping = Grouping.of(norm_C.argsort(), members_for(len(vectors_CD), 1))
+        return cls(vectors_CD, taus_T, norm_C, factor_TC, relative_TC, grouping)
+
+    def screens(self) -> list[Screen]:
+        """Return what to screen x.u_j with: the fastest first, then float32 for what that leaves open."""
+        plain = PlainScreen(self.vectors_CD, 1 / self.norm_C, None, self.grouping)
+        if not processor_multiplies_bfloat16():
+            return [plain]
+        inverse_C1 = (1 / self.norm_C).float()[:, None]
+        rounded = RoundedScreen(
+            lambda classes: self.vectors_CD[classes].mul_(inverse_C1[classes]),
+            2.0**-22,  # of vectors of length 1 that are multiplied
+            self.vectors_CD.shape[1],
+            self.grouping,
+        )
+        return [rounded, plain]
+
+    def range_of_groups(self) -> tuple[Tensor, Tensor]:
+        """Return the least and the largest relative factor of each group, float32 [T, G]."""
+        relative_TGM = self.grouping.of_group(self.relative_TC)
+        return relative_TGM.amin(dim=2).float(), relative_TGM.amax(dim=2).float()
+
+
+class _Sweep(Search):
+    """The search for the best class at each tau for a block of features."""
+
+    def __init__(self, features_ND: Tensor, weights: _Weights) -> None:
+        super().__init__(features_ND, weights.vectors_CD)
+        self._weights = weights
+        self._least_TG, self._largest_TG = weights.range_of_groups()
+        self._classes_TN = torch.empty(len(weights.taus_T), len(features_ND), dtype=torch.int64)
+
+    def answers(self, screens: list[Screen]) -> Tensor:
+        """Return the best class at each tau, int64 [T, N]."""
+        self.run(screens)
+        return self._classes_TN
+
+    def threshold(self, scores: Scores, best_NG: Tensor) -> Tensor:
+        """Return the least score that can still win at some tau.
+
+        At one tau the best of all classes is at least the best lower end L of a group, times its least factor (its
+        largest, if negative). A member of group g reaches L only if its score reaches L / largest factor of g (its
+        least, if L is negative).
+        """
+        lower_NG = scores.lower(best_NG)
+        positive_NG = lower_NG >= 0
+        reach_NG = torch.full_like(lower_NG, torch.inf)
+        for least_G, largest_G in zip(self._least_TG, self._largest_TG, strict=True):
+            best_N1 = (lower_NG * torch.where(positive_NG, least_G, largest_G)).amax(dim=1, keepdim=True)
+            torch.minimum(reach_NG, best_N1 / torch.where(best_N1 >= 0, largest_G, least_G), out=reach_NG)
+        return reach_NG
+
+    def decide(self, rows_N: Tensor, candidates: Candidates) -> None:
+        """Take the best by float32 at each tau; where another comes too near for float32, compare in float64."""
+        features_ND, classes_NK = self.features_ND[rows_N], candidates.classes_NK
+        error_N1 = FLOAT32_ERROR * features_ND.norm(dim=1, keepdim=True).double()
+        error_NK = error_N1 * self._weights.norm_C[classes_NK]
+        open_NK = torch.zeros_like(candidates.present_NK)
+        for factor_C in self._weights.factor_TC:
+            factor_NK = factor_C[classes_NK]
+            value_NK, radius_NK = candidates.dot_NK * factor_NK, error_NK * factor_NK
+            best_N1 = torch.where(candidates.present_NK, value_NK - radius_NK, -torch.inf).amax(dim=1, keepdim=True)
+            near_NK = candidates.present_NK & (value_NK + radius_NK >= best_N1)
+            open_NK |= near_NK & (near_NK.sum(dim=1, keepdim=True) > 1)
+        if open_NK.any():
+            candidates.settle(open_NK, lambda rows, classes: self.exact_dots(rows_N[rows], classes))
+        for classes_N, factor_C in zip(self._classes_TN, self._weights.factor_TC, strict=True):
+            value_NK = torch.where(candidates.present_NK, candidates.dot_NK * factor_C[classes_NK], -torch.inf)
+            classes_N[rows_N] = classes_NK.gather(1, value_NK.argmax(dim=1, keepdim=True))[:, 0]
+
+    def decide_directly(self, rows_N: Tensor, features_ND: Tensor) -> None:
+        """Compare all classes in float64."""
+        self._classes_TN[:, rows_N] = reference.tau_sweep(features_ND, self.vectors_CD, self._weights.taus_T)
