@@ -16,9 +16,9 @@ setup(
     python_requires=">=3.11",
     # The kernels live at the top of the tree and are imported as `ltrsys.kernels`; a top-level package
     # called `kernels` would collide with the one of that name on PyPI.
-    packages=[*find_packages(include=["ltrsys", "ltrsys.*"]), "ltrsys.kernels"],
-    package_dir={"ltrsys.kernels": "kernels"},
-    package_data={"ltrsys": ["py.typed"], "ltrsys.reporting": ["*.html"]},
+    packages=[*find_packages(include=["ltrsys", "ltrsys.*"]), "ltrsys.kernels", "ltrsys.kernels.gpu"],
+    package_dir={"ltrsys.kernels": "kernels", "ltrsys.kernels.gpu": "kernels/gpu"},
+    package_data={"ltrsys": ["py.typed"], "ltrsys.reporting": ["*.html"], "ltrsys.kernels.gpu": ["*.cu", "*.cpp", "*.h"]},
     install_requires=[
         "torch>=2.9",
         "torchvision",
