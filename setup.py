@@ -1,10 +1,27 @@
 """The package's metadata; `pyproject.toml` holds the settings of the tools."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
+
+
+def cuda_extension() -> dict[str, Any]:
+    """Build the CUDA code now, if asked to; otherwise a machine with a GPU builds it when it first needs it.
+
+    Torch and nvcc must be there: `LTRSYS_BUILD_CUDA=1 pip install --no-build-isolation .`
+    """
+    if os.environ.get("LTRSYS_BUILD_CUDA", "0") == "0":
+        return {}
+    from torch.utils.cpp_extension import BuildExtension, CUDAExtension
+
+    sources = ["kernels/gpu/class_sums.cu", "kernels/gpu/class_sums_binding.cpp"]
+    extension = CUDAExtension("ltrsys.kernels.gpu._class_sums", sources)
+    return {"ext_modules": [extension], "cmdclass": {"build_ext": BuildExtension}}
+
 
 setup(
     name="ltrsys",
@@ -18,7 +35,11 @@ setup(
     # called `kernels` would collide with the one of that name on PyPI.
     packages=[*find_packages(include=["ltrsys", "ltrsys.*"]), "ltrsys.kernels", "ltrsys.kernels.gpu"],
     package_dir={"ltrsys.kernels": "kernels", "ltrsys.kernels.gpu": "kernels/gpu"},
-    package_data={"ltrsys": ["py.typed"], "ltrsys.reporting": ["*.html"], "ltrsys.kernels.gpu": ["*.cu", "*.cpp", "*.h"]},
+    package_data={
+        "ltrsys": ["py.typed"],
+        "ltrsys.reporting": ["*.html"],
+        "ltrsys.kernels.gpu": ["*.cu", "*.cpp", "*.h"],
+    },
     install_requires=[
         "torch>=2.9",
         "torchvision",
@@ -50,4 +71,5 @@ setup(
         ],
     },
     entry_points={"console_scripts": ["ltrsys=ltrsys.cli.main:main"]},
+    **cuda_extension(),
 )

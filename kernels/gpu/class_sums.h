@@ -38,7 +38,7 @@ LTRSYS_HOST_DEVICE double square(double value) {
 // A feature in float64, moved by the center if there is one.
 template <typename Feature>
 LTRSYS_HOST_DEVICE double moved(const Feature* features, const double* center, int64_t columns, int64_t row, int64_t column) {
-  const double value = static_cast<double>(static_cast<Feature>(features[row * columns + column]));
+  const double value = static_cast<double>(features[row * columns + column]);
   return center == nullptr ? value : value - center[column];
 }
 

@@ -1,0 +1,85 @@
+"""Every GPU kernel compiles, ahead of time and without a GPU, and keeps its registers."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton", reason="the kernels are Triton's, and it is not installed")
+
+from ltrsys.kernels import compile as module
+from ltrsys.kernels.compile import Compiled, compile_cuda, main, variants_of
+from ltrsys.kernels.gpu import class_sums
+from ltrsys.kernels.gpu.tiles import TILES
+
+LAUNCH = re.compile(r"\b(_\w+)\[\(")
+
+
+@pytest.mark.parametrize("architecture", sorted(TILES))
+def test_every_configuration_compiles_without_spills(
+    architecture: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)  # CUDA's part has a test of its own
+    assert main(["--architectures", str(architecture), "--json", str(tmp_path / "report.json")]) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert len(report) == len(variants_of(architecture))
+    assert all(kernel["spills"] == 0 and kernel["blocks"] >= 1 for kernel in report)
+    assert all(0 < kernel["registers"] <= 255 for kernel in report)
+    shown = capsys.readouterr().out
+    assert all(kernel["kernel"] in shown for kernel in report)
+    assert "nvcc was not found" in shown
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc was not found")
+@pytest.mark.parametrize("architecture", sorted(TILES))
+def test_the_cuda_source_compiles_without_spills(architecture: int) -> None:
+    report = compile_cuda(architecture, "nvcc")
+    names = {
+        f"{kernel} {dtype} (CUDA)"
+        for kernel in ("class_sums", "row_lengths")
+        for dtype in ("fp32", "fp64", "bf16", "fp16")
+    }
+    assert {kernel.kernel for kernel in report} == names
+    assert all(kernel.spills == 0 and kernel.blocks >= 4 for kernel in report)
+
+
+def test_the_report_has_every_kernel_that_is_launched() -> None:
+    sources = "".join(path.read_text() for path in Path(class_sums.__file__).parent.glob("*.py"))
+    compiled = {variant.kernel.__name__ for variant in variants_of(90)}
+    assert compiled == set(LAUNCH.findall(sources))
+
+
+def test_screening_leaves_room_for_two_blocks_on_hopper() -> None:
+    for variant in variants_of(90):
+        if variant.kernel.__name__ in ("_greatest_lower_bounds", "_group_lower_bounds", "_mark_candidates"):
+            assert module.compile_triton(variant, 90).blocks == 2
+
+
+def test_a_kernel_that_spills_is_an_error_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spilling = Compiled(90, "some_kernel", "", 4, 255, 0, 0, 16)
+    monkeypatch.setattr(module, "compile_all", lambda *args, **more: [spilling])
+    assert main(["--architectures", "90"]) == 1
+    assert "some_kernel on sm_90" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("warps", "registers", "shared", "tensor_columns", "blocks"),
+    [
+        (8, 128, 96 * 1024, 0, 2),  # registers, and shared memory, for two
+        (8, 129, 0, 0, 1),  # registers come by eight a thread
+        (4, 32, 100 * 1024, 0, 2),  # shared memory for two
+        (4, 32, 0, 256, 2),  # tensor memory for two
+        (4, 32, 0, 0, 16),  # threads
+        (1, 32, 0, 0, 32),  # blocks
+    ],
+)
+def test_the_scarcest_resource_limits_the_blocks(
+    warps: int, registers: int, shared: int, tensor_columns: int, blocks: int
+) -> None:
+    kernel = Compiled(100, "kernel", "", warps, registers, shared, tensor_columns, 0)
+    assert kernel.blocks == blocks
+    assert kernel.occupancy == blocks * warps / 64
