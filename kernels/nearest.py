@@ -14,16 +14,9 @@ from torch import Tensor
 
 from ltrsys.kernels import reference
 from ltrsys.kernels.checks import Metric
-from ltrsys.kernels.rescoring import FLOAT32_ERROR, Candidates, rowwise_norm
-from ltrsys.kernels.screening import (
-    Grouping,
-    PlainScreen,
-    RoundedScreen,
-    Scores,
-    Screen,
-    members_for,
-    processor_multiplies_bfloat16,
-)
+from ltrsys.kernels.rescoring import Candidates, rowwise_norm
+from ltrsys.kernels.screening import Grouping, Scores, Screen, members_for
+from ltrsys.kernels.screens import ByteScreen, Cascade, PlainScreen, RoundedScreen
 from ltrsys.kernels.search import MOST_CANDIDATES, ROWS_OF_A_BLOCK, Search, can_be_screened
 
 CANCELLED = 1 / 8
@@ -37,9 +30,9 @@ def ncm_search(
     if not can_be_screened(features_ND, class_means_CD):
         return reference.ncm_search(features_ND, class_means_CD, k, metric, center_D)
     means = _Means.of(class_means_CD.float(), metric)
-    screens = means.screens(k)
+    cascade = means.cascade(k)
     blocks = [
-        _Nearest(block_ND, means, k, center_D).answers(screens) for block_ND in features_ND.split(ROWS_OF_A_BLOCK)
+        _Nearest(block_ND, means, k, center_D).answers(cascade) for block_ND in features_ND.split(ROWS_OF_A_BLOCK)
     ]
     return torch.cat([scores for scores, _ in blocks]), torch.cat([classes for _, classes in blocks])
 
@@ -61,33 +54,40 @@ class _Means:
             return cls(vectors_CD, metric, norm_C, torch.where(norm_C > 0, 1 / norm_C, 0.0), None)
         return cls(vectors_CD, metric, norm_C, None, norm_C.square() / -2)
 
-    def screens(self, k: int) -> list[Screen]:
-        """Return what to screen with: the fastest first, then float32 for what that leaves open."""
+    def cascade(self, k: int) -> Cascade:
+        """Return what to screen with."""
         num_classes, num_features = self.vectors_CD.shape
         grouping = Grouping.of(torch.arange(num_classes), members_for(num_classes, k))
-        plain = PlainScreen(self.vectors_CD, self.factor_C, self.bias_C, grouping)
-        if not processor_multiplies_bfloat16():
-            return [plain]
         weight_C = torch.ones(num_classes) if self.factor_C is None else self.factor_C.float()
         shift_D = weight_C @ self.vectors_CD / num_classes
+
+        def shifted(classes: Tensor) -> Tensor:
+            return self.vectors_CD[classes].mul_(weight_C[classes][:, None]).sub_(shift_D)
+
+        def plain() -> Screen:
+            return PlainScreen(self.vectors_CD, self.factor_C, self.bias_C, grouping)
+
         if self.metric == "cosine":
-            rounded = RoundedScreen(
-                lambda classes: self.vectors_CD[classes].mul_(weight_C[classes][:, None]).sub_(shift_D),
-                2.0**-21,  # of vectors no longer than 1 that are multiplied and subtracted
-                num_features,
-                grouping,
-            )
-        else:
-            distance_C = rowwise_norm(self.vectors_CD, shift_D)
-            rounded = RoundedScreen(
-                lambda classes: self.vectors_CD[classes].sub_(shift_D),
+            error = 2.0**-21  # of vectors no longer than 1 that are multiplied and subtracted
+            finer = [
+                ("bfloat16", lambda: RoundedScreen(shifted, error, num_features, grouping)),
+                ("float32", plain),
+            ]
+            # Beyond the nearest, classes are so close together that 8 bits leave too many of them open.
+            coarse = [("int8", lambda: ByteScreen(shifted, error, num_features, grouping))] if k == 1 else []
+            return Cascade([*coarse, *finer])
+
+        def rounded() -> Screen:
+            return RoundedScreen(
+                shifted,
                 2.0**-22 * float(self.norm_C.max() + shift_D.norm()),
                 num_features,
                 grouping,
-                bias_C=distance_C.square() / -2,
+                bias_C=rowwise_norm(self.vectors_CD, shift_D).square() / -2,
                 shift_D=shift_D,
             )
-        return [rounded, plain]
+
+        return Cascade([("bfloat16", rounded), ("float32", plain)])
 
     def values(self, dots: Tensor, classes: Tensor) -> Tensor:
         """Return what to rank by, given products and the classes they are with, float64."""
@@ -107,9 +107,9 @@ class _Nearest(Search):
         self._scores_Nk = torch.empty(len(features_ND), k)
         self._classes_Nk = torch.empty(len(features_ND), k, dtype=torch.int64)
 
-    def answers(self, screens: list[Screen]) -> tuple[Tensor, Tensor]:
+    def answers(self, cascade: Cascade) -> tuple[Tensor, Tensor]:
         """Return scores, float32 [N, k], and classes, int64 [N, k]."""
-        self.run(screens)
+        self.run(cascade)
         return self._scores_Nk, self._classes_Nk
 
     def threshold(self, scores: Scores, best_NG: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ class _Nearest(Search):
     def decide(self, rows_N: Tensor, candidates: Candidates) -> None:
         """Rank by float32; whatever lies so near its neighbours that float32 may be wrong is ranked by float64."""
         features_ND = self.features_ND[rows_N]
-        error = FLOAT32_ERROR * features_ND.norm(dim=1, keepdim=True).double()
+        error = candidates.error * features_ND.norm(dim=1, keepdim=True).double()
         if self._means.factor_C is None:
             error = error * self._means.norm_C[candidates.classes_NK].amax(dim=1, keepdim=True)
         order_NK, sorted_NK = self._ranked(candidates)

@@ -11,12 +11,10 @@ import torch
 from torch import Tensor
 
 STRETCH = 128
-"""Features whose products are added up in float32."""
-FLOAT32_ERROR = (STRETCH + 1) * 2.0**-23
-"""Bound of the error of `sampled_product`, relative to the product of the norms.
-
-As many additions, in any order, and the multiplication, each rounded by 2^-24 of itself; and as much again for features
-that were centred in float64 and rounded."""
+"""Features whose products are added up in float32 where there are many candidates."""
+MANY = 32
+"""With more candidates a sample, so many would lie within the error of a whole float32 product of one another that it
+pays to make it smaller."""
 EXACT_BLOCK_ELEMENTS = 1 << 18
 """Numbers that are gathered at once for products in float64: 2 MiB of either factor, for the caches."""
 ROWS_FOR_NORMS = 256
@@ -32,6 +30,8 @@ class Candidates:
     """Whether there is a candidate."""
     dot_NK: Tensor
     """x.w_j in float64: of float32 precision until settled."""
+    error: float
+    """Bound of the error of an unsettled product, relative to |x| |w_j|."""
 
     @classmethod
     def of(cls, rows_Q: Tensor, classes_Q: Tensor, features_ND: Tensor, vectors_CD: Tensor) -> "Candidates":
@@ -42,15 +42,17 @@ class Candidates:
         counts_N = torch.bincount(rows_Q, minlength=num_rows)
         first_N = counts_N.cumsum(0) - counts_N
         place_Q = torch.arange(len(rows_Q)) - first_N[rows_Q]
+        stretch = features_ND.shape[1] if len(rows_Q) <= MANY * num_rows else STRETCH
         shape = (num_rows, int(counts_N.max()) if num_rows else 0)
         candidates = cls(
             torch.zeros(shape, dtype=torch.int64),
             torch.zeros(shape, dtype=torch.bool),
             torch.zeros(shape, dtype=torch.float64),
+            float32_error(min(stretch, features_ND.shape[1])),
         )
         candidates.classes_NK[rows_Q, place_Q] = classes_Q
         candidates.present_NK[rows_Q, place_Q] = True
-        dots_Q = sampled_product(first_N, classes_Q, features_ND, vectors_CD)
+        dots_Q = sampled_product(first_N, classes_Q, features_ND, vectors_CD, stretch)
         candidates.dot_NK[rows_Q, place_Q] = dots_Q
         return candidates
 
@@ -60,11 +62,21 @@ class Candidates:
         self.dot_NK[rows_Q, places_Q] = exact(rows_Q, self.classes_NK[rows_Q, places_Q])
 
 
-def sampled_product(first_N: Tensor, classes_Q: Tensor, features_ND: Tensor, vectors_CD: Tensor) -> Tensor:
+def float32_error(num_added: int) -> float:
+    """Bound the error of a float32 product of which this many terms are added in float32, relative to |x| |w_j|.
+
+    As many additions, in any order, and the multiplication, each rounded by 2^-24 of itself; and as much again for
+    features that were centred in float64 and rounded.
+    """
+    return (num_added + 1) * 2.0**-23
+
+
+def sampled_product(
+    first_N: Tensor, classes_Q: Tensor, features_ND: Tensor, vectors_CD: Tensor, stretch: int
+) -> Tensor:
     """Return x_n . w_j for some pairs, float64 [Q]; those of sample n begin at `first_N[n]`.
 
-    Stretches of STRETCH features are multiplied in float32, and their products are added in float64: see
-    FLOAT32_ERROR.
+    Each stretch of features is multiplied in float32, and the products of the stretches are added in float64.
     """
     first_N = torch.cat([first_N, first_N.new_tensor([len(classes_Q)])])
     zeros_Q = torch.zeros(len(classes_Q))
@@ -74,7 +86,7 @@ def sampled_product(first_N: Tensor, classes_Q: Tensor, features_ND: Tensor, vec
         pattern = torch.sparse_csr_tensor(
             first_N, classes_Q, zeros_Q, size=(len(features_ND), len(vectors_CD)), check_invariants=False
         )
-        for features, vectors in zip(features_ND.split(STRETCH, dim=1), vectors_CD.split(STRETCH, dim=1), strict=True):
+        for features, vectors in zip(features_ND.split(stretch, dim=1), vectors_CD.split(stretch, dim=1), strict=True):
             products_Q += torch.sparse.sampled_addmm(pattern, features, vectors.T, beta=0.0).values()
     return products_Q
 

@@ -9,7 +9,6 @@ N samples, C classes, D features, G groups, K candidates of a sample at most.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -17,19 +16,22 @@ from torch import Tensor
 from ltrsys.kernels.rescoring import Candidates, exact_product
 from ltrsys.kernels.rounding import LARGEST, SMALLEST
 from ltrsys.kernels.screening import Scores, Screen
+from ltrsys.kernels.screens import Cascade
 
 ROWS_OF_A_BLOCK = 1024
 """Features that are screened at once: 16 MiB of scores in bfloat16 at 8,142 classes."""
 FEWEST_CLASSES = 64
 """With fewer, the whole product in float64 is no slower."""
+MOST_FEATURES = 1 << 16
+"""Sums of as many products of 8-bit numbers fit into 32 bits."""
 MOST_CANDIDATES = 256
 
 
 def can_be_screened(features_ND: Tensor, vectors_CD: Tensor) -> bool:
     """Whether screening is worth it, and its bounds hold, for these class vectors."""
     is_double = torch.float64 in (features_ND.dtype, vectors_CD.dtype)
-    large = len(vectors_CD) >= FEWEST_CLASSES and features_ND.shape[1] > 0
-    return not is_double and large and bool(_within_range(vectors_CD).all())
+    sizes_fit = len(vectors_CD) >= FEWEST_CLASSES and 0 < features_ND.shape[1] <= MOST_FEATURES
+    return not is_double and sizes_fit and bool(_within_range(vectors_CD).all())
 
 
 class Search(ABC):
@@ -56,12 +58,16 @@ class Search(ABC):
     def decide_directly(self, rows_N: Tensor, features_ND: Tensor) -> None:
         """Write the answers to these features, given centred and in float64, from products with every class."""
 
-    def run(self, screens: Sequence[Screen]) -> None:
+    def run(self, cascade: Cascade) -> None:
         """Answer every feature."""
         usable_N = _within_range(self.features_ND)
         open_rows, direct_rows = usable_N.nonzero()[:, 0], (~usable_N).nonzero()[:, 0]
-        for screen in screens:
-            open_rows = self._screened(open_rows, screen)
+        for stage in range(len(cascade)):
+            screen = cascade.screen(stage) if len(open_rows) else None
+            if screen is not None:
+                left_rows = self._screened(open_rows, screen)
+                cascade.report(stage, len(left_rows) / len(open_rows))
+                open_rows = left_rows
         rows = torch.cat([open_rows, direct_rows])
         if len(rows):
             self.decide_directly(rows, self.exact_features(rows))
@@ -77,8 +83,6 @@ class Search(ABC):
 
     def _screened(self, rows_N: Tensor, screen: Screen) -> Tensor:
         """Answer what a screen leaves few enough candidates of; return the rows of the others."""
-        if not len(rows_N):
-            return rows_N
         everything = len(rows_N) == len(self.features_ND)
         features_ND = self.features_ND if everything else self.features_ND[rows_N]
         scores = screen.scores(features_ND)
@@ -98,5 +102,6 @@ class Search(ABC):
 
 def _within_range(rows_RD: Tensor) -> Tensor:
     """Whether the bounds of `rounding` hold for each row."""
-    largest_R = rows_RD.abs().amax(dim=1)
+    least_R, most_R = torch.aminmax(rows_RD, dim=1)
+    largest_R = torch.maximum(-least_R, most_R)
     return (largest_R == 0) | ((largest_R >= SMALLEST) & (largest_R <= LARGEST))

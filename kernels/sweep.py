@@ -12,16 +12,9 @@ import torch
 from torch import Tensor
 
 from ltrsys.kernels import reference
-from ltrsys.kernels.rescoring import FLOAT32_ERROR, Candidates, rowwise_norm
-from ltrsys.kernels.screening import (
-    Grouping,
-    PlainScreen,
-    RoundedScreen,
-    Scores,
-    Screen,
-    members_for,
-    processor_multiplies_bfloat16,
-)
+from ltrsys.kernels.rescoring import Candidates, rowwise_norm
+from ltrsys.kernels.screening import Grouping, Scores, members_for
+from ltrsys.kernels.screens import Cascade, PlainScreen, RoundedScreen
 from ltrsys.kernels.search import ROWS_OF_A_BLOCK, Search, can_be_screened
 
 LEAST_FACTOR = 1e-30
@@ -35,8 +28,8 @@ def tau_sweep(features_ND: Tensor, weight_CD: Tensor, taus_T: Tensor) -> Tensor:
     weights = _Weights.of(weight_CD.float(), taus_T)
     if weights.relative_TC.min() < LEAST_FACTOR:
         return reference.tau_sweep(features_ND, weight_CD, taus_T)
-    screens = weights.screens()
-    blocks = [_Sweep(block_ND, weights).answers(screens) for block_ND in features_ND.split(ROWS_OF_A_BLOCK)]
+    cascade = weights.cascade()
+    blocks = [_Sweep(block_ND, weights).answers(cascade) for block_ND in features_ND.split(ROWS_OF_A_BLOCK)]
     return torch.cat(blocks, dim=1)
 
 
@@ -64,19 +57,21 @@ class _Weights:
         grouping = Grouping.of(norm_C.argsort(), members_for(len(vectors_CD), 1))
         return cls(vectors_CD, taus_T, norm_C, factor_TC, relative_TC, grouping)
 
-    def screens(self) -> list[Screen]:
-        """Return what to screen x.u_j with: the fastest first, then float32 for what that leaves open."""
-        plain = PlainScreen(self.vectors_CD, 1 / self.norm_C, None, self.grouping)
-        if not processor_multiplies_bfloat16():
-            return [plain]
-        inverse_C1 = (1 / self.norm_C).float()[:, None]
-        rounded = RoundedScreen(
-            lambda classes: self.vectors_CD[classes].mul_(inverse_C1[classes]),
-            2.0**-22,  # of vectors of length 1 that are multiplied
-            self.vectors_CD.shape[1],
-            self.grouping,
+    def cascade(self) -> Cascade:
+        """Return what to screen x.u_j with."""
+        num_features = self.vectors_CD.shape[1]
+        inverse_C = (1 / self.norm_C).float()
+        error = 2.0**-22  # of vectors of length 1 that are multiplied
+
+        def directions(classes: Tensor) -> Tensor:
+            return self.vectors_CD[classes].mul_(inverse_C[classes][:, None])
+
+        return Cascade(
+            [
+                ("bfloat16", lambda: RoundedScreen(directions, error, num_features, self.grouping)),
+                ("float32", lambda: PlainScreen(self.vectors_CD, inverse_C, None, self.grouping)),
+            ]
         )
-        return [rounded, plain]
 
     def range_of_groups(self) -> tuple[Tensor, Tensor]:
         """Return the least and the largest relative factor of each group, float32 [T, G]."""
@@ -93,9 +88,9 @@ class _Sweep(Search):
         self._least_TG, self._largest_TG = weights.range_of_groups()
         self._classes_TN = torch.empty(len(weights.taus_T), len(features_ND), dtype=torch.int64)
 
-    def answers(self, screens: list[Screen]) -> Tensor:
+    def answers(self, cascade: Cascade) -> Tensor:
         """Return the best class at each tau, int64 [T, N]."""
-        self.run(screens)
+        self.run(cascade)
         return self._classes_TN
 
     def threshold(self, scores: Scores, best_NG: Tensor) -> Tensor:
@@ -116,7 +111,7 @@ class _Sweep(Search):
     def decide(self, rows_N: Tensor, candidates: Candidates) -> None:
         """Take the best by float32 at each tau; where another comes too near for float32, compare in float64."""
         features_ND, classes_NK = self.features_ND[rows_N], candidates.classes_NK
-        error_N1 = FLOAT32_ERROR * features_ND.norm(dim=1, keepdim=True).double()
+        error_N1 = candidates.error * features_ND.norm(dim=1, keepdim=True).double()
         error_NK = error_N1 * self._weights.norm_C[classes_NK]
         open_NK = torch.zeros_like(candidates.present_NK)
         for factor_C in self._weights.factor_TC:

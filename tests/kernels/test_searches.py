@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ltrsys.kernels import ncm_search, nearest, reference, screening, search, sweep, tau_sweep
+from ltrsys.kernels import ncm_search, nearest, reference, screens, search, sweep, tau_sweep
 
 TAUS = torch.arange(0, 2.01, 0.1)
 SHAPES = [(1, 64, 3), (5, 65, 2), (37, 507, 17), (252, 507, 123), (130, 8142, 257)]
@@ -16,11 +16,21 @@ def random(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.fixture(params=["bfloat16", "float32"])
+PROCESSORS = {
+    "int8": {"int8", "bfloat16", "float32"},
+    "bfloat16": {"bfloat16", "float32"},
+    "float32": {"float32"},
+}
+
+
+def on_processor(monkeypatch, name):
+    """Screen as on a processor that has instructions for some products; torch computes them on any."""
+    monkeypatch.setattr(screens, "fast_products", lambda: PROCESSORS[name])
+
+
+@pytest.fixture(params=PROCESSORS)
 def screened_by(request, monkeypatch):
-    """Screen as on a processor that multiplies bfloat16 (torch emulates it on any), and as on one that does not."""
-    for module in (nearest, sweep):
-        monkeypatch.setattr(module, "processor_multiplies_bfloat16", lambda: request.param == "bfloat16")
+    on_processor(monkeypatch, request.param)
     return request.param
 
 
@@ -96,29 +106,39 @@ def rounded_away():
 
 
 def test_what_rounding_takes_from_a_feature_is_allowed_for(monkeypatch):
-    monkeypatch.setattr(sweep, "processor_multiplies_bfloat16", lambda: True)
+    on_processor(monkeypatch, "bfloat16")
     feature, classes = rounded_away()
     assert tau_sweep(feature, classes, TAUS).unique().tolist() == [64]
-    monkeypatch.setattr(screening, "product_error", lambda features, classes: torch.zeros(len(features.norm_R)))
+    monkeypatch.setattr(screens, "product_error", lambda features, classes: torch.zeros(len(features.norm_R)))
     assert tau_sweep(feature, classes, TAUS).unique().tolist() == [65]
 
 
 def test_the_rounding_of_the_result_is_allowed_for(monkeypatch):
     """Class 65 scores 257, which bfloat16 rounds to 256: less than three times the 85.5 of class 64."""
-    monkeypatch.setattr(sweep, "processor_multiplies_bfloat16", lambda: True)
+    on_processor(monkeypatch, "bfloat16")
     feature = torch.zeros(1, 8)
     feature[0, [0, 1, 4]] = torch.tensor([512.0, 2.0, 85.5])
     classes = torch.zeros(66, 8)
     classes[:31, 0], classes[31:64, 0] = -1.0, -3.0
     classes[64, 4] = 3.0
     classes[65, :4] = 0.5
-    monkeypatch.setattr(screening, "product_error", lambda features, classes: torch.zeros(len(features.norm_R)))
+    monkeypatch.setattr(screens, "product_error", lambda features, classes: torch.zeros(len(features.norm_R)))
     taus = torch.zeros(1)
     exact = reference.tau_sweep(feature, classes, taus)
     assert exact.item() == 65
     assert torch.equal(tau_sweep(feature, classes, taus), exact)
-    monkeypatch.setattr(screening.RoundedScreen, "UNIT", 0.0)
+    monkeypatch.setattr(screens.RoundedScreen, "UNIT", 0.0)
     assert tau_sweep(feature, classes, taus).item() == 64
+
+
+def test_what_whole_numbers_of_8_bits_take_is_allowed_for(monkeypatch):
+    on_processor(monkeypatch, "int8")
+    features = random(500, 64)
+    classes = with_near_ties(features, random(100, 64, seed=1), 0.05)
+    exact = reference.ncm_search(features, classes, 1, "cosine", None)[1]
+    assert torch.equal(ncm_search(features, classes)[1], exact)
+    monkeypatch.setattr(screens, "product_error", lambda features, classes: torch.zeros(len(features.norm_R)))
+    assert not torch.equal(ncm_search(features, classes)[1], exact)
 
 
 @pytest.mark.usefixtures("screened_by")
@@ -189,7 +209,7 @@ def test_small_distances_survive_large_coordinates():
 
 def test_features_with_too_many_candidates_are_searched_more_closely(monkeypatch):
     """All classes within bfloat16's rounding of one another: the first screen leaves everything open."""
-    monkeypatch.setattr(sweep, "processor_multiplies_bfloat16", lambda: True)
+    on_processor(monkeypatch, "bfloat16")
     monkeypatch.setattr(search.Search, "most_candidates", 8)
     seen = []
     screened = search.Search._screened
