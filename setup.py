@@ -7,6 +7,7 @@ from typing import Any
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
+KERNELS = {f"ltrsys.{name.replace('/', '.')}": name for name in ("kernels", "kernels/cpu", "kernels/gpu")}
 
 
 def cuda_extension() -> dict[str, Any]:
@@ -33,11 +34,12 @@ setup(
     python_requires=">=3.11",
     # The kernels live at the top of the tree and are imported as `ltrsys.kernels`; a top-level package
     # called `kernels` would collide with the one of that name on PyPI.
-    packages=[*find_packages(include=["ltrsys", "ltrsys.*"]), "ltrsys.kernels", "ltrsys.kernels.gpu"],
-    package_dir={"ltrsys.kernels": "kernels", "ltrsys.kernels.gpu": "kernels/gpu"},
+    packages=[*find_packages(include=["ltrsys", "ltrsys.*"]), *KERNELS],
+    package_dir=KERNELS,
     package_data={
         "ltrsys": ["py.typed"],
         "ltrsys.reporting": ["*.html"],
+        "ltrsys.kernels.cpu": ["*.cpp"],
         "ltrsys.kernels.gpu": ["*.cu", "*.cpp", "*.h"],
     },
     install_requires=[

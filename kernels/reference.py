@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ltrsys.kernels.checks import Metric
 from ltrsys.kernels.exact_sums import Quantum
+from ltrsys.kernels.row_lengths import normalized
 
 BLOCK_ELEMENTS = 1 << 22
 """Scores that are held at once: 32 MiB in float64."""
@@ -82,7 +83,7 @@ def add_class_sums(
         if center_D is not None:
             block_ND = block_ND - center_D.double()
         if normalize:
-            block_ND = _normalized(block_ND)
+            block_ND = normalized(block_ND)
         sums_CD.index_add_(0, labels_N[rows], quantum.round_(block_ND))
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ltrsys.kernels import nearest, reference, sweep
 from ltrsys.kernels.checks import check_finite, check_label_range
+from ltrsys.kernels.cpu import class_sums as cpu_sums
 from ltrsys.kernels.exact_sums import Quantum
 
 HAS_TRITON = find_spec("triton") is not None
@@ -170,6 +171,8 @@ def class_sums(
     check_label_range(labels, num_classes)
     counts = torch.bincount(labels, minlength=num_classes)
     quantum = Quantum.of(1.0 if normalize else largest, int(counts.max()) if num_classes else 0)
+    if features.device.type == "cpu":
+        return cpu_sums.class_totals(features, labels, num_classes, quantum, normalize, center), counts
     sums = torch.zeros(num_classes, features.shape[1], dtype=torch.float64, device=features.device)
     _accumulate(sums, features, labels, quantum, normalize, center)
     return sums.to(result_type(features)), counts
@@ -230,6 +233,8 @@ def _accumulate(
 
         wide_center = None if center is None else center.double()
         sums += fused(features.contiguous(), labels, len(sums), quantum.value, normalize, wide_center)
+    elif features.device.type == "cpu":
+        cpu_sums.add_class_sums(sums, features, labels, quantum, normalize, center)
     else:
         reference.add_class_sums(sums, features, labels, quantum, normalize, center)
 
