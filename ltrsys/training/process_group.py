@@ -10,6 +10,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from ltrsys.errors import LtrsysError
 from ltrsys.world import World
 
 
@@ -17,19 +18,31 @@ from ltrsys.world import World
 def process_group(world: World, timeout_seconds: float) -> Iterator[torch.device]:
     """Join the ranks, by NCCL on GPUs and gloo elsewhere; yields the device of this one.
 
-    A rank that is silent for `timeout_seconds` ends the run. Without a launcher the process is alone.
+    A collective that takes `timeout_seconds` ends the run; `watched` knows whose fault it is. Without a launcher the
+    process is alone.
+
+    Raises:
+        LtrsysError: Where the ranks do not meet in that time.
     """
     device = choose_device(world)
     _complete_environment(world)
     _share_cores(world, device)
     logging.getLogger("torch.distributed").setLevel(logging.ERROR)
-    dist.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo",
-        rank=world.rank,
-        world_size=world.world_size,
-        timeout=timedelta(seconds=timeout_seconds),
-        device_id=device if device.type == "cuda" else None,
-    )
+    try:
+        dist.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo",
+            rank=world.rank,
+            world_size=world.world_size,
+            timeout=timedelta(seconds=timeout_seconds),
+            device_id=device if device.type == "cuda" else None,
+        )
+    except RuntimeError as error:
+        place = f"{os.environ['MASTER_ADDR']}:{os.environ.get('MASTER_PORT')}"
+        raise LtrsysError(
+            f"rank {world.rank} on {socket.gethostname()}: the {world.world_size} ranks did not meet at {place} within "
+            f"{timeout_seconds:g} s ({str(error).splitlines()[0].rstrip('.')}). Start all of them, with the same "
+            "MASTER_ADDR and MASTER_PORT, on hosts that reach that address."
+        ) from error
     try:
         yield device
     finally:

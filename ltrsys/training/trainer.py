@@ -38,6 +38,7 @@ from ltrsys.training.rank_state import gather_rank_state, mean_buffers, restore_
 from ltrsys.training.requests import Request, Requests, Stopped
 from ltrsys.training.schedule import lr_factor
 from ltrsys.training.validation import predict_split
+from ltrsys.training.watchdog import Reached, watched
 from ltrsys.world import World
 
 log = logging.getLogger("ltrsys")
@@ -57,8 +58,9 @@ def train(config: Config, world: World) -> None:
         if world.is_main:
             print(f"{_describe_run(config, finished)}\nThere is nothing left to do.")
         return
-    with process_group(world, config.train.timeout_seconds) as device:
-        trainer = Trainer(config, world, device)
+    timeout = config.train.timeout_seconds
+    with process_group(world, timeout) as device, watched(world, timeout) as reached:
+        trainer = Trainer(config, world, device, reached)
         try:
             trainer.fit()
         finally:
@@ -66,10 +68,12 @@ def train(config: Config, world: World) -> None:
 
 
 class Trainer:
-    """The parts of a run, and the loop over them."""
+    """The parts of a run, and the loop over them; it tells `reached` where it is."""
 
-    def __init__(self, config: Config, world: World, device: torch.device) -> None:
-        self.config, self.world, self.device = config, world, device
+    def __init__(
+        self, config: Config, world: World, device: torch.device, reached: Reached = lambda doing: None
+    ) -> None:
+        self.config, self.world, self.device, self.reached = config, world, device, reached
         self.run = RunFolder(config.run_folder)
         self.dataset = Dataset.open(config.data.shards)
         self.train_split = self.dataset.split("train")
@@ -169,6 +173,7 @@ class Trainer:
         micro_batches = self.loader.epoch(epoch, first)
         asked = Request.NOTHING
         for step_of_epoch in range(first, self.steps_per_epoch):
+            self.reached(f"reading the data of step {self.progress.step + 1}")
             factor = self._step(epoch, list(islice(micro_batches, self.batching.accumulation)))
             last = self.progress.step == self.config.train.epochs * self.steps_per_epoch
             if self.progress.step % self.config.train.log_every == 0 or last:
@@ -187,6 +192,7 @@ class Trainer:
 
     def _step(self, epoch: int, micro_batches: list[Batch]) -> float:
         """Run one optimizer step; return its learning rate factor."""
+        self.reached(f"training step {self.progress.step + 1}")
         factor = lr_factor(
             self.config.train.schedule,
             step=self.progress.step,
@@ -207,6 +213,7 @@ class Trainer:
 
     def _save(self, *, best: bool = False, last: bool = True) -> None:
         """Save the run as it is: as its last checkpoint, as its best, or as both. Called by all ranks together."""
+        self.reached(f"saving after step {self.progress.step}")
         self.losses.check()  # what is not finite must not be saved
         self.audit.sync()
         loss, self.progress.unlogged_steps = self.meter.unlogged
@@ -242,6 +249,7 @@ class Trainer:
         last = epoch == settings.epochs
         evaluate = self.val_split is not None and (last or epoch % settings.evaluate_every == 0)
         if evaluate:
+            self.reached(f"evaluating after step {self.progress.step}")
             average_buffers(self.engine.network, self.world)
         is_best = evaluate and self._evaluate()
         every = settings.checkpoint_every_steps
