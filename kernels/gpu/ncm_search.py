@@ -67,15 +67,18 @@ class _Search:
         self.mean_length_C = class_means_CD.double().norm(dim=1)
 
     def round_means(self, features_ND: Tensor) -> None:
-        """Prepare screening.
+        """Prepare screening, whose bound is relative to the lengths of what is multiplied.
+
+        The cosine ranks by x.u_j, u_j = m_j / |m_j|, and so by x.(u_j - u) with any vector u: the mean of the u_j makes
+        them short where the means lie in one direction, as those of features that are not negative do.
 
         The distance ranks by x.m_j - |m_j|^2 / 2. It stays the same when features and means are moved together; moved
-        by the mean of the class means both are shorter, and so is what rounding takes from them. Both are then
-        multiplied by a number that leaves none longer than 1.
+        by the mean of the class means both are shorter. Both are then multiplied by a number that leaves none longer
+        than 1.
         """
         if not self.distance:
-            rows = round_scaled_rows(self.class_means_CD, "unit")
             self.scale, self.moved_by_D = None, self.center_D
+            rows = round_scaled_rows(self.class_means_CD, "unit", shift_D=self._mean_direction())
             self.directions = Directions(rows, torch.ones(1, len(rows.length_R), device=rows.length_R.device))
             return
         middle_D = self.class_means_CD.mean(dim=0, dtype=torch.float64)
@@ -90,10 +93,17 @@ class _Search:
         gain_C = rows.length_R * self.scale
         self.directions = Directions(rows, gain_C.float()[None], (gain_C.square() / 2).float())
 
+    def _mean_direction(self) -> Tensor:
+        length_C = torch.where(self.mean_length_C > 0, self.mean_length_C, 1.0)
+        total_D = torch.zeros(self.class_means_CD.shape[1], dtype=torch.float64, device=length_C.device)
+        for means, lengths in zip(self.class_means_CD.split(ROWS), length_C.split(ROWS), strict=True):
+            total_D += (means.double() / lengths[:, None]).sum(dim=0)
+        return total_D / len(length_C)
+
     def screened(self, features_ND: Tensor) -> tuple[Tensor, Tensor]:
         """Find the k nearest among the classes that screening leaves."""
         scaling = "given" if self.distance else "power"
-        features = round_scaled_rows(features_ND, scaling, self.moved_by_D, self.scale)
+        features = round_scaled_rows(features_ND, scaling, self.moved_by_D, scale=self.scale)
         error_N = bounds_of(features, self.directions)
         threshold_1N = kth_lower_bounds(features, self.directions, error_N, self.k)
         found = candidates(features, self.directions, error_N, threshold_1N, _capacity(self.k))

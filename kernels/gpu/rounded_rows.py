@@ -4,7 +4,7 @@ R rows, D features, P features padded with zeros to whole tiles.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import triton
@@ -40,7 +40,12 @@ class ScaledRows:
 
 
 def round_scaled_rows(
-    rows_RD: Tensor, scaling: Scaling, center_D: Tensor | None = None, scale: Tensor | None = None
+    rows_RD: Tensor,
+    scaling: Scaling,
+    center_D: Tensor | None = None,
+    *,
+    scale: Tensor | None = None,
+    shift_D: Tensor | None = None,
 ) -> ScaledRows:
     """Round rows to bfloat16 after moving and scaling them in float64.
 
@@ -49,7 +54,8 @@ def round_scaled_rows(
         scaling: `unit` divides each row by its length (zero stays zero); `power` by the power of two that brings its
             length into [1, 2), which changes no digit; `given` multiplies all by `scale`.
         center_D: Subtracted first, float64 [D], of `aligned_center`.
-        scale: float64 [1]; a power of two.
+        scale: float64 [1].
+        shift_D: Subtracted from unit rows, float64 [D], of length 1 at most.
 
     Returns:
         The rounded rows with bounds as `kernels/rounding.py` defines them, and the lengths.
@@ -64,6 +70,7 @@ def round_scaled_rows(
             rows_RD,
             rows_RD if center_D is None else center_D,
             rows_RD if scale is None else scale,
+            rows_RD if shift_D is None else shift_D,
             values_RP,
             norm_R,
             residual_R,
@@ -73,6 +80,7 @@ def round_scaled_rows(
             padded,
             SCALING=scaling,
             CENTERED=center_D is not None,
+            SHIFTED=shift_D is not None,
             SLACK=SLACK,
             MOVED_SLACK=MOVED_SLACK,
             ROWS=ROWS,
@@ -87,6 +95,7 @@ def _round_scaled_rows(
     rows_ptr: tl.tensor,
     center_ptr: tl.tensor,
     scale_ptr: tl.tensor,
+    shift_ptr: tl.tensor,
     values_ptr: tl.tensor,
     norm_ptr: tl.tensor,
     residual_ptr: tl.tensor,
@@ -96,6 +105,7 @@ def _round_scaled_rows(
     padded: tl.tensor,
     SCALING: tl.constexpr,
     CENTERED: tl.constexpr,
+    SHIFTED: tl.constexpr,
     SLACK: tl.constexpr,
     MOVED_SLACK: tl.constexpr,
     ROWS: tl.constexpr,
@@ -143,6 +153,8 @@ def _round_scaled_rows(
             value = value / divisor[:, None]
         else:
             value = value * scale[:, None]
+        if SHIFTED:
+            value -= tl.load(shift_ptr + column, mask=inside, other=0.0)[None, :]
         rounded = value.to(tl.float32).to(tl.bfloat16)
         tl.store(value_ptrs + column[None, :], rounded, mask=exists[:, None] & (column < padded)[None, :])
         exact = rounded.to(tl.float32).to(tl.float64)
@@ -152,38 +164,38 @@ def _round_scaled_rows(
     residual = tl.sqrt(tl.sum(residual_squares, 1))
     if CENTERED or SCALING != "power":  # float64 rounded too
         residual += MOVED_SLACK * scale / divisor * (length + 2.0 * tl.sqrt(tl.sum(center_squares, 0)))
+    if SHIFTED:
+        residual += 2.0 * MOVED_SLACK
     tl.store(norm_ptr + rows, (norm * SLACK).to(tl.float32), mask=exists)
     tl.store(residual_ptr + rows, (residual * SLACK).to(tl.float32), mask=exists)
 
 
 def variants() -> list[Variant]:
     """Return every way in which the kernel is compiled."""
-    return [
-        Variant(
-            f"round_rows {scaling}{', centered' if centered else ''}",
-            _round_scaled_rows,
-            {
-                "rows_ptr": pointer("fp32"),
-                "center_ptr": pointer("fp64" if centered else "fp32"),
-                "scale_ptr": pointer("fp64" if scaling == "given" else "fp32"),
-                "values_ptr": pointer("bf16"),
-                "norm_ptr": pointer("fp32"),
-                "residual_ptr": pointer("fp32"),
-                "length_ptr": pointer("fp64"),
-                "num_rows": scalar("i32"),
-                "num_features": scalar("i32", divisible=True),
-                "padded": scalar("i32", divisible=True),
-            },
-            {
-                "SCALING": scaling,
-                "CENTERED": centered,
-                "SLACK": SLACK,
-                "MOVED_SLACK": MOVED_SLACK,
-                "ROWS": ROWS,
-                "BLOCK": BLOCK,
-            },
-            warps=4,
-            stages=3,
-        )
-        for scaling, centered in (("unit", False), ("unit", True), ("power", False), ("power", True), ("given", True))
-    ]
+    made = []
+    for scaling, centered, shifted in (
+        ("unit", False, False),
+        ("unit", False, True),
+        ("unit", True, False),
+        ("power", False, False),
+        ("power", True, False),
+        ("given", True, False),
+    ):
+        arguments = {
+            "rows_ptr": pointer("fp32"),
+            "center_ptr": pointer("fp64" if centered else "fp32"),
+            "scale_ptr": pointer("fp64" if scaling == "given" else "fp32"),
+            "shift_ptr": pointer("fp64" if shifted else "fp32"),
+            "values_ptr": pointer("bf16"),
+            "norm_ptr": pointer("fp32"),
+            "residual_ptr": pointer("fp32"),
+            "length_ptr": pointer("fp64"),
+            "num_rows": scalar("i32"),
+            "num_features": scalar("i32", divisible=True),
+            "padded": scalar("i32", divisible=True),
+        }
+        constants: dict[str, Any] = {"SCALING": scaling, "CENTERED": centered, "SHIFTED": shifted}
+        constants |= {"SLACK": SLACK, "MOVED_SLACK": MOVED_SLACK, "ROWS": ROWS, "BLOCK": BLOCK}
+        name = f"round_rows {scaling}{', centered' * centered}{', shifted' * shifted}"
+        made.append(Variant(name, _round_scaled_rows, arguments, constants, warps=4, stages=3))
+    return made

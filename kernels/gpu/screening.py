@@ -2,8 +2,8 @@ r"""Which classes can be the best of a row: products of bfloat16 on tensor cores
 
 N samples, C classes, P padded features, T gains of each class, G groups of classes, K places for candidates.
 
-The score of class j for sample n is gain_tj * x_n.u_j - offset_j, u_j being a unit vector. A product S_nj of rounded
-rows is within E_n of x_n.u_j (`kernels/rounding.py`), and so the score lies between
+The score of class j for sample n is gain_tj * x_n.u_j - offset_j, u_j being the direction of the class. A product S_nj
+of rounded rows is within E_n of x_n.u_j (`kernels/rounding.py`), and so the score lies between
 
     lower = gain_tj * (S_nj - E_n) - offset_j    and    upper = gain_tj * (S_nj + E_n) - offset_j.
 
@@ -42,7 +42,7 @@ FLUSHED = 2.0**-120
 
 @dataclass(frozen=True)
 class Directions:
-    """The classes: unit vectors, with gains and offsets that have been scaled so that no gain exceeds 1."""
+    """The classes: vectors of length 2 at most, with gains and offsets scaled so that no gain exceeds 1."""
 
     rows: ScaledRows
     gain_TC: Tensor

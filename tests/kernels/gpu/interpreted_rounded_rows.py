@@ -24,7 +24,7 @@ def test_bounds_hold_and_are_tight(scaling: str, centered: bool, shape: tuple[in
     rows = random(*shape)
     center = random(shape[1], seed=1).double() if centered else None
     given = torch.tensor([0.37], dtype=torch.float64)
-    scaled = round_scaled_rows(rows, scaling, center, given)
+    scaled = round_scaled_rows(rows, scaling, center, scale=given)
     moved = rows.double() - (center if centered else 0.0)
     length = moved.norm(dim=1)
     torch.testing.assert_close(scaled.length_R, length, rtol=1e-14, atol=0)
@@ -41,6 +41,18 @@ def test_bounds_hold_and_are_tight(scaling: str, centered: bool, shape: tuple[in
     assert (scaled.rounded.norm_R <= norm * 1.001).all()
     # a GPU rounds to nearest, the interpreter cuts
     assert (taken <= exact.norm(dim=1) * 2.0**-7).all()
+
+
+def test_unit_rows_can_be_shifted() -> None:
+    rows = random(5, 48) + 4
+    unit = rows.double() / rows.double().norm(dim=1, keepdim=True)
+    scaled = round_scaled_rows(rows, "unit", shift_D=unit.mean(dim=0))
+    exact = unit - unit.mean(dim=0)
+    taken = (scaled.rounded.values_RD[:, :48].double() - exact).norm(dim=1)
+    assert (scaled.rounded.residual_R >= taken).all()
+    assert (taken <= exact.norm(dim=1) * 2.0**-7).all()
+    assert (scaled.rounded.norm_R < 0.5).all()
+    torch.testing.assert_close(scaled.length_R, rows.double().norm(dim=1))
 
 
 def test_a_power_of_two_leaves_rows_that_bfloat16_holds_as_they_are() -> None:
