@@ -39,10 +39,11 @@ def fast_products() -> frozenset[Product]:
 class Cascade:
     """Screens in the order in which they are tried; one is made ready when it is first needed.
 
-    A screen that has left most features open is not tried again.
+    A screen that has left most features open, or more candidates than a finer product would cost, is not tried again.
     """
 
     MOST_LEFT = 0.5
+    MOST_CANDIDATES = 64
 
     def __init__(self, screens: Sequence[tuple[Product, Callable[[], Screen]]]) -> None:
         self._makers = [make for product, make in screens if product in fast_products()]
@@ -61,9 +62,12 @@ class Cascade:
             screen = self._screens[stage] = self._makers[stage]()
         return screen
 
-    def report(self, stage: int, left: float) -> None:
-        """Hear which part of the features a screen has left open; the last one is always tried."""
-        if left > self.MOST_LEFT and stage + 1 < len(self):
+    def report(self, stage: int, left: float, candidates: float) -> None:
+        """Hear which part of the features a screen has left open, and how many candidates of a feature; both means.
+
+        The last screen is always tried.
+        """
+        if stage + 1 < len(self) and (left > self.MOST_LEFT or candidates > self.MOST_CANDIDATES):
             self._useless[stage] = True
             self._screens[stage] = None
 

@@ -65,8 +65,8 @@ class Search(ABC):
         for stage in range(len(cascade)):
             screen = cascade.screen(stage) if len(open_rows) else None
             if screen is not None:
-                left_rows = self._screened(open_rows, screen)
-                cascade.report(stage, len(left_rows) / len(open_rows))
+                left_rows, num_candidates = self._screened(open_rows, screen)
+                cascade.report(stage, len(left_rows) / len(open_rows), num_candidates / len(open_rows))
                 open_rows = left_rows
         rows = torch.cat([open_rows, direct_rows])
         if len(rows):
@@ -81,14 +81,15 @@ class Search(ABC):
         """Return x_n . w_j in float64 for some pairs."""
         return exact_product(rows_Q, classes_Q, self.exact_features, self.vectors_CD)
 
-    def _screened(self, rows_N: Tensor, screen: Screen) -> Tensor:
-        """Answer what a screen leaves few enough candidates of; return the rows of the others."""
+    def _screened(self, rows_N: Tensor, screen: Screen) -> tuple[Tensor, int]:
+        """Answer what a screen leaves few enough candidates of; return the rows of the others, and all candidates."""
         everything = len(rows_N) == len(self.features_ND)
         features_ND = self.features_ND if everything else self.features_ND[rows_N]
         scores = screen.scores(features_ND)
         best_NG = scores.best_of_group()
         pair_rows, pair_classes = scores.candidates(best_NG, self.threshold(scores, best_NG))
         del scores
+        num_candidates = len(pair_rows)
         few_N = torch.bincount(pair_rows, minlength=len(rows_N)) <= self.most_candidates
         if not few_N.all():
             kept = few_N[pair_rows]
@@ -97,7 +98,7 @@ class Search(ABC):
             features_ND = features_ND[few_N]
         if few_N.any():
             self.decide(rows_N[few_N], Candidates.of(pair_rows, pair_classes, features_ND, self.vectors_CD))
-        return rows_N[~few_N]
+        return rows_N[~few_N], num_candidates
 
 
 def _within_range(rows_RD: Tensor) -> Tensor:

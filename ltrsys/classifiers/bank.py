@@ -8,6 +8,7 @@ RUN/features/batch_norm.safetensors       with `balance.bn: recalibrate`, the st
 
 import hashlib
 import json
+import mmap
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -58,9 +59,15 @@ class BankSplit:
         return torch.from_numpy(self.features[rows]).to(device), torch.from_numpy(self.labels[rows]).to(device)
 
     def blocks(self, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the features [<=BLOCK_ROWS, D] and labels of all rows, in their order."""
+        """Yield the features [<=BLOCK_ROWS, D] and labels of all rows, in their order.
+
+        What was read is given back to the operating system: a pass takes the memory of a block, however large the bank.
+        """
+        mapping = getattr(self.features, "_mmap", None)  # of a numpy.memmap
         for first in range(0, len(self), BLOCK_ROWS):
             yield self.rows(np.arange(first, min(first + BLOCK_ROWS, len(self))), device)
+            if mapping is not None:
+                mapping.madvise(mmap.MADV_DONTNEED)
 
 
 @dataclass(frozen=True)
@@ -117,7 +124,7 @@ class FeatureBank:
             DataError: Where there is none, or it is damaged.
         """
         path = folder / "bank.json"
-        values = read_json(path, "feature bank; make it with `ltrsys balance`")
+        values = read_json(path, "feature bank", "`ltrsys balance` makes one where there is none.")
         try:
             if values["format"] != FORMAT:
                 raise ValueError(f"format {values['format']} instead of {FORMAT}")

@@ -141,6 +141,25 @@ def test_what_whole_numbers_of_8_bits_take_is_allowed_for(monkeypatch):
     assert not torch.equal(ncm_search(features, classes)[1], exact)
 
 
+def test_a_screen_that_leaves_too_much_is_not_tried_again(monkeypatch):
+    on_processor(monkeypatch, "int8")
+    monkeypatch.setattr(nearest, "ROWS_OF_A_BLOCK", 50)
+    made = []
+    for screen in (screens.ByteScreen, screens.RoundedScreen, screens.PlainScreen):
+        scores = screen.scores
+
+        def watched(self, features, scores=scores):
+            made.append(type(self).__name__)
+            return scores(self, features)
+
+        monkeypatch.setattr(screen, "scores", watched)
+    features, means = random(150, 16), random(16, 16, seed=1).repeat(90, 1)
+    means += 1e-3 * random(*means.shape, seed=2)
+    found = ncm_search(features, means)[1]
+    assert torch.equal(found, reference.ncm_search(features, means, 1, "cosine", None)[1])
+    assert made == ["ByteScreen", "RoundedScreen", "PlainScreen"]  # one a block
+
+
 @pytest.mark.usefixtures("screened_by")
 def test_equal_classes_tie_and_the_lowest_is_taken():
     features, distinct = random(50, 40), random(60, 40, seed=1)
