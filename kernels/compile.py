@@ -42,6 +42,9 @@ SHARED = {80: 164 * 1024, 90: 228 * 1024, 100: 228 * 1024}
 TENSOR_COLUMNS = 512
 """Columns of tensor memory of a multiprocessor, from 10.0 on."""
 
+WIDTH = 160
+"""Columns of the report where it is not printed on a terminal."""
+
 OTHER_TYPES = re.compile(r"\b(?:bf16|fp16|fp64)\b")
 PTXAS_REGISTERS = re.compile(r"Used (\d+) registers")
 PTXAS_SPILLS = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
@@ -168,7 +171,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report to FILE too")
     options = parser.parse_args(arguments)
     nvcc = shutil.which("nvcc")
-    console = Console(width=120 if not sys.stdout.isatty() else None)
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     done: list[Compiled] = []
     for compiled in compile_all(options.architectures, quick=options.quick, nvcc=nvcc):
         done.append(compiled)
@@ -187,7 +190,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _table(done: Iterable[Compiled]) -> Table:
     table = Table("sm", "kernel", "tile", "warps", "registers", "KiB", "spills", "blocks", "occupancy")
-    table.columns[1].no_wrap = table.columns[2].no_wrap = True
+    for column in table.columns:
+        column.no_wrap = True
     for each in done:
         table.add_row(
             *(str(each.architecture), each.kernel, each.tile, str(each.warps), str(each.registers)),

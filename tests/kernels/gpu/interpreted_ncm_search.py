@@ -52,6 +52,12 @@ def test_the_nearest_means_are_found(metric: str, dtype: torch.dtype, centered: 
     assert_exact(features, means, 3, metric, random(37, seed=2) if centered else None)
 
 
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_means_and_centred_features_far_from_the_origin(metric: str) -> None:
+    features, means, center = random(19, 37) + 20, random(150, 37, seed=1) + 5, random(37, seed=2) + 15
+    assert_exact(features, means, 2, metric, center)
+
+
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 @pytest.mark.parametrize(
