@@ -17,8 +17,10 @@ from ltrsys.kernels.checks import Metric
 from ltrsys.kernels.rescoring import Candidates, rowwise_norm
 from ltrsys.kernels.screening import Grouping, Scores, Screen, members_for
 from ltrsys.kernels.screens import ByteScreen, Cascade, PlainScreen, RoundedScreen
-from ltrsys.kernels.search import MOST_CANDIDATES, ROWS_OF_A_BLOCK, Search, can_be_screened
+from ltrsys.kernels.search import MOST_CANDIDATES, Search, can_be_screened
 
+ROWS_OF_A_BLOCK = 1024
+"""Features that are screened at once: 32 MiB of scores in 32-bit numbers at 8,142 classes."""
 CANCELLED = 1 / 8
 """A squared distance below this part of |x|^2 + |m|^2 is computed from differences: it has lost bits otherwise."""
 

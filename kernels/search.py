@@ -18,8 +18,6 @@ from ltrsys.kernels.rounding import LARGEST, SMALLEST
 from ltrsys.kernels.screening import Scores, Screen
 from ltrsys.kernels.screens import Cascade
 
-ROWS_OF_A_BLOCK = 1024
-"""Features that are screened at once: 16 MiB of scores in bfloat16 at 8,142 classes."""
 FEWEST_CLASSES = 64
 """With fewer, the whole product in float64 is no slower."""
 MOST_FEATURES = 1 << 16
