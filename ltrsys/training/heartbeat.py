@@ -93,6 +93,10 @@ class Judge:
         """Return a sentence that names the rank which ends the run, or None while all is well."""
         return self._ended() or self._silent() or self._stuck()
 
+    def all_have_left(self) -> bool:
+        """Return whether no rank beats any more, as far as they have said so."""
+        return all(beat.finished for beat in self._beats)
+
     def _ended(self) -> str | None:
         for rank, beat in enumerate(self._beats):
             # The others may have met the same error: they get the time to tell it themselves.

@@ -15,12 +15,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 import torch.distributed as dist
 
-from ltrsys.errors import LtrsysError, UsageError
+from ltrsys.errors import LtrsysError
 from ltrsys.training.heartbeat import Beat, Judge, Limits, named, silent_for
 from ltrsys.training.requests import Stopped
 from ltrsys.world import World
@@ -47,9 +47,6 @@ def watched(world: World, timeout_seconds: float) -> Iterator[Reached]:
         yield watchdog.reached
     except Stopped:
         raise  # all ranks do so together
-    except UsageError as error:
-        watchdog.leave(error, linger=False)  # all ranks see the same mistake
-        raise
     except RuntimeError as error:
         # gloo's errors have no type of their own. This may be another rank's end: then it is known in a moment.
         watchdog.wait_for_verdict()
@@ -85,7 +82,7 @@ class Watchdog:
         """When the first rank was last heard, or the store by the first rank."""
         self._bulletin = -1
         self._lock = threading.Lock()
-        self._closing, self._wake, self._told = threading.Event(), threading.Event(), threading.Event()
+        self._closing, self._wake = threading.Event(), threading.Event()
         self._threads = [
             threading.Thread(target=target, name=name, daemon=True)
             for target, name in ((self._talk, "heartbeat"), (self._look_at_the_clock, "watchdog"))
@@ -104,17 +101,9 @@ class Watchdog:
         # A beat to tell it, five to miss those of the dead, two for the first rank's wait before it ends.
         time.sleep(10 * self._limits.interval)
 
-    def leave(self, error: BaseException, *, linger: bool = True) -> None:
-        """Tell the others what this rank ends with.
-
-        The first rank takes the store along, and so lingers for a moment in which they can read it.
-        """
-        self._change(finished=True, last_words=_first_line(error))
-        self._told.clear()
-        self._wake.set()
-        self._told.wait(2 * self._limits.interval)
-        if linger and self._world.is_main:
-            time.sleep(2 * self._limits.interval)
+    def leave(self, error: BaseException) -> None:
+        """Have `close` tell the others what this rank ends with."""
+        self._change(last_words=_first_line(error))
 
     def close(self) -> None:
         """Watch no more. A thread that is blocked by a dead store stays behind, and ends with the process."""
@@ -122,7 +111,7 @@ class Watchdog:
         self._closing.set()
         self._wake.set()
         for thread in self._threads:
-            thread.join(self._limits.interval)
+            thread.join(4 * self._limits.interval)
 
     def _exchange_hosts(self) -> list[str]:
         self._store.set(f"host/{self._world.rank}", socket.gethostname())
@@ -139,14 +128,17 @@ class Watchdog:
 
     def _talk(self) -> None:
         """Beat and listen until `close`; where the store has gone, `_look_at_the_clock` decides."""
-        try:
+        with suppress(RuntimeError):
             while not self._closing.is_set():
                 self._exchange()
                 self._wake.wait(self._limits.interval)
                 self._wake.clear()
             self._exchange()
-        except RuntimeError:
-            self._told.set()
+            # The first rank takes the store along: it leaves the others a moment to read from it.
+            until = time.monotonic() + 2 * self._limits.interval
+            while self._judge and not self._judge.all_have_left() and time.monotonic() < until:
+                time.sleep(self._limits.interval / 10)
+                self._exchange()
 
     def _exchange(self) -> None:
         with self._lock:
@@ -154,7 +146,6 @@ class Watchdog:
             own = self._beat
         self._store.set(f"beat/{self._world.rank}", own.encode())
         verdict = self._judgement(own) if self._judge else self._read_bulletin()
-        self._told.set()
         if verdict and not own.finished:
             if self._judge:
                 time.sleep(2 * self._limits.interval)  # the others read it from this process's store
