@@ -229,7 +229,9 @@ class Trainer:
         self.requests.granted()
 
     def _stop(self) -> None:
+        self.reached(f"stopping after step {self.progress.step}")
         self.checkpoints.wait()
+        dist.barrier()  # a launcher whose first rank ends may kill the one that still writes
         raise Stopped(
             f"{self.run.path}: stopped by a signal after step {self.progress.step}, whose state is saved. The same "
             "command goes on from there.",

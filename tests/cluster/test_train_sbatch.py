@@ -1,0 +1,101 @@
+"""`launchers/train.sbatch` on a real SLURM: two nodes, preempted and out of time, and going on to the end."""
+
+import re
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ltrsys.audit import audit_run
+from tests.cluster.slurm import SlurmCluster
+from tests.training.conftest import ROOT, config_writer, read_metrics
+
+pytestmark = [pytest.mark.slurm, pytest.mark.distributed]
+
+
+def submit(cluster: SlurmCluster, folder: Path, *arguments: str, options: tuple[str, ...] = ()) -> str:
+    """Submit launchers/train.sbatch with its `arguments`; return the job's number."""
+    return cluster.run(
+        "sbatch", "--parsable", f"--chdir={ROOT}", f"--output={folder}/job.out", *options,
+        "launchers/train.sbatch", *arguments,
+        VIRTUAL_ENV=sys.prefix, LTRSYS_LOGS=str(folder / "logs"), OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="",
+    )  # fmt: skip
+
+
+def wait_for_end(cluster: SlurmCluster, job: str, seconds: float = 240) -> dict[str, str]:
+    deadline = time.monotonic() + seconds
+    while (state := cluster.job(job))["JobState"] in ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING"):
+        assert time.monotonic() < deadline, f"{state}\n{cluster.logs()}"
+        time.sleep(0.2)
+    return state
+
+
+def newest_step(run: Path) -> int:
+    return max((int(path.stem[5:]) for path in (run / "checkpoints").glob("step-*.safetensors")), default=0)
+
+
+def wait_for_checkpoint_after(step: int, run: Path, cluster: SlurmCluster, job: str, output: Path) -> None:
+    while newest_step(run) <= step:
+        state = cluster.job(job)["JobState"]
+        assert state in ("PENDING", "RUNNING", "CONFIGURING"), f"{state}: {output.read_text()}\n{cluster.logs()}"
+        time.sleep(0.1)
+
+
+def test_a_job_is_requeued_before_its_time_limit_and_preempted_and_goes_on_to_the_end(cluster, tmp_path, tiny_shards):
+    config = config_writer(tmp_path, tiny_shards)(
+        train__engine="deepspeed", train__epochs=12, train__evaluate_every=12, train__checkpoint_every=12,
+        train__checkpoint_every_steps=4,
+    )  # fmt: skip
+    run, output = tmp_path / "runs" / "tiny", tmp_path / "job.out"
+    job = submit(cluster, tmp_path, str(config), options=("--nodes=2",))
+
+    wait_for_checkpoint_after(0, run, cluster, job, output)
+    cluster.run("scancel", "--batch", "--signal=USR2", job)  # what --signal=B:USR2@300 sends
+    cluster.start_again(job)
+    out_of_time = newest_step(run)
+
+    wait_for_checkpoint_after(out_of_time, run, cluster, job, output)
+    cluster.run("scontrol", "requeue", job)
+    cluster.start_again(job)
+    preempted = newest_step(run)
+
+    end = wait_for_end(cluster, job)
+    told = output.read_text()
+    assert (end["JobState"], end["ExitCode"], end["Restarts"]) == ("COMPLETED", "0:0", "2"), told
+    assert re.findall(r"start (\d): 2 ranks on n\[1-2\]", told) == ["1", "2", "3"]
+    assert told.count("out of time: back into the queue") == 1
+    for rank in range(2):
+        log = (tmp_path / "logs" / job / f"rank-{rank:05d}.log").read_text()
+        stops = [int(step) for step in re.findall(r"stopped by a signal after step (\d+)", log)]
+        assert stops == [out_of_time, preempted]
+        assert "Traceback" not in log
+    report = audit_run(run)
+    assert report.complete
+    assert [attempt.first_step for attempt in report.attempts] == [0, out_of_time, preempted]
+    assert report.retrained_steps == 0
+    assert [line["step"] for line in read_metrics(run) if "loss" in line] == list(range(1, 37))
+
+
+def test_there_is_one_task_a_gpu(cluster, tmp_path):
+    job = submit(cluster, tmp_path, "none.yaml", options=("--partition=gpu",))
+    assert wait_for_end(cluster, job)["ExitCode"] == "2:0"
+    assert "2 ranks on g1" in (tmp_path / "job.out").read_text()
+    first, second = sorted((tmp_path / "logs" / job).iterdir())
+    assert first.read_text() == "ltrsys: none.yaml: cannot read this config: No such file or directory.\n"
+    assert second.read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((), (), "ltrsys: train.sbatch needs a config"),
+        (("none.yaml",), ("--chdir=/",), "ltrsys: /: there is no launchers/train.py here; submit from the checkout."),
+    ],
+)
+def test_a_wrong_submission_is_one_line(arguments, options, message, cluster, tmp_path):
+    job = submit(cluster, tmp_path, *arguments, options=options)
+    assert wait_for_end(cluster, job)["ExitCode"] == "2:0"
+    told = (tmp_path / "job.out").read_text()
+    assert told.startswith(message)
+    assert told.count("\n") == 1
