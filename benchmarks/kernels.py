@@ -172,7 +172,7 @@ def _by_data(rounds: int, *all_data: Data) -> Table:
             }
             for name, seconds in times.items()
         ]
-    return Table(f"By data, {ROWS_OF_A_PRODUCT:,} features", list(rows[0]), rows)
+    return Table(f"By data, {len(features):,} features", list(rows[0]), rows)
 
 
 def _bank(num_rows: int) -> Table:

@@ -17,8 +17,8 @@ from ltrsys.kernels.screening import Grouping, Scores, members_for
 from ltrsys.kernels.screens import Cascade, PlainScreen, RoundedScreen
 from ltrsys.kernels.search import Search, can_be_screened
 
-ROWS_OF_A_BLOCK = 512
-"""Features that are screened at once: 8 MiB of scores in bfloat16 at 8,142 classes."""
+ROWS_OF_A_BLOCK = 384
+"""Features that are screened at once: 6 MiB of scores in bfloat16 at 8,142 classes."""
 LEAST_FACTOR = 1e-30
 """Factors this much smaller than the largest at the same tau would underflow in float32."""
 

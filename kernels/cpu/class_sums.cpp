@@ -24,6 +24,7 @@ namespace {
 constexpr int64_t kLanes = 256;                    // running sums of a row's squares
 constexpr double kTiny = 2.2250738585072014e-308;  // the smallest normal float64
 constexpr int64_t kFewestColumns = 64;             // for a thread: less would cut cache lines up
+constexpr int kTogether = 4;                       // rows that are added at once
 
 struct Rows {
   const float* features;  // [N, D]
@@ -32,12 +33,20 @@ struct Rows {
   const int64_t* labels;  // [N], their classes
   int64_t rows;
   int64_t columns;
+  int64_t classes;
 };
 
+// Add four rows at once, so that the sums are loaded and stored once for them. The first four of a class begin its sums.
 LTRSYS_FOR_EACH_PROCESSOR
-void add_plain(const float* row, double* sum, int64_t columns, double shifter) {
+void add_plain(const float* const (&rows)[kTogether], bool begins, double* sum, int64_t columns, double shifter) {
+  const float *first = rows[0], *second = rows[1], *third = rows[2], *fourth = rows[3];
+  const double keep = begins ? 0.0 : 1.0;
   for (int64_t column = 0; column < columns; ++column) {
-    sum[column] += (static_cast<double>(row[column]) + shifter) - shifter;
+    const double one = (static_cast<double>(first[column]) + shifter) - shifter;
+    const double two = (static_cast<double>(second[column]) + shifter) - shifter;
+    const double three = (static_cast<double>(third[column]) + shifter) - shifter;
+    const double four = (static_cast<double>(fourth[column]) + shifter) - shifter;
+    sum[column] = keep * sum[column] + ((one + two) + (three + four));
   }
 }
 
@@ -67,32 +76,51 @@ double row_length(const float* row, const double* center, int64_t columns) {
 }
 
 // Add the columns [first, past) of all rows. A class is summed up in memory that stays in the cache, then added to
-// `sums` (float64, accumulates) or written to `means` (float32, of one call): one of them is null.
+// `sums` (float64, of many calls) or written to `totals` (float32, of this call, which need not be zero before): one of
+// them is null.
 void add_columns(const Rows& rows, const double* lengths, double shifter, int64_t first, int64_t past, double* sums,
                  float* totals) {
   const int64_t width = past - first;
+  const bool plain = lengths == nullptr && rows.center == nullptr;
+  const double* center = rows.center == nullptr ? nullptr : rows.center + first;
+  const std::vector<float> nothing(width);
   std::vector<double> sum(width);
-  for (int64_t begin = 0; begin < rows.rows;) {
+  const auto leave_out = [&](int64_t from, int64_t to) {
+    for (int64_t label = from; totals != nullptr && label < to; ++label) {
+      std::fill_n(totals + label * rows.columns + first, width, 0.0f);
+    }
+  };
+  int64_t next_label = 0;
+  for (int64_t begin = 0, end = 0; begin < rows.rows; begin = end) {
     const int64_t label = rows.labels[begin];
-    std::fill(sum.begin(), sum.end(), 0.0);
-    int64_t end = begin;
-    for (; end < rows.rows && rows.labels[end] == label; ++end) {
-      const float* row = rows.features + rows.order[end] * rows.columns + first;
-      if (lengths == nullptr && rows.center == nullptr) {
-        add_plain(row, sum.data(), width, shifter);
+    leave_out(next_label, label);
+    next_label = label + 1;
+    while (end < rows.rows && rows.labels[end] == label) ++end;
+    if (!plain) std::fill(sum.begin(), sum.end(), 0.0);
+    for (int64_t next = begin; next < end;) {
+      if (plain) {
+        const float* together[kTogether];
+        for (int number = 0; number < kTogether; ++number) {
+          const int64_t place = next + number;
+          together[number] = place < end ? rows.features + rows.order[place] * rows.columns + first : nothing.data();
+        }
+        add_plain(together, next == begin, sum.data(), width, shifter);
+        next += kTogether;
       } else {
-        const double* center = rows.center == nullptr ? nullptr : rows.center + first;
-        const double length = lengths == nullptr ? 1.0 : lengths[rows.order[end]];
-        add_moved(row, center, length, sum.data(), width, shifter);
+        const int64_t row = rows.order[next++];
+        const double length = lengths == nullptr ? 1.0 : lengths[row];
+        add_moved(rows.features + row * rows.columns + first, center, length, sum.data(), width, shifter);
       }
     }
-    for (int64_t column = 0; column < width; ++column) {
-      const int64_t place = label * rows.columns + first + column;
-      if (sums != nullptr) sums[place] += sum[column];
-      if (totals != nullptr) totals[place] = static_cast<float>(sum[column]);
+    const int64_t place = label * rows.columns + first;
+    if (sums != nullptr) {
+      for (int64_t column = 0; column < width; ++column) sums[place + column] += sum[column];
     }
-    begin = end;
+    if (totals != nullptr) {
+      for (int64_t column = 0; column < width; ++column) totals[place + column] = static_cast<float>(sum[column]);
+    }
   }
+  leave_out(next_label, rows.classes);
 }
 
 template <typename Task>
@@ -106,9 +134,9 @@ void in_parallel(int64_t threads, const Task& task) {
 }  // namespace
 
 extern "C" void ltrsys_class_sums(const float* features, const double* center, const int64_t* order,
-                                  const int64_t* labels, int64_t num_rows, int64_t columns, double shifter,
-                                  int32_t normalize, int64_t threads, double* sums, float* totals) {
-  const Rows rows = {features, center, order, labels, num_rows, columns};
+                                  const int64_t* labels, int64_t num_rows, int64_t columns, int64_t classes,
+                                  double shifter, int32_t normalize, int64_t threads, double* sums, float* totals) {
+  const Rows rows = {features, center, order, labels, num_rows, columns, classes};
   std::unique_ptr<double[]> lengths;
   if (normalize) {
     lengths.reset(new double[num_rows]);

@@ -42,8 +42,8 @@ def class_totals(
         sums_CD = torch.zeros(num_classes, num_features, dtype=torch.float64)
         reference.add_class_sums(sums_CD, features_ND, labels_N, quantum, normalize, center_D)
         return sums_CD if features_ND.dtype == torch.float64 else sums_CD.float()
-    totals_CD = torch.zeros(num_classes, num_features)
-    _call(library, features_ND, labels_N, quantum, normalize, center_D, totals_CD=totals_CD)
+    totals_CD = torch.empty(num_classes, num_features)
+    _call(library, features_ND, labels_N, num_classes, quantum, normalize, center_D, totals_CD=totals_CD)
     return totals_CD
 
 
@@ -60,13 +60,14 @@ def add_class_sums(
     if library is None:
         reference.add_class_sums(sums_CD, features_ND, labels_N, quantum, normalize, center_D)
     else:
-        _call(library, features_ND, labels_N, quantum, normalize, center_D, sums_CD=sums_CD)
+        _call(library, features_ND, labels_N, len(sums_CD), quantum, normalize, center_D, sums_CD=sums_CD)
 
 
 def _call(
     library: ctypes.CDLL,
     features_ND: Tensor,
     labels_N: Tensor,
+    num_classes: int,
     quantum: Quantum,
     normalize: bool,
     center_D: Tensor | None,
@@ -84,6 +85,7 @@ def _call(
         _pointer(sorted_N),
         ctypes.c_int64(len(features_ND)),
         ctypes.c_int64(features_ND.shape[1]),
+        ctypes.c_int64(num_classes),
         ctypes.c_double(quantum.shifter),
         ctypes.c_int32(normalize),
         ctypes.c_int64(torch.get_num_threads()),
