@@ -7,6 +7,7 @@ python    launchers/train.py --config configs/glyphs/demo.yaml            (one p
 import argparse
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from ltrsys.cli.main import configure_logging, run_reporting_errors
 from ltrsys.config_file import load_config
@@ -14,9 +15,16 @@ from ltrsys.errors import UsageError
 from ltrsys.world import World
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells a wrong command line in one line, as everything else is told."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}. See {self.prog} --help.")
+
+
 def parse_arguments() -> argparse.Namespace:
     """Read the command line; `--local_rank` is what the deepspeed launcher adds."""
-    parser = argparse.ArgumentParser(description="Train one experiment; a run begun before is continued.")
+    parser = _Parser(description="Train one experiment; a run begun before is continued.")
     parser.add_argument("--config", type=Path, required=True, help="YAML file of the experiment")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)
@@ -26,9 +34,9 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> int:
     """Train; return 0, or 2 where the first rank has reported wrong usage or configuration."""
-    arguments = parse_arguments()
     try:
         world = World.detect()
+        arguments = parse_arguments()
         config = load_config(arguments.config, arguments.overrides)
         from ltrsys.training.trainer import train  # slow to import: a wrong config is told before
 

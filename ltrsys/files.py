@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ltrsys.errors import DataError, LtrsysError
 
 
@@ -28,6 +31,8 @@ def explained(path: Path) -> Iterator[None]:
             raise LtrsysError(
                 f"{path}: no permission to write there ({error.strerror}). Choose another folder."
             ) from error
+        if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG):
+            raise LtrsysError(f"{path}: cannot be written ({error.strerror}). Choose another name.") from error
         raise
 
 
@@ -79,14 +84,35 @@ def write_with(path: Path, write: Callable[[str], object]) -> None:
             beside.unlink(missing_ok=True)
 
 
-def read_json(path: Path, what: str) -> Any:
-    """Read a JSON file, naming the file and the line if it is missing or is not JSON."""
+def write_array(path: Path, values: NDArray[Any]) -> None:
+    """Write an array as a `.npy` file, whole or not at all."""
+    with replaced(path) as file:
+        # Into a real file numpy writes past Python, and its error does not say that the disk is full.
+        np.save(_PythonFile(file), values)
+
+
+class _PythonFile:
+    """Nothing but the `write` of a file."""
+
+    def __init__(self, file: IO[Any]) -> None:
+        self.write = file.write
+
+
+def read_json(path: Path, what: str, remedy: str = "") -> Any:
+    """Read a JSON file, naming the file and the line if it is missing or is not JSON.
+
+    Args:
+        path: The file.
+        what: What it should be.
+        remedy: A sentence on how to come by one.
+    """
+    advice = remedy and f" {remedy}"
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(f"{path}: there is no {what} here.") from None
+        raise DataError(f"{path}: there is no {what} here.{advice}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a {what}: {error}.") from None
+        raise DataError(f"{path}: not a {what}: {error}.{advice}") from None
 
 
 def sync_folder(folder: Path) -> None:

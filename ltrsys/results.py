@@ -82,7 +82,7 @@ def read_results(path: Path) -> Results:
     Raises:
         DataError: Where it is missing or of another format (names the key).
     """
-    values = read_json(path, "results; make them with `ltrsys balance`")
+    values = read_json(path, "file of results", "`ltrsys balance` makes one where there is none.")
     try:
         return Results.model_validate(values)
     except ValidationError as error:

@@ -2,6 +2,9 @@
 
 import json
 import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,3 +33,20 @@ def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = read_glyphs(num_classes=len(TINY_COUNTS), seed=0, train_per_class=max(TINY_COUNTS))
     build_shards(cut_to_long_tail(source, str(counts), seed=0), folder / "shards")
     return folder / "shards"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Make a disk of its own of a size such as `1500k`; made again, the same disk gets another size."""
+    disk = tmp_path / "disk"
+
+    def mount(size: str) -> Path:
+        options = f"remount,size={size}" if disk.exists() else f"size={size}"
+        disk.mkdir(exist_ok=True)
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)]
+        if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("a full disk is tried on a small tmpfs, which this user may not mount")
+        return disk
+
+    yield mount
+    subprocess.run(["umount", str(disk)], capture_output=True, check=False)

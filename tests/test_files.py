@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from ltrsys.errors import DataError, LtrsysError
-from ltrsys.files import read_json, replaced, write_json, write_with
+from ltrsys.files import read_json, replaced, write_array, write_json, write_with
+from ltrsys.models.weights import save_tensors
 
 
 def names(folder):
@@ -103,6 +104,38 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_the_old_file(tmp_path):
     assert "Free some space" in done.stdout
     assert path.read_text() == "old"
     assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("array.npy", lambda path: write_array(path, np.zeros(100_000))),
+        ("model.safetensors", lambda path: save_tensors({"weight": torch.zeros(100_000)}, path)),
+    ],
+)
+def test_a_disk_that_is_full_for_a_library_is_told_alike(small_disk, name, write):
+    """numpy and safetensors have words of their own for it."""
+    disk = small_disk("64k")
+    (disk / name).write_text("old")
+    with pytest.raises(LtrsysError, match=f"{name}: the disk is full"):
+        write(disk / name)
+    assert (disk / name).read_text() == "old"
+    assert names(disk) == [name]
+
+
+def test_an_array_comes_back(tmp_path):
+    write_array(tmp_path / "array.npy", np.arange(6, dtype=np.uint16).reshape(2, 3).T)
+    assert np.load(tmp_path / "array.npy").tolist() == [[0, 3], [1, 4], [2, 5]]
+    assert np.load(tmp_path / "array.npy", mmap_mode="r").dtype == np.uint16
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "file" / "value.json", tmp_path / "folder", tmp_path / ("x" * 300)):
+        with pytest.raises(LtrsysError, match=r"cannot be written .*Choose another name"):
+            write_json(path, {})
+    assert names(tmp_path) == ["file", "folder"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -71,5 +71,5 @@ def test_what_is_not_results_names_the_key(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"results\.json: not results of format 1: `results\.0\.few`"):
         read_results(path)
     path.unlink()
-    with pytest.raises(DataError, match="make them with `ltrsys balance`"):
+    with pytest.raises(DataError, match=r"there is no file of results here. `ltrsys balance` makes one"):
         read_results(path)

@@ -16,7 +16,7 @@ from ltrsys.config import Config
 from ltrsys.data.index import SPLITS, Dataset, Split
 from ltrsys.data.loader import EvaluationLoader
 from ltrsys.errors import DataError
-from ltrsys.files import explained, write_with
+from ltrsys.files import explained, write_array
 from ltrsys.models.weights import load_network
 from ltrsys.progress import track
 from ltrsys.run_folder import RunFolder
@@ -86,8 +86,7 @@ def _extract(
         with explained(path):
             folder.mkdir(parents=True, exist_ok=True)
             np.lib.format.open_memmap(beside, mode="w+", dtype=np.float32, shape=(len(split), feature_dim))
-        labels = np.asarray(split.label, dtype=np.int64)
-        write_with(folder / "labels.npy", lambda name: np.save(name, labels))
+        write_array(folder / "labels.npy", np.asarray(split.label, dtype=np.int64))
     barrier(world)
     write_features(backbone, split, beside, config, world=world, device=device)
     barrier(world)

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Annotated
 
@@ -71,8 +72,9 @@ def run_reporting_errors(task: Callable[[], object], *, debug: bool) -> int:
         return result if isinstance(result, int) else 0
     except LtrsysError as error:
         if debug:
-            raise
-        print(f"ltrsys: {error}", file=sys.stderr)
+            traceback.print_exc()
+        else:
+            print(f"ltrsys: {error}", file=sys.stderr)
         return error.exit_code
     except TyperException as error:
         print(f"ltrsys: {error.format_message()}", file=sys.stderr)
@@ -84,9 +86,10 @@ def run_reporting_errors(task: Callable[[], object], *, debug: bool) -> int:
         return 1
     except Exception as error:
         if debug:
-            raise
-        print(
-            f"ltrsys: unexpected {type(error).__name__}: {error}. Run again with --debug for the traceback.",
-            file=sys.stderr,
-        )
+            traceback.print_exc()
+        else:
+            print(
+                f"ltrsys: unexpected {type(error).__name__}: {error}. Run again with --debug for the traceback.",
+                file=sys.stderr,
+            )
         return 1

@@ -10,7 +10,7 @@ sample: 100 million samples open in milliseconds.
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ltrsys.errors import DataError
-from ltrsys.files import read_json, write_json, write_with
+from ltrsys.files import read_json, write_array, write_json
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
@@ -137,7 +137,7 @@ class Dataset:
         Raises:
             DataError: Where it is missing, or is not such a folder.
         """
-        values = read_json(folder / "dataset.json", "dataset index; make one with `ltrsys shards`")
+        values = read_json(folder / "dataset.json", "dataset index", "`ltrsys shards` makes one where there is none.")
         try:
             return cls(folder, DatasetRecord.model_validate(values))
         except ValidationError as error:
@@ -179,8 +179,7 @@ class Dataset:
 def write_columns(folder: Path, columns: dict[str, NDArray[np.generic]]) -> None:
     """Write a split's columns (keys and types as in `COLUMNS`) into `folder`/index, each whole or not at all."""
     for column, dtype in COLUMNS.items():
-        values = columns[column].astype(dtype, casting="same_kind")
-        write_with(_column_path(folder, column), partial(np.save, arr=values))
+        write_array(_column_path(folder, column), columns[column].astype(dtype, casting="same_kind"))
 
 
 def write_record(folder: Path, record: DatasetRecord) -> None:

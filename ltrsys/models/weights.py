@@ -1,5 +1,7 @@
 """Weights on disk: plain tensors in safetensors files, read strictly."""
 
+import os
+import re
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -53,7 +55,7 @@ def load_backbone(network: Network, path: Path) -> None:
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
     """Write tensors, copied to the CPU in their plain layout, to a safetensors file."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_with(path, lambda beside: safetensors.torch.save_file(plain, beside, metadata))
+    write_with(path, lambda beside: _write(plain, beside, metadata))
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -79,6 +81,16 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     if not (isinstance(tensors, dict) and all(isinstance(value, Tensor) for value in tensors.values())):
         raise DataError(f"{path}: holds something other than plain tensors. Give a state dict.")
     return tensors
+
+
+def _write(tensors: dict[str, Tensor], name: str, metadata: dict[str, str] | None) -> None:
+    """Write a safetensors file; a full disk and its like are the operating system's errors again."""
+    try:
+        safetensors.torch.save_file(tensors, name, metadata)
+    except SafetensorError as error:
+        if code := re.search(r"\(os error (\d+)\)", str(error)):
+            raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
+        raise
 
 
 def _fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:

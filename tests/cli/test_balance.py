@@ -222,7 +222,7 @@ def test_what_the_model_was_trained_with_cannot_be_changed(run: RunFolder, capsy
 
 
 def test_evaluating_before_balancing_says_what_to_run(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "no feature bank; make it with `ltrsys balance`" in refused(capsys, 1, "evaluate", run.path)
+    assert "there is no feature bank here. `ltrsys balance` makes one" in refused(capsys, 1, "evaluate", run.path)
     assert ltrsys("balance", run.path, "--classifiers", "joint") == 0
     assert "this classifier has not been fitted" in refused(capsys, 1, "evaluate", run.path, "--classifier", "lws")
 

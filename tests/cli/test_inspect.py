@@ -75,5 +75,5 @@ def test_damage_is_one_line_and_exit_code_1(
 def test_what_is_no_dataset_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, error = run(capsys, tmp_path)
     assert code == 1
-    assert "make one with `ltrsys shards`" in error
+    assert "there is no dataset index here. `ltrsys shards` makes one" in error
     assert error.count("\n") == 1

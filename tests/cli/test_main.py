@@ -81,9 +81,10 @@ def test_ctrl_c_in_a_command_says_that_what_is_finished_is_kept(capsys, monkeypa
     assert printed == "ltrsys: interrupted; what was finished is kept. The same command continues."
 
 
-def test_debug_shows_the_traceback():
-    with pytest.raises(DataError):
-        run_reporting_errors(raising(DataError("shard: damaged")), debug=True)
+@pytest.mark.parametrize(("error", "code"), [(UsageError("wrong"), 2), (DataError("damaged"), 1), (KeyError("x"), 1)])
+def test_debug_shows_the_traceback_and_keeps_the_exit_code(capsys, error, code):
+    assert run_reporting_errors(raising(error), debug=True) == code
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
 
 
 def test_an_exit_code_passes_through():

@@ -51,6 +51,7 @@ def test_images_are_read_below_the_root(tmp_path: Path) -> None:
         ("a.jpg zero\n", r"list.txt:1: `a.jpg zero` is not `path label`"),
         ("a.jpg 0\n\nb.jpg 9\n", r"list.txt:3: label 9 is out of range: with --num-classes 9 labels go from 0 to 8"),
         ("a.jpg 0\nb.jpg 1\na.jpg 2\n", r"list.txt:3: `a.jpg` is listed a second time, first at .*list.txt:1"),
+        ("x/a.jpg 0\n./x//a.jpg 2\n", r"list.txt:2: `x/a.jpg` is listed a second time"),
         ("../a.jpg 0\n", r"list.txt:1: `../a.jpg` leads out of the root"),
         ("x/../../a.jpg 0\n", "leads out of the root"),
         ("/etc/passwd 0\n", "leads out of the root"),

@@ -1,6 +1,5 @@
 """A run that is killed, stopped by a signal or continued on other ranks ends as one that never stopped."""
 
-import errno
 import json
 import os
 import signal
@@ -16,8 +15,6 @@ from safetensors.torch import load_file
 
 from ltrsys.audit import audit_run
 from ltrsys.config_file import load_config
-from ltrsys.files import explained
-from ltrsys.models import weights
 from ltrsys.training.checkpoint import Checkpoint, Progress
 from ltrsys.training.checkpoint_folder import CheckpointFolder
 from tests.training.conftest import ROOT, losses_of, read_metrics, run_ranks, start_ranks
@@ -195,24 +192,22 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(write_config, st
     assert_ends_alike(run, straight(1))
 
 
-def test_a_full_disk_leaves_the_last_checkpoint_and_the_run_goes_on(write_config, monkeypatch, caplog):
-    path = write_config(train__checkpoint_every_steps=1)
+def test_a_full_disk_leaves_the_last_checkpoints_and_the_run_goes_on(write_config, small_disk, caplog, straight):
+    """Two checkpoints of 39 MB and a model of 20 MB have room, a third checkpoint has not."""
+    disk = small_disk("105m")
+    path = write_config(runs=str(disk), train__checkpoint_every_steps=1, train__log_every=2)
     run = load_config(path).run_folder
-    write = weights.write_with
-
-    def write_while_there_is_room(file, action):
-        if file.name in ("step-000000004.safetensors", "step-000000005.safetensors"):
-            with explained(file):
-                raise OSError(errno.ENOSPC, "No space left on device")
-        write(file, action)
-
-    monkeypatch.setattr(weights, "write_with", write_while_there_is_room)
     run_in_this_process(path)
-    assert "step-000000004.safetensors: the disk is full" in caplog.text
-    assert f"the last good checkpoint is {run / 'checkpoints' / 'step-000000003.safetensors'}" in caplog.text
-    names = sorted(file.name for file in (run / "checkpoints").glob("step-*"))
-    assert names == ["step-000000003.safetensors", "step-000000006.safetensors"]
+    last_good = run / "checkpoints" / "step-000000002.safetensors"
+    for step in (3, 4, 5, 6):
+        assert f"step-{step:09d}.safetensors: the disk is full" in caplog.text
+    assert caplog.text.count(f"the last good checkpoint is {last_good}") >= 4
+    assert [path.name for path in sorted(run.glob("checkpoints/*"))] == ["step-000000001.safetensors", last_good.name]
     assert (run / "model.safetensors").exists()
+
+    small_disk("1g")
+    run_in_this_process(path)
+    assert_ends_alike(run, straight(1))
 
 
 def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):

@@ -74,7 +74,7 @@ def require_folder(root: Path, what: str) -> None:
 
 
 def inside(path: str, where: str) -> str:
-    """Return a listed path if it stays below the root.
+    """Return a listed path in its one plain spelling (`./a//b.jpg` is `a/b.jpg`), if it stays below the root.
 
     Raises:
         DataError: For an absolute path, or one that climbs out of the root. `where` names the line.
@@ -83,4 +83,4 @@ def inside(path: str, where: str) -> str:
         raise DataError(
             f"{where}: `{path}` leads out of the root. Paths are relative to --root and may not contain `..`."
         )
-    return path
+    return Path(path).as_posix()
