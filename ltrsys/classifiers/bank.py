@@ -194,6 +194,6 @@ def fingerprint(value: Any) -> str:
 
 def _open_array(path: Path) -> NDArray[Any]:
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        return np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path}: this part of the feature bank cannot be read ({error}). Delete its folder.") from None

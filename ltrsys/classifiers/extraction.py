@@ -103,7 +103,7 @@ def write_features(
     Raises:
         DataError: For an image whose features are NaN or infinite.
     """
-    rows = np.load(path, mmap_mode="r")
+    rows = np.lib.format.open_memmap(path, mode="r")
     header, row_bytes = rows.offset, rows.strides[0]
     loader = EvaluationLoader(
         split,

@@ -12,6 +12,7 @@ from typer.exceptions import TyperException
 from ltrsys import __version__
 from ltrsys.cli.audit import audit
 from ltrsys.cli.balance import balance, evaluate
+from ltrsys.cli.import_weights import import_weights
 from ltrsys.cli.inspect import inspect
 from ltrsys.cli.shards import shards
 from ltrsys.errors import LtrsysError
@@ -31,6 +32,7 @@ app.command()(inspect)
 app.command()(balance)
 app.command()(evaluate)
 app.command()(audit)
+app.command()(import_weights)
 
 
 def _print_version(wanted: bool) -> None:

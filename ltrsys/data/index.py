@@ -194,7 +194,7 @@ def _column_path(folder: Path, column: str) -> Path:
 def _open_column(folder: Path, column: str, samples: int) -> NDArray[np.generic]:
     path, dtype = _column_path(folder, column), np.dtype(COLUMNS[column])
     try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
+        values = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         raise DataError(f"{path}: this column of the index is missing. Build the shards again.") from None
     except (ValueError, EOFError, OSError) as error:

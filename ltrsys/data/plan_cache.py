@@ -40,7 +40,7 @@ class PlanCache:
                 order.flush()
                 os.replace(beside, path)
                 self._forget_old()
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        return np.lib.format.open_memmap(path, mode="r")
 
     def _forget_old(self) -> None:
         plans = sorted(self.folder.glob("*.npy"), key=lambda plan: plan.stat().st_mtime_ns, reverse=True)

@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -16,6 +17,11 @@ from ltrsys.files import write_with
 from ltrsys.models.network import Network, build_network
 
 BACKBONE = "backbone."
+TORCH_SUFFIXES = (".pt", ".pth", ".tar", ".bin", ".ckpt")
+"""Of files that torch.save wrote; every other is a safetensors file."""
+
+_NAMED = re.compile(r"GLOBAL ([\w.]+)")
+"""What a pickle wants to call, in torch's refusal."""
 
 
 def save_network(network: Network, path: Path) -> None:
@@ -59,28 +65,41 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file, or a `.pt`/`.pth` file that holds nothing but tensors.
+    """Read a safetensors file, or a file of torch's that holds nothing but tensors by name.
+
+    Raises:
+        DataError: Where it is missing, truncated, or of another kind.
+    """
+    tensors = read_plain(path)
+    if not (isinstance(tensors, dict) and all(isinstance(value, Tensor) for value in tensors.values())):
+        raise DataError(f"{path}: holds something other than plain tensors. Give a state dict.")
+    return tensors
+
+
+def read_plain(path: Path) -> Any:
+    """Read a safetensors file, or a file of torch's: tensors, numbers, texts, and lists and dicts of them.
+
+    torch's are pickles, which can name any function of any module to be called: only by `weights_only` are they read,
+    and only where the suffix is `.pt`, `.pth` or the like, never in the place of a safetensors file.
 
     Raises:
         DataError: Where it is missing, truncated, or of another kind.
     """
     try:
-        if path.suffix in (".pt", ".pth"):
-            tensors = torch.load(path, map_location="cpu", weights_only=True)
-        else:
-            tensors = safetensors.torch.load_file(path)
+        if path.suffix in TORCH_SUFFIXES:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        return safetensors.torch.load_file(path)
     except FileNotFoundError:
         raise DataError(f"{path}: there is no file of weights here.") from None
-    except UnpicklingError:
+    except UnpicklingError as error:
+        named = _NAMED.search(str(error))
+        what = f" (it names {named[1]}, which is not called)" if named else ""
         raise DataError(
-            f"{path}: holds something other than plain tensors, or is damaged. Give a state dict."
+            f"{path}: holds something other than plain tensors{what}, or is damaged. Give a state dict."
         ) from None
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, ImportError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise DataError(f"{path}: not a file of plain tensors, or a damaged one ({reason}). Copy it again.") from None
-    if not (isinstance(tensors, dict) and all(isinstance(value, Tensor) for value in tensors.values())):
-        raise DataError(f"{path}: holds something other than plain tensors. Give a state dict.")
-    return tensors
 
 
 def _write(tensors: dict[str, Tensor], name: str, metadata: dict[str, str] | None) -> None:

@@ -1,0 +1,138 @@
+"""Weights that others published, under the names of our network.
+
+Three layouts are known; in each, `module.` may stand before a name, which DataParallel puts there.
+
+paper       {"state_dict_best": {"feat_model": {...}, "classifier": {"fc.weight", "fc.bias"}}}: what the code of the
+            paper saves at the end, or under "state_dict" while it trains. Its networks have torchvision's names and
+            no head. After LWS, `scales` [C] stands beside `fc`, and the logits are scales * (W z + b).
+torchvision the state dict of a network with its head; also as the "state_dict" or "model" of a larger record
+ltrsys      the model.safetensors of a run
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ltrsys.config import ModelConfig
+from ltrsys.errors import DataError
+from ltrsys.models.backbones import RESNETS
+from ltrsys.models.network import Network, build_network
+from ltrsys.models.weights import BACKBONE, read_plain
+
+CLASSIFIER, SCALES = "classifier.", "classifier.scales"
+SHOWN = 10
+"""Tensors of a kind that an error names one by one."""
+
+COUNTER = ".num_batches_tracked"
+"""Ends the name of a counter that files of PyTorch before 0.4.1 lack, and that evaluation does not look at."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """The network of a published file."""
+
+    network: Network
+    layout: str
+    """paper, torchvision or ltrsys."""
+    scales_C: Tensor | None
+    """The factors of LWS, float32, where the file has some: no part of `network`."""
+
+
+def load_published(config: ModelConfig, num_classes: int, path: Path) -> Published:
+    """Read a published file into the network of `config`.
+
+    Raises:
+        DataError: Where the file is missing or damaged, holds a pickle of anything but plain values, or holds
+            another network (names every tensor that is missing, superfluous or of another shape).
+        UsageError: For a backbone or a stem that does not exist.
+    """
+    with torch.random.fork_rng(devices=[]):
+        network = build_network(config, num_classes)
+    layout, tensors = _under_our_names(read_plain(path), network, path)
+    scales = tensors.pop(SCALES, None)
+    wanted = network.state_dict()
+    _check_classes(tensors, num_classes, path)
+    if problems := _differences(wanted, tensors):
+        other = _backbone_that_fits(tensors, config, num_classes)
+        advice = f"They are those of model.backbone={other}." if other else "Give the config of the network it is of."
+        raise DataError(f"{path}: not the tensors of model.backbone={config.backbone}: {problems}. {advice}")
+    if scales is not None and scales.shape != (num_classes,):
+        raise DataError(f"{path}: `scales` has shape {list(scales.shape)}, and there are {num_classes} classes.")
+    network.load_state_dict(wanted | tensors)
+    return Published(network, layout, None if scales is None else scales.float())
+
+
+def _under_our_names(content: Any, network: Network, path: Path) -> tuple[str, dict[str, Tensor]]:
+    """Find the layout of a file; return its name and the tensors as backbone.* and classifier.*."""
+    state = content
+    for key in ("state_dict_best", "state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            state = content[key]
+            break
+    if not isinstance(state, Mapping):
+        raise DataError(f"{path}: holds a {type(state).__name__}, not weights by name. Give a state dict.")
+    if isinstance(state.get("feat_model"), Mapping) and isinstance(state.get("classifier"), Mapping):
+        backbone, classifier = (_plain_names(state[part], path) for part in ("feat_model", "classifier"))
+        named = {BACKBONE + name: tensor for name, tensor in backbone.items()}
+        return "paper", named | {CLASSIFIER + name.removeprefix("fc."): value for name, value in classifier.items()}
+    tensors = _plain_names(state, path)
+    if any(name.startswith(BACKBONE) for name in tensors):
+        return "ltrsys", tensors
+    # The backbone was built with an identity in the place of its head.
+    heads = {name for name, module in network.backbone.named_modules() if isinstance(module, nn.Identity)}
+    named = {}
+    for name, tensor in tensors.items():
+        module, _, leaf = name.rpartition(".")
+        named[(CLASSIFIER + leaf) if module in heads else BACKBONE + name] = tensor
+    return "torchvision", named
+
+
+def _plain_names(state: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise DataError(f"{path}: `{name}` is a {type(value).__name__}, not a tensor. Give a state dict.")
+    return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
+
+
+def _check_classes(tensors: Mapping[str, Tensor], num_classes: int, path: Path) -> None:
+    weight = tensors.get(CLASSIFIER + "weight")
+    if weight is not None and weight.ndim == 2 and len(weight) != num_classes:
+        raise DataError(
+            f"{path}: its classifier has {len(weight)} classes, and data.shards has {num_classes}. Give the config of "
+            "the dataset that it was trained on; for its backbone alone, train with model.weights."
+        )
+
+
+def _differences(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
+    """Name what is missing, superfluous or of another shape; empty where all is as wanted."""
+    reshaped = [
+        f"{name} {list(tensors[name].shape)} instead of {list(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in tensors and tensors[name].shape != tensor.shape
+    ]
+    found = {
+        "missing": _listed(name for name in wanted if name not in tensors and not name.endswith(COUNTER)),
+        "superfluous": _listed(name for name in tensors if name not in wanted),
+        "of another shape": _listed(reshaped),
+    }
+    return "; ".join(f"{kind}: {names}" for kind, names in found.items() if names)
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def _backbone_that_fits(tensors: Mapping[str, Tensor], config: ModelConfig, num_classes: int) -> str | None:
+    """Return which of the paper's backbones has exactly these tensors."""
+    for name in RESNETS:
+        with torch.device("meta"):
+            other = build_network(config.model_copy(update={"backbone": name}), num_classes)
+        if not _differences(other.state_dict(), tensors):
+            return name
+    return None

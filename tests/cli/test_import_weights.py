@@ -1,0 +1,97 @@
+"""`ltrsys import-weights` from a checkpoint of the paper's code to the table."""
+
+import hashlib
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+from torchvision.models.resnet import BasicBlock, ResNet
+
+from ltrsys.config_file import load_config, save_config
+from ltrsys.models.weights import load_network
+from ltrsys.run_folder import RunFolder
+from tests.classifiers.runs import make_config
+from tests.cli.test_balance import ltrsys
+from tests.models.test_published import paper_layout
+
+
+@pytest.fixture
+def experiment(tmp_path, tiny_shards):
+    """The config of an experiment on the tiny shards, with a ResNet-10."""
+    path = tmp_path / "experiment.yaml"
+    save_config(make_config(tmp_path / "runs" / "theirs", tiny_shards), path)
+    path.write_text(path.read_text().replace("shufflenet_v2_x0_5", "resnet10"))
+    return path
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    torch.manual_seed(0)
+    network = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=12)
+    path = tmp_path / "final_model_checkpoint.pth"
+    torch.save(paper_layout(network, scales=torch.arange(1.0, 13.0)), path)
+    return path, network
+
+
+def test_a_checkpoint_of_the_paper_s_code_is_balanced(experiment, checkpoint, tmp_path, capsys):
+    path, network = checkpoint
+    assert ltrsys("import-weights", path, "--config", experiment) == 0
+    printed = capsys.readouterr().out
+    assert "resnet10 with 12 classes" in printed
+    assert "output i is taken for class i" in printed
+    assert "factors of LWS are left out" in printed
+    run = RunFolder(tmp_path / "runs" / "theirs")
+    assert run.config() == load_config(experiment)
+    loaded = load_network(run.config().model, 12, run.model)
+    assert torch.equal(loaded.classifier.weight, network.fc.weight)
+    with safe_open(run.model, framework="pt") as file:
+        assert file.metadata() == {
+            "imported_from": path.name,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
+    assert ltrsys("balance", run.path, "--classifiers", "joint,ncm,tau", "--json") == 0
+    results = json.loads(capsys.readouterr().out)
+    assert [line["classifier"] for line in results["results"]] == ["joint", "ncm", "tau"]
+
+
+def test_out_names_the_run_and_the_scales_can_be_multiplied_in(experiment, checkpoint, tmp_path):
+    path, network = checkpoint
+    out = tmp_path / "else where" / "mine"
+    assert ltrsys("import-weights", path, "--config", experiment, "--out", out, "--apply-scales", "seed=3") == 0
+    run = RunFolder(out)
+    config = run.config()
+    assert (config.name, config.run_folder, config.seed) == ("mine", out, 3)
+    loaded = load_network(config.model, 12, run.model)
+    scales = torch.arange(1.0, 13.0)
+    assert torch.equal(loaded.classifier.weight, network.fc.weight * scales[:, None])
+    assert torch.equal(loaded.classifier.bias, network.fc.bias * scales)
+
+
+def test_what_cannot_be_imported_leaves_nothing_and_is_one_line(experiment, checkpoint, tmp_path, capsys):
+    path, _ = checkpoint
+    torch.save(ResNet(BasicBlock, [1, 1, 1, 1], num_classes=5).state_dict(), tmp_path / "five.pth")
+    for arguments, code, message in (
+        ([tmp_path / "five.pth"], 1, "its classifier has 5 classes, and data.shards has 12"),
+        ([tmp_path / "five.pth", "--out", tmp_path / "-x"], 2, "name"),
+        ([tmp_path / "none.pth"], 1, "no file of weights"),
+        ([path, "model.backbone=resnet50"], 1, "They are those of model.backbone=resnet10."),
+    ):
+        assert ltrsys("import-weights", "--config", experiment, *arguments) == code
+        printed = capsys.readouterr()
+        assert message in printed.err
+        assert printed.err.count("\n") == 1
+        assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_is_not_replaced(experiment, checkpoint, capsys):
+    path, _ = checkpoint
+    assert ltrsys("import-weights", path, "--config", experiment) == 0
+    assert ltrsys("import-weights", path, "--config", experiment) == 2
+    assert "model.safetensors: there is a run already" in capsys.readouterr().err
+
+
+def test_scales_that_are_not_there_cannot_be_multiplied_in(experiment, tmp_path, capsys):
+    torch.save(ResNet(BasicBlock, [1, 1, 1, 1], num_classes=12).state_dict(), tmp_path / "plain.pth")
+    assert ltrsys("import-weights", tmp_path / "plain.pth", "--config", experiment, "--apply-scales") == 2
+    assert "has no factors of LWS" in capsys.readouterr().err

@@ -1,0 +1,154 @@
+"""Published checkpoints: in the layout of the paper's code, in torchvision's, and in ours."""
+
+import pickle
+from collections import OrderedDict
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torchvision.models.resnet import BasicBlock, ResNet
+
+from ltrsys.config import ModelConfig
+from ltrsys.errors import DataError
+from ltrsys.models.network import build_network
+from ltrsys.models.published import load_published
+from ltrsys.models.weights import save_network
+
+CONFIG = ModelConfig(backbone="resnet10")
+NUM_CLASSES = 7
+
+
+@pytest.fixture
+def theirs():
+    """A network as torchvision builds it, with statistics that are not the initial ones."""
+    torch.manual_seed(0)
+    network = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=NUM_CLASSES)
+    network(torch.randn(4, 3, 64, 64))
+    return network.eval()
+
+
+def paper_layout(network, key="state_dict_best", scales=None):
+    """What the paper's code saves: two DataParallel modules, and what else it knows."""
+    classifier = nn.Module()
+    classifier.fc = network.fc
+    if scales is not None:
+        classifier.scales = nn.Parameter(scales)
+    feat_model = nn.DataParallel(network).state_dict()
+    without_head = OrderedDict((name, value) for name, value in feat_model.items() if ".fc." not in name)
+    state = {"feat_model": without_head, "classifier": nn.DataParallel(classifier).state_dict()}
+    return {"epoch": 90, "best_epoch": 89, key: state, "best_acc": 0.41, "centroids": None}
+
+
+LAYOUTS = {
+    "paper": lambda network: ("paper", paper_layout(network)),
+    "paper, while it trains": lambda network: ("paper", paper_layout(network, key="state_dict")),
+    "torchvision": lambda network: ("torchvision", network.state_dict()),
+    "torchvision, DataParallel": lambda network: ("torchvision", nn.DataParallel(network).state_dict()),
+    "torchvision, in a record": lambda network: ("torchvision", {"epoch": 3, "state_dict": network.state_dict()}),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_network_says_what_theirs_said(layout, theirs, tmp_path):
+    name, content = LAYOUTS[layout](theirs)
+    torch.save(content, tmp_path / "theirs.pth")
+    published = load_published(CONFIG, NUM_CLASSES, tmp_path / "theirs.pth")
+    assert (published.layout, published.scales_C) == (name, None)
+    images = torch.randn(3, 3, 64, 64)
+    assert torch.equal(published.network.eval()(images), theirs(images))
+
+
+def test_a_run_s_own_model_is_read_too(tmp_path):
+    network = build_network(CONFIG, NUM_CLASSES)
+    save_network(network, tmp_path / "model.safetensors")
+    published = load_published(CONFIG, NUM_CLASSES, tmp_path / "model.safetensors")
+    assert published.layout == "ltrsys"
+    assert torch.equal(published.network.classifier.weight, network.classifier.weight)
+
+
+def test_a_head_by_another_name_is_the_classifier(tmp_path):
+    theirs = torchvision.models.mobilenet_v3_small(num_classes=NUM_CLASSES)
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    published = load_published(ModelConfig(backbone="mobilenet_v3_small"), NUM_CLASSES, tmp_path / "theirs.pth")
+    images = torch.randn(2, 3, 64, 64)
+    assert torch.equal(published.network.eval()(images), theirs.eval()(images))
+
+
+def test_the_factors_of_lws_stand_apart(theirs, tmp_path):
+    scales = torch.rand(NUM_CLASSES)
+    torch.save(paper_layout(theirs, scales=scales), tmp_path / "theirs.pth")
+    published = load_published(CONFIG, NUM_CLASSES, tmp_path / "theirs.pth")
+    assert torch.equal(published.scales_C, scales)
+    assert torch.equal(published.network.classifier.weight, theirs.fc.weight)
+
+
+def test_old_files_without_counters_are_whole(theirs, tmp_path):
+    state = {name: value for name, value in theirs.state_dict().items() if "num_batches_tracked" not in name}
+    torch.save(state, tmp_path / "theirs.pth")
+    images = torch.randn(3, 3, 64, 64)
+    network = load_published(CONFIG, NUM_CLASSES, tmp_path / "theirs.pth").network
+    assert torch.equal(network.eval()(images), theirs(images))
+
+
+def test_every_tensor_that_does_not_fit_is_named(theirs, tmp_path):
+    content = paper_layout(theirs)
+    feat_model = content["state_dict_best"]["feat_model"]
+    del feat_model["module.conv1.weight"], feat_model["module.layer2.0.downsample.0.weight"]
+    feat_model["module.fc_add.weight"] = feat_model["module.fc_add.bias"] = torch.zeros(512)
+    feat_model["module.bn1.bias"] = torch.zeros(65)
+    torch.save(content, tmp_path / "theirs.pth")
+    with pytest.raises(DataError) as caught:
+        load_published(CONFIG, NUM_CLASSES, tmp_path / "theirs.pth")
+    assert str(caught.value) == (
+        f"{tmp_path / 'theirs.pth'}: not the tensors of model.backbone=resnet10: missing: backbone.conv1.weight, "
+        "backbone.layer2.0.downsample.0.weight; superfluous: backbone.fc_add.weight, backbone.fc_add.bias; "
+        "of another shape: backbone.bn1.bias [65] instead of [64]. Give the config of the network it is of."
+    )
+
+
+def test_a_wrong_backbone_is_told_which_one_it_is(theirs, tmp_path):
+    torch.save(paper_layout(theirs), tmp_path / "theirs.pth")
+    with pytest.raises(
+        DataError, match=r"not the tensors of .*=resnet50: missing: .* more.*model\.backbone=resnet10\."
+    ):
+        load_published(ModelConfig(backbone="resnet50"), NUM_CLASSES, tmp_path / "theirs.pth")
+
+
+def test_another_number_of_classes_is_told_by_numbers(theirs, tmp_path):
+    torch.save(paper_layout(theirs), tmp_path / "theirs.pth")
+    with pytest.raises(DataError, match=r"its classifier has 7 classes, and data\.shards has 9\."):
+        load_published(CONFIG, 9, tmp_path / "theirs.pth")
+
+
+def test_a_file_without_a_classifier_says_so(theirs, tmp_path):
+    content = paper_layout(theirs)
+    content["state_dict_best"]["classifier"] = {}
+    torch.save(content, tmp_path / "theirs.pth")
+    with pytest.raises(DataError, match=r"missing: classifier\.weight, classifier\.bias"):
+        load_published(CONFIG, NUM_CLASSES, tmp_path / "theirs.pth")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([1, 2], "holds a list, not weights by name"),
+        ({"epoch": 3}, "`epoch` is a int, not a tensor"),
+        ({"state_dict": {"fc.weight": "w"}}, r"`fc\.weight` is a str, not a tensor"),
+    ],
+)
+def test_a_file_of_something_else_is_one_clear_line(content, message, tmp_path):
+    torch.save(content, tmp_path / "theirs.pth")
+    with pytest.raises(DataError, match=message) as caught:
+        load_published(CONFIG, NUM_CLASSES, tmp_path / "theirs.pth")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pickled_network_is_refused_by_the_name_it_would_call(theirs, tmp_path):
+    torch.save(theirs, tmp_path / "whole.pth")
+    with pytest.raises(DataError, match=r"it names torchvision\.models\.resnet\.ResNet, which is not called") as caught:
+        load_published(CONFIG, NUM_CLASSES, tmp_path / "whole.pth")
+    assert "\n" not in str(caught.value)
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps(theirs.state_dict(), protocol=2))
+    with pytest.raises(DataError, match=r"plain\.pth: holds something other than plain tensors"):
+        load_published(CONFIG, NUM_CLASSES, tmp_path / "plain.pth")
