@@ -1,6 +1,7 @@
 """`ltrsys inspect`: what a folder of shards holds, and whether it is whole."""
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,14 +15,18 @@ from ltrsys.config import ShotsConfig
 from ltrsys.data.index import SPLITS, Dataset, SplitName
 from ltrsys.data.layout import class_bands
 from ltrsys.data.verify import verify as verify_dataset
-from ltrsys.errors import DataError, UsageError
+from ltrsys.errors import DataError, LtrsysError, UsageError
 from ltrsys.evaluation import SHOTS, shot_of_class
+
+log = logging.getLogger("ltrsys")
 
 
 def inspect(
     shards: Annotated[Path, typer.Argument(help="The folder that `ltrsys shards` wrote.")],
     verify: Annotated[bool, typer.Option("--verify", help="Check every checksum, offset, label and size.")] = False,
-    plot: Annotated[Path | None, typer.Option(help="Draw the long tail as this PNG.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the long tail as this PNG; SHARDS/long_tail.png by default.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
     many: Annotated[int, typer.Option(min=1, help="Many-shot classes have more training images.")] = 100,
     few: Annotated[int, typer.Option(min=1, help="Few-shot classes have fewer training images.")] = 20,
@@ -34,11 +39,8 @@ def inspect(
     dataset = Dataset.open(shards)
     if verify:
         _verify(dataset, workers or len(os.sched_getaffinity(0)))
-    if plot:
-        from ltrsys.reporting.long_tail import draw_long_tail  # matplotlib takes a second to import
-
-        draw_long_tail(dataset.split("train").class_counts, plot, name=dataset.record.name, shots=shots)
-    summary = summarize(dataset, shots) | {"verified": verify}
+    plot = _draw(dataset, shots, plot)
+    summary = summarize(dataset, shots) | {"verified": verify, "plot": None if plot is None else str(plot)}
     if as_json:
         print(json.dumps(summary, indent=1, ensure_ascii=False))
         return
@@ -106,6 +108,21 @@ def _summarize_strata(dataset: Dataset) -> list[dict[str, Any]]:
             }
         )
     return strata
+
+
+def _draw(dataset: Dataset, shots: ShotsConfig, plot: Path | None) -> Path | None:
+    """Draw the long tail; return where, or None where nobody named a place and the shards' folder takes no file."""
+    from ltrsys.reporting.long_tail import draw_long_tail  # matplotlib takes a second to import
+
+    path = plot or dataset.folder / "long_tail.png"
+    try:
+        draw_long_tail(dataset.split("train").class_counts, path, name=dataset.record.name, shots=shots)
+    except LtrsysError as error:
+        if plot is not None:
+            raise
+        log.warning("%s The long tail is not drawn; --plot names another place.", error)
+        return None
+    return path
 
 
 def _verify(dataset: Dataset, workers: int) -> None:

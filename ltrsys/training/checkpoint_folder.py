@@ -72,7 +72,8 @@ class CheckpointFolder:
             writing.result()
         except LtrsysError as error:
             last = next(self._newest_first(), None)
-            log.warning("%s Training goes on; the last good checkpoint is %s.", error, last or "none yet")
+            left = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
+            log.warning("%s Training goes on; %s.", error, left)
 
     def close(self) -> None:
         """Wait for what is being written, and end the thread."""

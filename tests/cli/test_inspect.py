@@ -53,10 +53,25 @@ def test_groups_can_be_moved(tiny_shards: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_the_long_tail_is_drawn(tiny_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(capsys, tiny_shards, "--plot", tmp_path / "new" / "tail.png")[0] == 0
-    with Image.open(tmp_path / "new" / "tail.png") as image:
-        assert image.format == "PNG"
-        assert min(image.size) > 300
+    shards, elsewhere = shutil.copytree(tiny_shards, tmp_path / "copy"), tmp_path / "new" / "tail.png"
+    for path, options in ((shards / "long_tail.png", []), (elsewhere, ["--plot", elsewhere])):
+        code, printed, _ = run(capsys, shards, "--json", *options)
+        assert (code, json.loads(printed)["plot"]) == (0, str(path))
+        with Image.open(path) as image:
+            assert image.format == "PNG"
+            assert min(image.size) > 300
+
+
+def test_shards_that_take_no_file_are_inspected_all_the_same(
+    tiny_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    shards = shutil.copytree(tiny_shards, tmp_path / "copy")
+    (shards / "long_tail.png").unlink(missing_ok=True)
+    (shards / "long_tail.png").mkdir()
+    code, printed, _ = run(capsys, shards, "--json")
+    assert (code, json.loads(printed)["plot"]) == (0, None)
+    assert "The long tail is not drawn; --plot names another place." in caplog.text
+    assert run(capsys, shards, "--plot", shards / "long_tail.png")[0] == 1
 
 
 def test_damage_is_one_line_and_exit_code_1(

@@ -210,6 +210,15 @@ def test_a_full_disk_leaves_the_last_checkpoints_and_the_run_goes_on(write_confi
     assert_ends_alike(run, straight(1))
 
 
+def test_a_disk_that_is_full_from_the_start_is_told(small_disk, caplog):
+    folder = CheckpointFolder(small_disk("8k"), kept=1)
+    progress = Progress(dataset="", config={}, micro_batch_size=1, world_size=1)
+    folder.save(Checkpoint({"weight": torch.zeros(10_000)}, {}, progress))
+    folder.close()
+    assert "the disk is full" in caplog.text
+    assert "Training goes on; there is no checkpoint yet." in caplog.text
+
+
 def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
     """The writer is held back until training has taken its next step, and writes what was there before it."""
     stepped = threading.Event()
