@@ -50,6 +50,7 @@ setup(
         "webdataset>=1.0",
         "wandb>=0.22",
         "numpy>=2.0",
+        "xxhash>=3.4",
         "scipy>=1.13",
         "pydantic>=2.11",
         "pyyaml>=6",

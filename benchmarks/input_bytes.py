@@ -74,9 +74,7 @@ def _read_epoch(reader: ShardReader, planner: Planner, batching: Batching, epoch
     block = max(1, int(BLOCK_BYTES / (mean_bytes * batching.micro_batch_size)))
     for first in range(0, steps, block):
         positions = np.concatenate([batching.positions(step, 0) for step in range(first, min(first + block, steps))])
-        samples = plan.samples(positions)
-        reader.announce(samples, plan.stretches(positions))
-        reader.read(samples)
+        reader.announce(plan.samples(positions), plan.stretches(positions))
 
 
 def _with_hollow_shards(split: Split, folder: Path) -> Split:

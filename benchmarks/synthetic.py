@@ -26,7 +26,7 @@ def synthetic_split(class_counts: NDArray[np.int64], *, bands_per_octave: int = 
     label = np.concatenate(labels)
     size = random.integers(10_000, 50_000, len(label), dtype=np.uint32)
     nothing = np.zeros(len(label), dtype=np.uint16)
-    record = SplitRecord(samples=len(label), shards=[], strata=strata, class_counts=class_counts.tolist())
+    record = SplitRecord(samples=len(label), shards=[], strata=strata, class_counts=class_counts.tolist(), columns={})
     return Split(
         name="train",
         folder=Path("synthetic"),
@@ -37,4 +37,5 @@ def synthetic_split(class_counts: NDArray[np.int64], *, bands_per_octave: int = 
         size=size,
         width=nothing,
         height=nothing,
+        checksum=nothing.astype(np.uint32),
     )

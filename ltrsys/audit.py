@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ltrsys.data.index import Dataset
 from ltrsys.data.plan import Planner
+from ltrsys.data.quarantine import quarantined, replacements
 from ltrsys.errors import DataError
 from ltrsys.files import read_json
 from ltrsys.run_folder import RunFolder
@@ -45,12 +46,14 @@ class AuditReport:
     """Samples that were trained on in these."""
     retrained_steps: int
     """Steps that were trained and then trained again, since no checkpoint held them."""
+    replaced: int
+    """Of the samples, those that stood in for a bad one, as `quarantine.jsonl` explains."""
     findings: list[str]
     """What is wrong, in words; empty where nothing is."""
 
     @property
     def complete(self) -> bool:
-        """Whether every position up to the last step was trained on once, with the sample of the plan."""
+        """Whether every position up to the last step was trained on once, with the plan's sample or its stand-in."""
         return not self.findings
 
 
@@ -91,19 +94,19 @@ def audit_run(path: Path) -> AuditReport:
         attempts.append(Attempt(number, fact["first_step"], last, fact["world_size"]))
     steps, epochs, positions, samples = _in_one(parts)
     last_step = int(steps.max(initial=0))
-    findings = _findings(planner, last_step, batch_size, steps_per_epoch, steps, epochs, positions, samples)
-    return AuditReport(attempts, last_step, len(samples), retrained, findings)
+    findings = _findings(last_step, batch_size, steps_per_epoch, steps, epochs, positions)
+    bad = quarantined(run.quarantine, planner.split)
+    replaced, unexplained = _compare_with_plan(planner, bad, epochs, positions, samples)
+    return AuditReport(attempts, last_step, len(samples), retrained, replaced, findings + unexplained)
 
 
 def _findings(
-    planner: Planner,
     last_step: int,
     batch_size: int,
     steps_per_epoch: int,
     steps: NDArray[np.int64],
     epochs: NDArray[np.int64],
     positions: NDArray[np.int64],
-    samples: NDArray[np.int64],
 ) -> list[str]:
     findings = []
     wrong = (steps - 1) // steps_per_epoch != epochs
@@ -118,11 +121,44 @@ def _findings(
             if found.any():
                 at = np.flatnonzero(found)
                 findings.append(f"epoch {epoch + 1}: {len(at)} positions {word}, the first of them {at[0]}")
-        different = planner.epoch(epoch).samples(positions[own]) != samples[own]
-        if different.any():
-            at = positions[own][different].min()
-            findings.append(f"epoch {epoch + 1}: {different.sum()} positions hold another sample than the plan's: {at}")
     return findings
+
+
+def _compare_with_plan(
+    planner: Planner,
+    bad: set[int],
+    epochs: NDArray[np.int64],
+    positions: NDArray[np.int64],
+    samples: NDArray[np.int64],
+) -> tuple[int, list[str]]:
+    """Count the stand-ins for bad samples, and tell what else is not the plan's."""
+    replaced, findings = 0, []
+    for epoch in np.unique(epochs).tolist():
+        own = epochs == epoch
+        planned = planner.epoch(epoch).samples(positions[own])
+        differ = np.flatnonzero(planned != samples[own])
+        rows = zip(*(values[differ].tolist() for values in (planned, samples[own], positions[own])), strict=True)
+        unexplained = [row[2] for row in rows if not _stands_in(planner, bad, epoch, *row)]
+        replaced += len(differ) - len(unexplained)
+        if unexplained:
+            findings.append(
+                f"epoch {epoch + 1}: {len(unexplained)} positions hold another sample than the plan's: "
+                f"{min(unexplained)}"
+            )
+    return replaced, findings
+
+
+def _stands_in(planner: Planner, bad: set[int], epoch: int, planned: int, found: int, position: int) -> bool:
+    """Whether a sample is the first in its turn to replace a bad one that was not bad itself."""
+    if planned not in bad:
+        return False
+    turns = replacements(planner.split, planned, seed=planner.seed, epoch=epoch, position=position)
+    for candidate in turns:
+        if candidate == found:
+            return True
+        if candidate not in bad:
+            return False
+    return False
 
 
 def _read_facts(folder: Path) -> dict[str, int]:

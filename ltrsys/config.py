@@ -93,6 +93,10 @@ class DataConfig(Section):
     """DALI's threads on the CPU, a rank."""
     prefetch: Count = 2
     """Batches made ahead of use."""
+    on_error: Literal["stop", "skip"] = "stop"
+    """What a damaged training image does: end the run, its state saved, or be replaced by another of its class."""
+    max_bad_share: Fraction = 0.001
+    """For `skip`: the part of the training images that may be damaged before the run ends all the same."""
 
 
 class ModelConfig(Section):

@@ -35,6 +35,11 @@ class RunFolder:
         return self.path / "audit"
 
     @property
+    def quarantine(self) -> Path:
+        """One JSON object a training image that turned out bad: which, and why."""
+        return self.path / "quarantine.jsonl"
+
+    @property
     def model(self) -> Path:
         """Backbone and classifier of the end of training: plain tensors."""
         return self.path / "model.safetensors"

@@ -28,7 +28,17 @@ from ltrsys.run_folder import RunFolder
 from ltrsys.tracking import Tracker
 from ltrsys.world import World
 
-CHANGEABLE = ("balance.", "shots.", "tracking.", "data.shards=", "data.threads=", "data.prefetch=", "data.decode=")
+CHANGEABLE = (
+    "balance.",
+    "shots.",
+    "tracking.",
+    "data.shards=",
+    "data.threads=",
+    "data.prefetch=",
+    "data.decode=",
+    "data.on_error=",
+    "data.max_bad_share=",
+)
 """What may differ from the training's config: the rest is what the model was trained with."""
 
 log = logging.getLogger("ltrsys")
@@ -107,7 +117,7 @@ def _open_run(folder: Path, overrides: list[str]) -> tuple[RunFolder, Config]:
         if not override.startswith(CHANGEABLE):
             raise UsageError(
                 f"`{override}`: after training only balance.*, shots.*, tracking.* and data.shards, threads, prefetch, "
-                "decode may be changed."
+                "decode, on_error, max_bad_share may be changed."
             )
     run = RunFolder(folder)
     config = run.config(overrides)

@@ -21,6 +21,8 @@ def audit(run: RunArgument, json: JsonOption = False) -> None:
                 f"{attempt.last_step}" + (" (none counts)" if attempt.last_step <= attempt.first_step else "")
             )
         print(f"{report.steps} steps, {report.samples} samples; {report.retrained_steps} steps were trained again.")
+        if report.replaced:
+            print(f"{report.replaced} samples stood in for bad ones, which {run / 'quarantine.jsonl'} names.")
     if not report.complete:
         more = f" ({len(report.findings) - SHOWN} more)" if len(report.findings) > SHOWN else ""
         raise DataError(f"{run}: {'; '.join(report.findings[:SHOWN])}{more}. The run is not the one of its plan.")

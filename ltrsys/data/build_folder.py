@@ -50,7 +50,7 @@ def describe_build(source: Source, options: BuildOptions) -> dict[str, Any]:
         listed.update(items.labels.tobytes())
     listed.update("\n".join(record.model_dump_json() for record in source.classes).encode())
     return {
-        "format": 1,
+        "format": 2,
         "source": source.kind,
         "name": source.name,
         "images": listed.hexdigest(),

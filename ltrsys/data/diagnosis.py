@@ -1,4 +1,7 @@
-"""Which image of a batch could not be decoded: DALI says that one could not, not which."""
+"""Which images of a batch could not be decoded: DALI says that one could not, not which.
+
+Their bytes are those of the index, or the reader would have told; so they have been bad since the shards were built.
+"""
 
 import io
 from collections.abc import Sequence
@@ -8,26 +11,33 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ltrsys.data.index import Split
+from ltrsys.data.reader import BadSample
 from ltrsys.errors import DataError
 
 
-def undecodable(split: Split, samples: NDArray[np.int64], encoded: Sequence[NDArray[np.uint8]], why: str) -> DataError:
-    """Return the error that names the first image of a batch that is not what the index says.
+def undecodable(
+    split: Split, samples: NDArray[np.int64], encoded: Sequence[NDArray[np.uint8]], why: str
+) -> list[BadSample]:
+    """Return an error for each image of a batch that is not what the index says; at least one.
 
     Args:
         split: The images.
         samples: Sample ids of the batch, [B].
         encoded: Their bytes, as they were fed to DALI.
         why: DALI's own words, for the case that every image is fine for PIL.
+
+    Raises:
+        DataError: In that case.
     """
+    bad = []
     for sample, image_bytes in zip(samples.tolist(), encoded, strict=True):
         size = (int(split.width[sample]), int(split.height[sample]))
         if reason := _reason(image_bytes, size):
-            return DataError(
-                f"{split.describe(sample)}: {reason}. The shard has changed since it was built: "
-                "`ltrsys inspect --verify` lists what is damaged; copy it there again, or build the shards again."
-            )
-    return DataError(f"DALI cannot decode one of the samples {samples.tolist()}: {' '.join(why.split())}")
+            what = f"{split.describe(sample)}: {reason}. Build the shards again, with this image replaced or left out."
+            bad.append(BadSample(split, sample, what))
+    if not bad:
+        raise DataError(f"DALI cannot decode one of the samples {samples.tolist()}: {' '.join(why.split())}")
+    return bad
 
 
 def _reason(image_bytes: NDArray[np.uint8], size: tuple[int, int]) -> str | None:

@@ -1,10 +1,10 @@
 """The index of a sharded dataset: memory-mapped columns and one `dataset.json`.
 
     OUT/dataset.json
-    OUT/<split>/index/{label,shard,offset,size,width,height}.npy
+    OUT/<split>/index/{label,shard,offset,size,width,height,checksum}.npy
     OUT/<split>/shards/<split>-000000.tar ...
 
-Sample ids count within a split, in the order of its shards; a stratum is a range of sample ids. 26 bytes a
+Sample ids count within a split, in the order of its shards; a stratum is a range of sample ids. 30 bytes a
 sample: 100 million samples open in milliseconds.
 """
 
@@ -12,14 +12,18 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ltrsys.errors import DataError
 from ltrsys.files import read_json, write_array, write_json
+
+if TYPE_CHECKING:
+    from ltrsys.data.remote import RemoteFolder
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
@@ -31,9 +35,15 @@ COLUMNS: dict[str, type[np.generic]] = {
     "size": np.uint32,
     "width": np.uint16,
     "height": np.uint16,
+    "checksum": np.uint32,
 }
 """Class id; number of the shard within the split; where the JPEG's bytes start in it; how many they are;
-the image's width and height in pixels."""
+the image's width and height in pixels; what `checksum` makes of the JPEG's bytes."""
+
+
+def checksum(jpeg: bytes | memoryview) -> int:
+    """Return the low 32 bits of XXH3 (64 bits): 0.5 us for 25 kB, and one damage in 4 billion goes unnoticed."""
+    return xxhash.xxh3_64_intdigest(jpeg) & 0xFFFFFFFF
 
 
 class _Record(BaseModel):
@@ -43,8 +53,8 @@ class _Record(BaseModel):
 class ShardRecord(_Record):
     """One tar file."""
 
-    name: str
-    """File name inside the split's `shards` folder."""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
+    """File name inside the split's `shards` folder, and no path: a dataset may come from strangers."""
     samples: int
     bytes: int
     sha256: str
@@ -67,6 +77,8 @@ class SplitRecord(_Record):
     strata: list[StratumRecord]
     class_counts: list[int]
     """Images of each class."""
+    columns: dict[str, str]
+    """SHA-256 of each file of the index, by the column's name."""
 
 
 class ClassRecord(_Record):
@@ -81,7 +93,7 @@ class ClassRecord(_Record):
 class DatasetRecord(_Record):
     """`dataset.json`."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     name: str
     source: str
     seed: int
@@ -105,6 +117,9 @@ class Split:
     size: NDArray[np.uint32]
     width: NDArray[np.uint16]
     height: NDArray[np.uint16]
+    checksum: NDArray[np.uint32]
+    remote: "RemoteFolder | None" = None
+    """Where the shards are fetched from, if they are not in `folder` for good."""
 
     def __len__(self) -> int:
         return self.record.samples
@@ -118,9 +133,15 @@ class Split:
         """Return the tar file of shard number `shard`."""
         return self.folder / "shards" / self.record.shards[shard].name
 
+    def shard_place(self, shard: int) -> str:
+        """Name a shard for an error message: its path, or its URL."""
+        if self.remote is not None:
+            return self.remote.url(self.name, "shards", self.record.shards[shard].name)
+        return str(self.shard_path(shard))
+
     def describe(self, sample: int) -> str:
         """Name a sample for an error message: shard and offset."""
-        return f"{self.shard_path(int(self.shard[sample]))} at byte {int(self.offset[sample])} (sample {sample})"
+        return f"{self.shard_place(int(self.shard[sample]))} at byte {int(self.offset[sample])} (sample {sample})"
 
 
 @dataclass(frozen=True)
@@ -129,10 +150,12 @@ class Dataset:
 
     folder: Path
     record: DatasetRecord
+    remote: "RemoteFolder | None" = None
+    """Where the shards are fetched from, if `folder` is a cache."""
 
     @classmethod
     def open(cls, folder: Path) -> "Dataset":
-        """Open the folder that `ltrsys shards` wrote.
+        """Open the folder that `ltrsys shards` wrote; `remote.open_dataset` also opens a URL.
 
         Raises:
             DataError: Where it is missing, or is not such a folder.
@@ -144,7 +167,7 @@ class Dataset:
             first = error.errors(include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"])
             raise DataError(
-                f"{folder / 'dataset.json'}: not a dataset index of format 1: `{where}`: {first['msg']}. "
+                f"{folder / 'dataset.json'}: not a dataset index of format 2: `{where}`: {first['msg']}. "
                 "Build it again with `ltrsys shards`."
             ) from None
 
@@ -173,13 +196,25 @@ class Dataset:
             raise DataError(f"{self.folder}: there is no `{name}` split here (there is: {have}).")
         record, folder = self.record.splits[name], self.folder / name
         columns: dict[str, Any] = {column: _open_column(folder, column, record.samples) for column in COLUMNS}
-        return Split(name, folder, record, **columns)
+        return Split(name, folder, record, **columns, remote=self.remote)
 
 
-def write_columns(folder: Path, columns: dict[str, NDArray[np.generic]]) -> None:
-    """Write a split's columns (keys and types as in `COLUMNS`) into `folder`/index, each whole or not at all."""
+def write_columns(folder: Path, columns: dict[str, NDArray[np.generic]]) -> dict[str, str]:
+    """Write a split's columns (keys and types as in `COLUMNS`) into `folder`/index, each whole or not at all.
+
+    Returns:
+        The SHA-256 of each file.
+    """
     for column, dtype in COLUMNS.items():
-        write_array(_column_path(folder, column), columns[column].astype(dtype, casting="same_kind"))
+        write_array(column_path(folder, column), columns[column].astype(dtype, casting="same_kind"))
+
+    return {column: column_digest(folder, column) for column in COLUMNS}
+
+
+def column_digest(folder: Path, column: str) -> str:
+    """Return the SHA-256 of one file of a split's index."""
+    with open(column_path(folder, column), "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_record(folder: Path, record: DatasetRecord) -> None:
@@ -187,12 +222,13 @@ def write_record(folder: Path, record: DatasetRecord) -> None:
     write_json(folder / "dataset.json", record.model_dump(mode="json"))
 
 
-def _column_path(folder: Path, column: str) -> Path:
+def column_path(folder: Path, column: str) -> Path:
+    """Return the file of one column of the split in `folder`."""
     return folder / "index" / f"{column}.npy"
 
 
 def _open_column(folder: Path, column: str, samples: int) -> NDArray[np.generic]:
-    path, dtype = _column_path(folder, column), np.dtype(COLUMNS[column])
+    path, dtype = column_path(folder, column), np.dtype(COLUMNS[column])
     try:
         values = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:

@@ -11,10 +11,16 @@ from torch import Tensor
 from ltrsys.config import AugmentationConfig, DataConfig
 from ltrsys.data.augmentation import Augmentation, evaluation_augmentation, training_augmentation
 from ltrsys.data.batching import Batching
-from ltrsys.data.feed import Feed
+from ltrsys.data.feed import Batches, Feed
 from ltrsys.data.index import Split
 from ltrsys.data.plan import Plan, Planner
+from ltrsys.data.quarantine import Quarantine, replacements
+from ltrsys.errors import LtrsysError
 from ltrsys.world import World
+
+LOOK_AHEAD_STEPS = 3
+"""Steps whose images are read before the step at hand is over, so that all ranks can agree to stop before one fails:
+one for the agreement, which is a step old when it is read, and one more where a checkpoint has just made it void."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,7 @@ class Batch:
     labels: Tensor
     """int64 [B], on the device."""
     samples: Tensor
-    """int64 [B]: sample ids, on the CPU."""
+    """int64 [B]: sample ids, on the CPU; in the place of a bad sample, the one that replaces it."""
     positions: NDArray[np.int64]
     """[B]: global positions within the epoch; in evaluation the sample ids again."""
 
@@ -48,6 +54,7 @@ class TrainLoader:
         seed: int,
         device: torch.device,
         channels_last: bool = False,
+        quarantine: Quarantine | None = None,
     ) -> None:
         """Build the pipeline.
 
@@ -59,6 +66,7 @@ class TrainLoader:
             seed: Of the augmentation.
             device: Where the batches are wanted.
             channels_last: Whether the images' memory format is torch's channels_last.
+            quarantine: Where bad samples go; without one, the first of them ends the epoch.
 
         Raises:
             UsageError: Where decoding on a GPU is asked for and `device` is none.
@@ -73,12 +81,19 @@ class TrainLoader:
             device=device,
             colour=any((jitter.brightness, jitter.contrast, jitter.saturation)),
             channels_last=channels_last,
+            quarantine=quarantine,
+            look_ahead=LOOK_AHEAD_STEPS * batching.accumulation,
         )
 
     @property
     def stall_seconds(self) -> float:
         """Time that the caller has waited for data so far."""
         return self._feed.stall_seconds
+
+    @property
+    def failure(self) -> LtrsysError | None:
+        """What will end the epoch in one of the next `LOOK_AHEAD_STEPS` steps; None where nothing is known."""
+        return self._feed.failure
 
     @property
     def bytes_read(self) -> int:
@@ -104,7 +119,7 @@ class TrainLoader:
         work = _Training(
             self._split, self._config.augmentation, plan, self._batching, self._seed, epoch, first_step, steps
         )
-        return _with_labels(self._feed, work, self._split, self._device)
+        return _with_labels(self._feed.batches(work), work, self._split, self._device)
 
     def close(self) -> None:
         """Drop what is in work and give up threads, memory and files."""
@@ -112,7 +127,11 @@ class TrainLoader:
 
 
 class EvaluationLoader:
-    """Samples r, r + W, r + 2W, ... of the split on rank r of W, each once; the last batch may be smaller."""
+    """Samples r, r + W, r + 2W, ... of the split on rank r of W, each once; the last batch may be smaller.
+
+    A bad image ends the iteration: what is measured on other images is another measurement. Only of the training
+    images, whose features classifiers are fitted on, `data.on_error: skip` replaces the bad ones.
+    """
 
     def __init__(
         self,
@@ -127,7 +146,10 @@ class EvaluationLoader:
         """Build the pipeline; the arguments are those of `TrainLoader`."""
         self._split, self._device = split, device
         self._work = _Evaluation(split, config, batch_size, np.arange(world.rank, len(split), world.world_size))
-        self._feed = Feed(split, config, batch_size=batch_size, device=device, channels_last=channels_last)
+        quarantine = Quarantine.of(split, config) if split.name == "train" else None
+        self._feed = Feed(
+            split, config, batch_size=batch_size, device=device, channels_last=channels_last, quarantine=quarantine
+        )
 
     def __len__(self) -> int:
         """Return the number of batches of this rank; 0 where there are fewer samples than ranks."""
@@ -139,7 +161,7 @@ class EvaluationLoader:
         Raises:
             DataError: Where a shard or an image in it is damaged; it names the sample.
         """
-        return _with_labels(self._feed, self._work, self._split, self._device)
+        return _with_labels(self._feed.batches(self._work), self._work, self._split, self._device)
 
     def close(self) -> None:
         """Drop what is in work and give up threads, memory and files."""
@@ -178,6 +200,10 @@ class _Training:
             height=self.split.height[samples],
         )
 
+    def replacements(self, batch: int, place: int, sample: int) -> Iterator[int]:
+        position = int(self.positions(batch)[place])
+        return replacements(self.split, sample, seed=self.seed, epoch=self.epoch, position=position)
+
 
 @dataclass(frozen=True)
 class _Evaluation:
@@ -200,8 +226,13 @@ class _Evaluation:
         width, height = self.split.width[samples], self.split.height[samples]
         return evaluation_augmentation(width, height, resize=self.config.resize, image_size=self.config.image_size)
 
+    def replacements(self, batch: int, place: int, sample: int) -> Iterator[int]:
+        return replacements(self.split, sample, seed=0, epoch=0, position=sample)
 
-def _with_labels(feed: Feed, work: _Training | _Evaluation, split: Split, device: torch.device) -> Iterator[Batch]:
-    for batch, (images, samples) in enumerate(feed.batches(work)):
+
+def _with_labels(
+    batches: Batches, work: _Training | _Evaluation, split: Split, device: torch.device
+) -> Iterator[Batch]:
+    for batch, (images, samples) in enumerate(batches):
         labels = torch.from_numpy(split.label[samples].astype(np.int64))
         yield Batch(images, labels.to(device, non_blocking=True), torch.from_numpy(samples), work.positions(batch))

@@ -26,6 +26,7 @@ class Stream(IntEnum):
     LONG_TAIL = 7
     CLASSIFIER = 8
     GLYPHS = 9
+    REPLACEMENT = 10
 
 
 def words(

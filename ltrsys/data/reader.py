@@ -1,27 +1,34 @@
-"""Sample ids → encoded bytes: views of memory-mapped shards, read ahead and counted.
+"""Sample ids → encoded bytes: read ahead, counted, and checked against their checksums.
 
 A lane of the plan goes forward through its stretch of each stratum. What lies between two samples that it
 takes there is read through if it is short, as a disk does anyway, and skipped if it is long.
 """
 
-import mmap
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ltrsys.data.index import Split
+from ltrsys.data.index import Split, checksum
+from ltrsys.data.shard_files import Encoded, ShardFile, open_files
 from ltrsys.errors import DataError
 
 READ_THROUGH_BYTES = 512 * 1024
 """A gap up to this long is read through; a longer one is skipped, and not counted as read."""
 _COUNTED_AT_ONCE = 2**22
 """Announced samples that are remembered before they are counted for good."""
-_ADVICE_BYTES = 128 * 1024
-"""Linux reads no more than a device's read-ahead, 128 KiB by default, for one call of madvise(MADV_WILLNEED)."""
+
+
+class BadSample(DataError):
+    """An image that cannot be had as the index says."""
+
+    def __init__(self, split: Split, sample: int, message: str) -> None:
+        super().__init__(message)
+        self.split, self.sample = split, sample
 
 
 class Ranges(NamedTuple):
@@ -42,8 +49,8 @@ class ShardReader:
 
     What is counted is what is announced. `bytes_used` is the size of its encoded images. `bytes_read` is, for
     each stretch in each stratum, every byte from the first to the last sample taken there in an epoch (tar
-    headers and passed samples included), less the gaps longer than `READ_THROUGH_BYTES`: neither `madvise` nor
-    the kernel's own read-ahead, which is switched off, touches those. A sample that is taken again from the
+    headers and passed samples included), less the gaps longer than `READ_THROUGH_BYTES`: neither `posix_fadvise`
+    nor the kernel's own read-ahead, which is switched off, touches those. A sample that is taken again from the
     same stretch in the same epoch counts its own bytes again.
     """
 
@@ -52,12 +59,13 @@ class ShardReader:
 
         Args:
             split: The images.
-            max_open_shards: Shards that stay mapped; the one longest unused is given up for another.
+            max_open_shards: Shards that stay open; the one longest unused is given up for another.
         """
         self.bytes_used = 0
         self._split = split
-        self._max_open_shards = max_open_shards
-        self._open: OrderedDict[int, tuple[mmap.mmap, NDArray[np.uint8]]] = OrderedDict()
+        self._files = open_files(split)
+        self._max_open_shards = min(max_open_shards, self._files.most_open)
+        self._open: OrderedDict[int, ShardFile] = OrderedDict()
         self._strata = np.array([stratum.first for stratum in split.record.strata], dtype=np.int64)
         self._announced: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
         self._counted_bytes = 0
@@ -70,10 +78,9 @@ class ShardReader:
         Args:
             samples: Sample ids, [S], in the order of use.
             stretches: The number of the stretch that each is read from (`Plan.stretches`), [S].
-
-        Raises:
-            DataError: Where a shard is missing, truncated, or does not fit the index.
         """
+        shards = self._split.shard[samples]
+        self._files.announce(shards[np.sort(np.unique(shards, return_index=True)[1])].tolist())
         for shard, begin, end in _rows(self._ranges(np.unique(samples))):
             self._advise(shard, begin, end)
         self.bytes_used += int(self._split.size[samples].sum(dtype=np.int64))
@@ -99,23 +106,43 @@ class ShardReader:
         self._announced.clear()
         self._bytes_of_announced = self._counted_announcements = 0
 
-    def read(self, samples: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
-        """Return the encoded images, uint8 [bytes] each: views that keep their shard mapped.
+    def read(self, samples: NDArray[np.int64]) -> list[Encoded | BadSample]:
+        """Return the encoded images, and in the place of one that cannot be had the error that says why.
 
         Raises:
-            DataError: Where a shard is missing, truncated, or does not fit the index.
+            DataError: Where a remote shard has not come for so long that it is given up.
         """
-        shards = self._split.shard[samples].tolist()
-        offsets = self._split.offset[samples].tolist()
-        sizes = self._split.size[samples].tolist()
-        return [
-            self._shard(shard)[1][offset : offset + size]
-            for shard, offset, size in zip(shards, offsets, sizes, strict=True)
-        ]
+        columns = (self._split.shard, self._split.offset, self._split.size, self._split.checksum)
+        rows = zip(samples.tolist(), *(column[samples].tolist() for column in columns), strict=True)
+        return [self._read(*row) for row in rows]
 
     def close(self) -> None:
-        """Give up the shards; what is still viewed stays mapped until it is not."""
+        """Give up the shards."""
         self._open.clear()
+        self._files.close()
+
+    def _read(self, sample: int, shard: int, offset: int, size: int, expected: int) -> Encoded | BadSample:
+        found = self._try(sample, shard, offset, size, expected)
+        if isinstance(found, BadSample):
+            self._open.pop(shard, None)
+            if self._files.renew(shard):
+                return self._try(sample, shard, offset, size, expected)
+        return found
+
+    def _try(self, sample: int, shard: int, offset: int, size: int, expected: int) -> Encoded | BadSample:
+        place, advice = self._split.shard_place, self._files.advice
+        try:
+            file = self._file(shard)
+            encoded = file.read(offset, size)
+        except FileNotFoundError:
+            what = f"{place(shard)}: this shard is missing (sample {sample} is in it). {advice}"
+            return BadSample(self._split, sample, what)
+        except OSError as error:
+            what = f"{self._split.describe(sample)}: this shard cannot be read: {error.strerror}. {advice}"
+            return BadSample(self._split, sample, what)
+        if len(encoded) == size > 0 and checksum(encoded.data) == expected:
+            return encoded
+        return BadSample(self._split, sample, self._what_is_wrong(shard, sample, os.fstat(file.descriptor).st_size))
 
     def _ranges(self, samples: NDArray[np.int64], stretches: NDArray[np.int64] | None = None) -> Ranges:
         """Return what is read for `samples`: per stretch and stratum if stretches are given, else all together."""
@@ -136,53 +163,38 @@ class ShardReader:
         return Ranges(shard[first], begin[first], end[last])
 
     def _advise(self, shard: int, begin: int, end: int) -> None:
-        mapped, _ = self._shard(shard)
-        for start in range(begin - begin % mmap.PAGESIZE, end, _ADVICE_BYTES):
-            mapped.madvise(mmap.MADV_WILLNEED, start, min(_ADVICE_BYTES, end - start))
+        if self._files.at_hand(shard):
+            with suppress(OSError):  # whoever reads a sample of it is told
+                self._file(shard).advise(begin, end)
 
-    def _shard(self, shard: int) -> tuple[mmap.mmap, NDArray[np.uint8]]:
+    def _file(self, shard: int) -> ShardFile:
         if shard in self._open:
             self._open.move_to_end(shard)
             return self._open[shard]
-        mapped = self._map(shard)
         while len(self._open) >= self._max_open_shards:
             self._open.popitem(last=False)
-        self._open[shard] = (mapped, np.frombuffer(mapped, dtype=np.uint8))
+        self._open[shard] = self._files.open(shard)
         return self._open[shard]
 
-    def _map(self, shard: int) -> mmap.mmap:
-        path = self._split.shard_path(shard)
-        try:
-            with open(path, "rb") as file:
-                # Touching a page beyond the end of a mapped file would kill the process.
-                self._check_size(shard, os.fstat(file.fileno()).st_size)
-                mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-        except FileNotFoundError:
-            sample = int(np.searchsorted(self._split.shard, np.uint32(shard)))
-            raise DataError(
-                f"{path}: this shard is missing (sample {sample} is in it). Copy it there, or build the shards again."
-            ) from None
-        except OSError as error:
-            raise DataError(f"{path}: this shard cannot be read: {error.strerror}.") from error
-        mapped.madvise(mmap.MADV_RANDOM)
-        return mapped
-
-    def _check_size(self, shard: int, size: int) -> None:
-        path, recorded = self._split.shard_path(shard), self._split.record.shards[shard].bytes
-        first, stop = np.searchsorted(self._split.shard, np.array([shard, shard + 1], dtype=np.uint32))
-        ends = self._split.offset[first:stop].astype(np.int64) + self._split.size[first:stop]
-        misplaced = np.flatnonzero((ends > size) | (self._split.size[first:stop] == 0))
-        where = f" Sample {first + misplaced[0]} is not where the index says." if len(misplaced) else ""
+    def _what_is_wrong(self, shard: int, sample: int, size: int) -> str:
+        """Say why the bytes of a sample are not its own, by the size of its shard now."""
+        place, recorded = self._split.shard_place(shard), self._split.record.shards[shard].bytes
+        end = int(self._split.offset[sample]) + int(self._split.size[sample])
         if size < recorded:
-            raise DataError(
-                f"{path}: truncated: {size} of its {recorded} bytes are there.{where} "
-                "Copy it there again, or build the shards again."
+            lost = "is cut off" if end > size else "is damaged too"
+            return (
+                f"{place}: truncated: {size} of its {recorded} bytes are there, and sample {sample} {lost}. "
+                f"{self._files.advice}"
             )
-        if size > recorded or where:
-            raise DataError(
-                f"{path}: the index does not fit this shard of {size} bytes (dataset.json says {recorded}).{where} "
-                "They belong to different builds: build the shards again."
+        if size > recorded or end > size or not self._split.size[sample]:
+            return (
+                f"{place}: the index does not fit this shard of {size} bytes (dataset.json says {recorded}): sample "
+                f"{sample} is not where the index says. They belong to different builds: build the shards again."
             )
+        return (
+            f"{self._split.describe(sample)}: its bytes do not have the checksum of the index. The shard has changed "
+            f"since it was built: `ltrsys inspect --verify` lists what is damaged. {self._files.advice}"
+        )
 
 
 def _rows(ranges: Ranges) -> Iterator[tuple[int, int, int]]:

@@ -53,6 +53,7 @@ class _Split:
     sizes: NDArray[np.int64]
     widths: NDArray[np.int64]
     heights: NDArray[np.int64]
+    checksums: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -128,13 +129,15 @@ def _check_images(
                 chunks.append(chunk)
                 rejected += [(name, image) for image in chunk.rejected]
                 advance(len(chunk.sizes))
-            sizes, widths, heights = (
+            sizes, widths, heights, checksums = (
                 np.concatenate([getattr(chunk, column) for chunk in chunks] or [np.zeros(0, np.int64)])
-                for column in ("sizes", "widths", "heights")
+                for column in ("sizes", "widths", "heights", "checksums")
             )
             passed = np.flatnonzero(sizes)
             offsets = np.concatenate([np.cumsum(chunk.sizes) - chunk.sizes for chunk in chunks] or [sizes])
-            every = _Split(items.labels.astype(np.int64), np.arange(len(items)), offsets, sizes, widths, heights)
+            every = _Split(
+                items.labels.astype(np.int64), np.arange(len(items)), offsets, sizes, widths, heights, checksums
+            )
             splits[name] = every.take(passed)
     if not len(splits["train"]):
         raise DataError(f"{source.name}: no training image is left; see the reasons with --on-reject refuse.")
@@ -178,7 +181,7 @@ def _write_split(
         for shard in run(_write_shard, tasks):
             shards.append(shard)
             advance(shard.samples)
-    write_columns(
+    columns = write_columns(
         out / name,
         {
             "label": split.labels.astype(np.int32),
@@ -189,10 +192,11 @@ def _write_split(
             "size": split.sizes.astype(np.uint32),
             "width": split.widths.astype(np.uint16),
             "height": split.heights.astype(np.uint16),
+            "checksum": split.checksums.astype(np.uint32),
         },
     )
     counts = np.bincount(split.labels, minlength=num_classes)
-    return SplitRecord(samples=len(split), shards=shards, strata=strata, class_counts=counts.tolist())
+    return SplitRecord(samples=len(split), shards=shards, strata=strata, class_counts=counts.tolist(), columns=columns)
 
 
 def _shard_starts(sizes: NDArray[np.int64], strata: list[StratumRecord], max_shard_bytes: int) -> NDArray[np.int64]:

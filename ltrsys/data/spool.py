@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltrsys.data.images import ImageRejectedError, check_image
+from ltrsys.data.index import checksum
 from ltrsys.data.sources.source import Items, ReadImage
 from ltrsys.errors import DataError
 from ltrsys.files import read_json, replaced, write_json
@@ -36,6 +37,7 @@ class Chunk:
     """Bytes of the JPEG; 0 where the image was rejected."""
     widths: NDArray[np.int64]
     heights: NDArray[np.int64]
+    checksums: NDArray[np.int64]
     rejected: list[Rejected]
 
 
@@ -75,7 +77,7 @@ class Spool:
         return jpegs
 
     def _check(self, number: int, items: Items, read: ReadImage, resize: int | None, refuse: bool) -> Chunk:
-        sizes, widths, heights = ([0] * len(items) for _ in range(3))
+        sizes, widths, heights, checksums = ([0] * len(items) for _ in range(4))
         rejected = []
         with replaced(self._jpegs(number)) as file:
             for place, item in enumerate(items.names):
@@ -88,10 +90,12 @@ class Spool:
                     continue
                 file.write(image.jpeg)
                 sizes[place], widths[place], heights[place] = len(image.jpeg), image.width, image.height
+                checksums[place] = checksum(image.jpeg)
         record = {
             "sizes": sizes,
             "widths": widths,
             "heights": heights,
+            "checksums": checksums,
             "rejected": [[r.item, r.reason] for r in rejected],
         }
         write_json(self._record(number), record)
@@ -99,8 +103,10 @@ class Spool:
 
     def _read_record(self, number: int) -> Chunk:
         record = read_json(self._record(number), "record of checked images")
-        sizes, widths, heights = (np.array(record[key], dtype=np.int64) for key in ("sizes", "widths", "heights"))
-        return Chunk(sizes, widths, heights, [Rejected(*entry) for entry in record["rejected"]])
+        sizes, widths, heights, checksums = (
+            np.array(record[key], dtype=np.int64) for key in ("sizes", "widths", "heights", "checksums")
+        )
+        return Chunk(sizes, widths, heights, checksums, [Rejected(*entry) for entry in record["rejected"]])
 
     def _jpegs(self, number: int) -> Path:
         return self.folder / f"{number:06d}.jpegs"

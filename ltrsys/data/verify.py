@@ -2,14 +2,14 @@
 
 import hashlib
 import io
-import mmap
 import tarfile
 from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ltrsys.data.index import SPLITS, Dataset, Split, SplitName
+from ltrsys.data.index import COLUMNS, SPLITS, Dataset, Split, SplitName, checksum, column_digest, column_path
+from ltrsys.data.shard_files import open_files
 from ltrsys.data.tar import BLOCK, JPEG_OFFSET, sample_key
 from ltrsys.data.workers import run_tasks
 from ltrsys.errors import DataError
@@ -21,14 +21,15 @@ REBUILD_SHARD = "Delete this shard and run the same `ltrsys shards` command agai
 def verify(dataset: Dataset, *, workers: int = 1) -> Iterator[str]:
     """Yield one line for each shard or split that is not what the index says: what, where and what to do.
 
-    Reads every byte: checksums, the two members of each sample, their labels and the images' sizes.
+    Reads every byte, a remote shard's by way of the cache: checksums, the two members of each sample, their labels
+    and the images' sizes.
 
     Args:
         dataset: What to check.
         workers: Processes that read.
 
     Raises:
-        DataError: Where a column of the index is missing or has another length.
+        DataError: Where a column of the index is missing or has another length, or a remote shard is given up.
     """
     splits = [dataset.split(name) for name in SPLITS if dataset.has(name)]
     inconsistent = [problem for split in splits if (problem := check_index(split, dataset.num_classes))]
@@ -36,11 +37,15 @@ def verify(dataset: Dataset, *, workers: int = 1) -> Iterator[str]:
         yield from inconsistent
         return
     tasks = [(dataset, split.name, shard) for split in splits for shard in range(len(split.record.shards))]
+    whole = True
     with run_tasks(min(workers, len(tasks))) as run, progress("verifying shards", len(tasks)) as advance:
         for problem in run(check_shard, tasks):
             if problem:
+                whole = False
                 yield problem
             advance()
+    if whole:
+        yield from (problem for split in splits if (problem := check_columns(split)))
 
 
 def check_index(split: Split, num_classes: int) -> str | None:
@@ -61,18 +66,36 @@ def check_index(split: Split, num_classes: int) -> str | None:
     return None
 
 
+def check_columns(split: Split) -> str | None:
+    """Return which file of a split's index has changed since it was written."""
+    for column in COLUMNS:
+        if column_digest(split.folder, column) != split.record.columns.get(column):
+            return (
+                f"{column_path(split.folder, column)}: its checksum is not that of dataset.json. Delete "
+                f"{split.folder.parent / 'dataset.json'} and run the same `ltrsys shards` command again."
+            )
+    return None
+
+
 def check_shard(dataset: Dataset, name: SplitName, shard: int) -> str | None:
     """Return what is wrong with one shard, naming the first sample that it concerns."""
     split = dataset.split(name)
-    record, path = split.record.shards[shard], split.shard_path(shard)
+    record, path = split.record.shards[shard], split.shard_place(shard)
     samples = np.flatnonzero(split.shard == shard)
+    files = open_files(split)
     try:
-        size = path.stat().st_size
+        file = files.open(shard)
+        size = file.bytes
+        content = file.read(0, size).tobytes()
     except FileNotFoundError:
         return (
             f"{path}: this shard, of samples {samples[0]} to {samples[-1]}, is missing. Copy it here again, or run "
             "the same `ltrsys shards` command again."
         )
+    except OSError as error:
+        return f"{path}: cannot be read: {error.strerror}. {REBUILD_SHARD}"
+    finally:
+        files.close()
     if size < record.bytes:
         ends = split.offset[samples] + split.size[samples]
         lost = samples[ends > size]
@@ -80,23 +103,22 @@ def check_shard(dataset: Dataset, name: SplitName, shard: int) -> str | None:
         return f"{path}: truncated: {size} of {record.bytes} bytes are there, and {first}. {REBUILD_SHARD}"
     if size > record.bytes:
         return f"{path}: {size} bytes long instead of {record.bytes}. {REBUILD_SHARD}"
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        intact = hashlib.sha256(content).hexdigest() == record.sha256
-        for sample in samples:
-            try:
-                _check_sample(split, int(sample), content)
-            except DataError as error:
-                whose = (
-                    f"The shard is intact, so the index belongs to another build: delete {dataset.folder} and run "
-                    "`ltrsys shards` again."
-                    if intact
-                    else REBUILD_SHARD
-                )
-                return f"{split.describe(int(sample))}: {error}. {whose}"
+    intact = hashlib.sha256(content).hexdigest() == record.sha256
+    for sample in samples:
+        try:
+            _check_sample(split, int(sample), content)
+        except DataError as error:
+            whose = (
+                f"The shard is intact, so the index belongs to another build: delete {dataset.folder} and run "
+                "`ltrsys shards` again."
+                if intact
+                else REBUILD_SHARD
+            )
+            return f"{split.describe(int(sample))}: {error}. {whose}"
     return None if intact else f"{path}: its checksum is not that of dataset.json. {REBUILD_SHARD}"
 
 
-def _check_sample(split: Split, sample: int, content: mmap.mmap) -> None:
+def _check_sample(split: Split, sample: int, content: bytes) -> None:
     offset, size = int(split.offset[sample]), int(split.size[sample])
     if offset < JPEG_OFFSET or offset + size > len(content):
         raise DataError(f"the index points to bytes {offset} to {offset + size} of {len(content)}")
@@ -116,9 +138,11 @@ def _check_sample(split: Split, sample: int, content: mmap.mmap) -> None:
     if shape != (split.width[sample], split.height[sample]):
         in_index = f"{split.width[sample]} x {split.height[sample]}"
         raise DataError(f"the image has {shape[0]} x {shape[1]} pixels, but {in_index} in the index")
+    if checksum(content[jpeg_at : jpeg_at + size]) != split.checksum[sample]:
+        raise DataError("its bytes do not have the checksum of the index")
 
 
-def _member(content: mmap.mmap, offset: int) -> tuple[tarfile.TarInfo, int]:
+def _member(content: bytes, offset: int) -> tuple[tarfile.TarInfo, int]:
     """Return the member whose header is at `offset`, and where its data starts."""
     try:
         header = tarfile.TarInfo.frombuf(content[offset : offset + BLOCK], "utf-8", "replace")

@@ -26,7 +26,8 @@ NETWORK, MOMENTUM, RANKS = "network.", "momentum.", "ranks."
 
 UNIMPORTANT = {
     "name", "runs", "tracking", "balance", "shots",
-    "data.shards", "data.decode", "data.threads", "data.prefetch",
+    "data.shards", "data.decode", "data.threads", "data.prefetch", "data.on_error",
+    "data.max_bad_share",
     "train.engine", "train.zero_stage", "train.compile", "train.channels_last",
     "train.evaluate_every", "train.log_every", "train.checkpoint_every", "train.checkpoint_every_steps",
     "train.checkpoint_every_minutes", "train.keep_checkpoints", "train.timeout_seconds",

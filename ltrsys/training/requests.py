@@ -23,6 +23,8 @@ class Request(IntEnum):
     NOTHING = 0
     SAVE = 1
     STOP = 2
+    FAIL = 3
+    """Save and end, since a rank has met data that it cannot train on."""
 
 
 class Stopped(LtrsysError):
@@ -70,6 +72,18 @@ class Requests:
         before, self._agreeing = self._agreeing, HostCopy(flag)
         return Request(int(before.read()[0])) if before else Request.NOTHING
 
+    def agreed_at_once(self) -> Request:
+        """Return what any rank asks for now, waiting for all of them."""
+        if self._world.world_size == 1:
+            return self._own
+        flag = torch.tensor([float(self._own)], device=self._device)
+        dist.all_reduce(flag, dist.ReduceOp.MAX)
+        return Request(int(flag[0]))
+
+    def fail(self) -> None:
+        """Ask for an end of all ranks, since this one cannot go on for long."""
+        self._own = Request.FAIL
+
     def granted(self) -> None:
         """Forget what was asked for, since a checkpoint has been made."""
         self._saved = time.monotonic()
@@ -84,7 +98,7 @@ class Requests:
         self._before = {}
 
     def _take(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self._own is Request.STOP:
+        if number == signal.SIGINT and self._own >= Request.STOP:
             raise KeyboardInterrupt
         self._own = max(self._own, SIGNALS[signal.Signals(number)])
         if self._own is Request.STOP:

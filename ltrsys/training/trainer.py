@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -19,7 +20,8 @@ from ltrsys.data.batching import Batching
 from ltrsys.data.index import Dataset
 from ltrsys.data.loader import Batch, EvaluationLoader, TrainLoader
 from ltrsys.data.plan import Planner
-from ltrsys.errors import UsageError
+from ltrsys.data.quarantine import Quarantine, quarantined
+from ltrsys.errors import DataError, UsageError
 from ltrsys.evaluation import accuracy_by_shot, shot_of_class
 from ltrsys.models.network import Network, build_network
 from ltrsys.models.weights import load_backbone, save_network
@@ -31,6 +33,7 @@ from ltrsys.training.batch_norm import average_buffers
 from ltrsys.training.checkpoint import Checkpoint, Progress, check_same_experiment
 from ltrsys.training.checkpoint_folder import CheckpointFolder
 from ltrsys.training.engine import start_engine
+from ltrsys.training.failures import first_failure
 from ltrsys.training.losses import LossWatch
 from ltrsys.training.meter import Meter
 from ltrsys.training.process_group import process_group
@@ -119,6 +122,7 @@ class Trainer:
             seed=config.seed,
             device=device,
             channels_last=config.train.channels_last,
+            quarantine=Quarantine.of(self.train_split, config.data, self.run.quarantine),
         )
         if world.is_main:
             save_config(config, self.run.config_file)
@@ -171,6 +175,9 @@ class Trainer:
             torch.manual_seed(hash((self.config.seed, epoch, self.world.rank)))
         self.engine.network.train()
         micro_batches = self.loader.epoch(epoch, first)
+        self._ask_for_an_end_where_data_is_bad()
+        if self.requests.agreed_at_once() is Request.FAIL:
+            self._stop_for_bad_data(save=self.progress.step > 0)
         asked = Request.NOTHING
         for step_of_epoch in range(first, self.steps_per_epoch):
             self.reached(f"reading the data of step {self.progress.step + 1}")
@@ -179,7 +186,10 @@ class Trainer:
             if self.progress.step % self.config.train.log_every == 0 or last:
                 self._log(factor, advance)
             advance()
+            self._ask_for_an_end_where_data_is_bad()
             asked = self.requests.agreed()
+            if asked is Request.FAIL:
+                self._stop_for_bad_data(save=True)
             every = self.config.train.checkpoint_every_steps
             due = bool(every and self.progress.step % every == 0)
             if (asked or due) and step_of_epoch + 1 < self.steps_per_epoch:
@@ -238,6 +248,25 @@ class Trainer:
             self.requests.signal,
         )
 
+    def _ask_for_an_end_where_data_is_bad(self) -> None:
+        if self.loader.failure:
+            self.requests.fail()
+
+    def _stop_for_bad_data(self, *, save: bool) -> NoReturn:
+        """Save the last finished step, and end on every rank with what the first one that failed says."""
+        message = first_failure(self.world, self.device, self.loader.failure)
+        if not save:
+            raise DataError(message)
+        with self._apart_from_training():
+            self._save()
+        self.reached(f"stopping after step {self.progress.step}")
+        self.checkpoints.wait()
+        dist.barrier()  # a launcher whose first rank ends may kill the one that still writes
+        raise DataError(
+            f"{message} {self.run.path}: stopped after step {self.progress.step}, whose state is saved; the same "
+            "command goes on from there."
+        )
+
     def _log(self, factor: float, advance: Advance) -> None:
         values = self.meter.read(self.loader.stall_seconds)
         images = self.progress.step * self.config.train.batch_size
@@ -253,7 +282,14 @@ class Trainer:
         if evaluate:
             self.reached(f"evaluating after step {self.progress.step}")
             average_buffers(self.engine.network, self.world)
-        is_best = evaluate and self._evaluate()
+        try:
+            is_best = evaluate and self._evaluate()
+        except DataError:  # on all ranks together; the run goes on with this evaluation
+            self.progress.epoch -= 1
+            self._save()
+            self.checkpoints.wait()
+            dist.barrier()
+            raise
         every = settings.checkpoint_every_steps
         due = last or epoch % settings.checkpoint_every == 0 or bool(every and self.progress.step % every == 0)
         if due or asked or is_best:
@@ -298,7 +334,10 @@ class Trainer:
         if not self.loader.bytes_used:
             return description
         ratio = self.loader.bytes_read / self.loader.bytes_used
-        return f"{description}\nBytes read over bytes used: {ratio:.2f}."
+        description += f"\nBytes read over bytes used: {ratio:.2f}."
+        if bad := len(quarantined(self.run.quarantine, self.train_split)):
+            description += f"\n{bad} training images were bad and replaced by others: {self.run.quarantine}."
+        return description
 
     def _find_checkpoint(self) -> Checkpoint | None:
         found = self.checkpoints.newest()

@@ -14,7 +14,7 @@ from ltrsys.config import AugmentationConfig, DataConfig, SamplerConfig
 from ltrsys.data.augmentation import evaluation_augmentation
 from ltrsys.data.batching import Batching
 from ltrsys.data.feed import Feed
-from ltrsys.data.index import Dataset
+from ltrsys.data.index import Dataset, checksum
 from ltrsys.data.loader import EvaluationLoader, TrainLoader
 from ltrsys.data.plan import Planner
 from ltrsys.errors import DataError, UsageError
@@ -232,10 +232,17 @@ def rot(tiny_shards, tmp_path):
     shutil.copytree(tiny_shards, tmp_path / "shards")
     split = Dataset.open(tmp_path / "shards").split("test")
 
-    def overwrite(sample, damaged):
+    def overwrite(sample, damaged, since_the_build=True):
+        size, offset = int(split.size[sample]), int(split.offset[sample])
         with open(split.shard_path(int(split.shard[sample])), "r+b") as shard:
-            shard.seek(int(split.offset[sample]))
-            shard.write(damaged[: int(split.size[sample])])
+            shard.seek(offset)
+            shard.write(damaged[:size])
+            shard.seek(offset)
+            now = shard.read(size)
+        if not since_the_build:
+            checksums = np.load(split.folder / "index" / "checksum.npy")
+            checksums[sample] = checksum(now)
+            np.save(split.folder / "index" / "checksum.npy", checksums)
         return split
 
     return overwrite
@@ -247,15 +254,21 @@ def test_a_rotten_image_is_named(open_loader, rot, sample):
     with pytest.raises(DataError) as caught:
         list(open_loader("evaluate", shards=split.folder.parent))
     message = str(caught.value)
-    assert message.startswith(f"{split.describe(sample)}: not a readable image")
+    assert message.startswith(f"{split.describe(sample)}: its bytes do not have the checksum of the index")
     assert "inspect --verify" in message
     assert "\n" not in message
+
+
+def test_an_image_that_was_never_readable_is_named(open_loader, rot):
+    split = rot(50, bytes(10**6), since_the_build=False)
+    with pytest.raises(DataError, match=r"\(sample 50\): not a readable image \(cannot identify image file\)\. Build"):
+        list(open_loader("evaluate", shards=split.folder.parent))
 
 
 def test_an_image_of_another_size_than_the_index_says_is_named(open_loader, rot):
     small = io.BytesIO()
     Image.new("RGB", (9, 9)).save(small, "JPEG")
-    split = rot(7, small.getvalue())
+    split = rot(7, small.getvalue(), since_the_build=False)
     with pytest.raises(DataError, match=r"\(sample 7\): is 9 x 9 pixels, but the index says 32 x 32"):
         list(open_loader("evaluate", shards=split.folder.parent, resize=28))
 

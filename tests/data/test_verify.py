@@ -77,7 +77,21 @@ def test_one_flipped_bit_inside_an_image_is_found(shards: Path) -> None:
     path = split.shard_path(0)
     change(path, place, bytes([path.read_bytes()[place] ^ 1]))
     (problem,) = problems(shards)
+    assert "(sample 50): its bytes do not have the checksum of the index. Delete this shard" in problem
+
+
+def test_one_flipped_bit_between_the_images_is_found(shards: Path) -> None:
+    path = Dataset.open(shards).split("val").shard_path(0)
+    change(path, path.stat().st_size - 5, b"x")
+    (problem,) = problems(shards)
     assert "val-000000.tar: its checksum is not that of dataset.json" in problem
+
+
+def test_a_changed_column_that_fits_all_the_same_is_found(shards: Path) -> None:
+    with open(shards / "val/index/height.npy", "ab") as file:
+        file.write(b"x")
+    (problem,) = problems(shards)
+    assert "val/index/height.npy: its checksum is not that of dataset.json. Delete" in problem
 
 
 @pytest.mark.parametrize(
@@ -109,6 +123,7 @@ def test_damage_to_a_sample_names_it(shards: Path, where: int, new: bytes, messa
         ("size", lambda values: values + np.uint32(1), "(sample 0): the image has"),
         ("width", lambda values: values + np.uint16(1), "(sample 0): the image has 32 x 32 pixels, but 33 x 32"),
         ("label", lambda values: values[::-1], "(sample 0): class 0, but 11 in the index"),
+        ("checksum", lambda values: values + np.uint32(1), "(sample 0): its bytes do not have the checksum"),
     ],
 )
 def test_an_index_that_does_not_fit_its_shards_is_told_from_damage(
