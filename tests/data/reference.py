@@ -17,6 +17,13 @@ def photographs():
     return [np.frombuffer(photograph(number, side), np.uint8) for number, side in enumerate(SHORT_SIDES)]
 
 
+def odd_photograph(width, height):
+    """A photograph of one size, as a JPEG: a uint8 array."""
+    buffer = io.BytesIO()
+    decoded(photographs()[-1]).resize((width, height)).save(buffer, format="JPEG", quality=95)
+    return np.frombuffer(buffer.getvalue(), np.uint8)
+
+
 def decoded(encoded):
     return Image.open(io.BytesIO(encoded.tobytes())).convert("RGB")
 

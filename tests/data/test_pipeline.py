@@ -6,7 +6,7 @@ from ltrsys.config import AugmentationConfig, DataConfig
 from ltrsys.data.augmentation import evaluation_augmentation, training_augmentation
 from ltrsys.data.pipeline import DecodingError, ImagePipeline
 from ltrsys.errors import UsageError
-from tests.data.reference import evaluation_image, photographs, sizes, training_image
+from tests.data.reference import evaluation_image, odd_photograph, photographs, sizes, training_image
 
 CPU = torch.device("cpu")
 ENCODED = photographs()
@@ -60,6 +60,18 @@ def test_evaluation_pixels_are_those_of_pil_and_torchvision(pipeline, resize, im
     decode.feed(ENCODED, evaluation_augmentation(WIDTH, HEIGHT, resize=resize, image_size=image_size))
     expected = [evaluation_image(one, resize, image_size) for one in ENCODED]
     assert max(differences(decode.take(), expected)) < 0.5
+
+
+@pytest.mark.parametrize("size", [(64, 1), (1, 64), (20_000, 200), (1, 1)], ids=str)
+def test_odd_shapes_that_pass_the_door_have_the_pixels_of_pil_and_torchvision(pipeline, size):
+    encoded = [odd_photograph(*size)]
+    width, height = sizes(encoded)
+    crops = training_augmentation(CROP_AND_FLIP, seed=1, epoch=0, positions=np.arange(1), width=width, height=height)
+    decode = pipeline(batch_size=1, image_size=32, resize=36)
+    decode.feed(encoded, crops)
+    assert max(differences(decode.take(), [training_image(encoded[0], crops, 0, 32)])) < 0.5
+    decode.feed(encoded, evaluation_augmentation(width, height, resize=36, image_size=32))
+    assert max(differences(decode.take(), [evaluation_image(encoded[0], 36, 32)])) < 0.5
 
 
 @pytest.mark.parametrize(
