@@ -31,6 +31,8 @@ benchmarks: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.plan
 	$(BIN)/python -m benchmarks.input
 	$(BIN)/python -m benchmarks.step
+	$(BIN)/python -m benchmarks.checkpoint
+	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.kernels
 
 $(VENV)/.installed: setup.py constraints.txt

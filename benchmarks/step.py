@@ -4,18 +4,11 @@ The same network, batch and precision; one process group, in which every way tak
 minute slows all alike. A ratio is the median over the rounds of this way's time over DDP's in the same round.
 """
 
-import json
-import os
-import socket
 import statistics
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 
-from benchmarks.report import ROOT, Table, main, summary
+from benchmarks.ranks import run_ranks
+from benchmarks.report import Table, main, summary
 from benchmarks.step_rank import WAYS, Workload
-from ltrsys.errors import LtrsysError
 
 COLUMNS = ("network", "ranks", "way", "ms", "ms p20", "ms p80", "over DDP")
 WORKLOADS = (
@@ -31,7 +24,7 @@ def measure(quick: bool) -> list[Table]:
     rows = []
     for workload in WORKLOADS[:1] if quick else WORKLOADS:
         for ranks in (1, 2):
-            seconds = run_ranks(workload, ranks, rounds)
+            seconds = run_ranks("benchmarks.step_rank", [workload.dump(), str(rounds)], ranks)
             for way, description in WAYS.items():
                 times = summary([1000 * second for second in seconds[way]])
                 ratios = [one / ddp for one, ddp in zip(seconds[way], seconds["ddp"], strict=True)]
@@ -51,38 +44,6 @@ def measure(quick: bool) -> list[Table]:
         "The cores are shared out among the ranks.",
     )
     return [Table("Training step", COLUMNS, rows, notes)]
-
-
-def run_ranks(workload: Workload, ranks: int, rounds: int) -> dict[str, list[float]]:
-    """Start the ranks; return the first one's seconds a step, by way.
-
-    Raises:
-        LtrsysError: Where a rank fails.
-    """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory() as folder:
-        results = Path(folder) / "seconds.json"
-        processes = []
-        for rank in range(ranks):
-            environment = os.environ | {
-                "RANK": str(rank),
-                "WORLD_SIZE": str(ranks),
-                "LOCAL_RANK": str(rank),
-                "LOCAL_WORLD_SIZE": str(ranks),
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(port),
-            }
-            command = [sys.executable, "-m", "benchmarks.step_rank", workload.dump(), str(rounds), str(results)]
-            processes.append(
-                subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-            )
-        errors = [process.communicate()[1] for process in processes]
-        for process, error in zip(processes, errors, strict=True):
-            if process.returncode:
-                raise LtrsysError(f"a rank of the benchmark failed: {error.decode()[-2000:]}")
-        return json.loads(results.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

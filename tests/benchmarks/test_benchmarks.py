@@ -11,6 +11,8 @@ from benchmarks.report import ROOT, interleaved, summary
 TABLES = {
     "input": {"Images a second": 5, "Bytes read for each byte used": 11},
     "step": {"Training step": 8},
+    "checkpoint": {"A save": 1, "Records and checksums": 4},
+    "scaling": {"Images a second by ranks": 4},
     "kernels": {
         "tau_sweep, 512 features": 4,
         "ncm_search, 512 features": 9,
