@@ -68,7 +68,8 @@ class ImagePipeline:
         """
         self._device, self._colour, self._channels_last = device, colour, channels_last
         self._gpu = _gpu_to_decode_on(config, device)
-        self._fed: deque[Sequence[NDArray[np.uint8]]] = deque()
+        self._fed: deque[tuple[Sequence[NDArray[np.uint8]], NDArray[np.int32]]] = deque()
+        """The images of each batch in work, and where their windows end, [B, 2]: columns and rows."""
         # With a depth of 1 every call of schedule_run stands for exactly one batch, also the first; the
         # executor still takes any number of them ahead.
         self._pipeline: Any = Pipeline(
@@ -76,12 +77,12 @@ class ImagePipeline:
         )
         with self._pipeline:
             on_gpu = self._gpu is not None
-            self._pipeline.set_outputs(_graph(config, on_gpu=on_gpu, colour=colour, channels_last=channels_last))
+            self._pipeline.set_outputs(*_graph(config, on_gpu=on_gpu, colour=colour, channels_last=channels_last))
         self._pipeline.build()
 
     def feed(self, encoded: Sequence[NDArray[np.uint8]], augmentation: Augmentation) -> None:
         """Start work on a batch: B encoded images, uint8 [bytes] each, not copied, and what to do to them."""
-        self._fed.append(encoded)
+        self._fed.append((encoded, augmentation.anchor + augmentation.shape))
         self._pipeline.feed_input("encoded", list(encoded))
         for name in _INPUTS.keys() - {"encoded"}:
             self._pipeline.feed_input(name, getattr(augmentation, name))
@@ -95,13 +96,16 @@ class ImagePipeline:
         Raises:
             DecodingError: Where DALI could not decode an image of it.
         """
-        encoded = self._fed.popleft()
+        encoded, window_end = self._fed.popleft()
         try:
-            (images,) = self._pipeline.share_outputs(cuda_stream=self._stream())
+            images, sizes = self._pipeline.share_outputs(cuda_stream=self._stream())
+            fits = bool((sizes.as_array() >= window_end).all())
         except RuntimeError as error:
             raise DecodingError(str(error), encoded) from error
         finally:
             self._pipeline.release_outputs()
+        if not fits:
+            raise DecodingError("a window leaves its image", encoded)
         # The tensor holds on to DALI's memory, which goes back to DALI's pool when the tensor is freed.
         tensor = torch.from_dlpack(images.as_tensor()).to(self._device, non_blocking=True)
         return tensor.permute(0, 3, 1, 2) if self._channels_last else tensor
@@ -129,18 +133,21 @@ def _gpu_to_decode_on(config: DataConfig, device: torch.device) -> int | None:
     return torch.cuda.current_device() if device.index is None else device.index
 
 
-def _graph(config: DataConfig, *, on_gpu: bool, colour: bool, channels_last: bool) -> Any:
+def _graph(config: DataConfig, *, on_gpu: bool, colour: bool, channels_last: bool) -> tuple[Any, Any]:
     inputs = {
         name: fn.external_source(name=name, dtype=dtype, ndim=ndim, no_copy=name == "encoded")
         for name, (dtype, ndim) in _INPUTS.items()
     }
-    # The decoder of DALI 2.4 can bring the process down at an image whose header it cannot parse. Here that is an
-    # error before it; the anchor depends on the header for nothing but this order.
+    # The decoder of DALI 2.4 can bring the process down at an image whose header it cannot parse, and at a window that
+    # leaves the image. The first is an error here, before it; the second is cut to the image, and told from the size,
+    # which is the second output.
     header = fn.peek_image_shape(inputs["encoded"], dtype=DALIDataType.INT32)
+    size = fn.stack(header[1], header[0])
+    anchor = math.min(inputs["anchor"], size - 1)
     pixels: Any = fn.decoders.image_slice(
         inputs["encoded"],
-        inputs["anchor"] + 0 * header[0],
-        inputs["shape"],
+        anchor,
+        math.min(inputs["shape"], size - anchor),
         device="mixed" if on_gpu else "cpu",
         jpeg_fancy_upsampling=True,
         adjust_orientation=False,  # the door of the dataset has turned every image upright
@@ -156,7 +163,7 @@ def _graph(config: DataConfig, *, on_gpu: bool, colour: bool, channels_last: boo
     )
     if colour:
         pixels = _coloured(pixels, fn.external_source(name="colour", dtype=DALIDataType.FLOAT, ndim=2))
-    return fn.crop_mirror_normalize(
+    normalized = fn.crop_mirror_normalize(
         pixels,
         mirror=inputs["mirror"],
         mean=[255 * mean for mean in config.mean],
@@ -164,6 +171,7 @@ def _graph(config: DataConfig, *, on_gpu: bool, colour: bool, channels_last: boo
         dtype=DALIDataType.FLOAT,
         output_layout="HWC" if channels_last else "CHW",
     )
+    return normalized, size
 
 
 def _coloured(pixels: Any, steps: Any) -> Any:
