@@ -23,6 +23,8 @@ def cuda_extension() -> dict[str, Any]:
     extension = CUDAExtension("ltrsys.kernels.gpu._class_sums", sources)
     return {"ext_modules": [extension], "cmdclass": {"build_ext": BuildExtension}}
 
+REMOTE = ["fsspec[http]>=2025.3", "s3fs>=2025.3"]
+"""The clients of shards behind a URL."""
 
 setup(
     name="ltrsys",
@@ -63,7 +65,13 @@ setup(
         "jinja2>=3.1",
     ],
     extras_require={
+        "remote": REMOTE,
         "dev": [
+            *REMOTE,
+            # moto's S3 server, without what its other servers need
+            "moto[s3]>=5",
+            "flask",
+            "flask-cors",
             "pytest>=8",
             "hypothesis>=6",
             "psutil>=6",

@@ -11,7 +11,6 @@ from benchmarks.report import Table
 from benchmarks.synthetic import synthetic_split
 from ltrsys.config import SamplerConfig
 from ltrsys.data.batching import Batching
-from ltrsys.data.feed import BLOCK_BYTES
 from ltrsys.data.index import ShardRecord, Split
 from ltrsys.data.plan import Planner
 from ltrsys.data.reader import READ_THROUGH_BYTES, ShardReader
@@ -71,7 +70,7 @@ def _read_epoch(reader: ShardReader, planner: Planner, batching: Batching, epoch
     plan = planner.epoch(epoch)
     steps = batching.steps_per_epoch(len(plan))
     mean_bytes = float(planner.split.size.mean())
-    block = max(1, int(BLOCK_BYTES / (mean_bytes * batching.micro_batch_size)))
+    block = max(1, int(reader.block_bytes / (mean_bytes * batching.micro_batch_size)))
     for first in range(0, steps, block):
         positions = np.concatenate([batching.positions(step, 0) for step in range(first, min(first + block, steps))])
         reader.announce(plan.samples(positions), plan.stretches(positions))

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ltrsys.data.index import Dataset
 from ltrsys.data.plan import Planner
 from ltrsys.data.quarantine import quarantined, replacements
+from ltrsys.data.remote import open_dataset
 from ltrsys.errors import DataError
 from ltrsys.files import read_json
 from ltrsys.run_folder import RunFolder
@@ -70,7 +70,7 @@ def audit_run(path: Path) -> AuditReport:
     if not folders:
         raise DataError(f"{run.audit}: there are no records of a training here.")
     planner = Planner(
-        Dataset.open(config.data.shards).split("train"),
+        open_dataset(config.data).split("train"),
         config.data.sampler,
         seed=config.seed,
         num_epochs=config.train.epochs,

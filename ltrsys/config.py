@@ -7,7 +7,9 @@ Unknown keys and wrong types are errors that name the key, the file and the near
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from ltrsys.location import folder_or_url
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -66,11 +68,21 @@ class AugmentationConfig(Section):
     """Saturation is multiplied by a factor within 1 ± this."""
 
 
+def _folder_or_url(value: Any) -> Any:
+    return folder_or_url(value) if isinstance(value, str) else value
+
+
 class DataConfig(Section):
     """Where the images come from and in which order."""
 
-    shards: Path = Field(strict=False)
-    """The folder that `ltrsys shards` wrote."""
+    shards: Annotated[Path | str, BeforeValidator(_folder_or_url)]
+    """The folder that `ltrsys shards` wrote, or its URL (http, https, s3)."""
+    cache: Path | None = Field(default=None, strict=False)
+    """Where shards of a URL are kept, on a disk of each node; a folder of yours in the temporary one if not given."""
+    cache_gb: Positive = 50.0
+    """How much the cache may hold, in 10^9 bytes."""
+    retry_seconds: Positive = 300.0
+    """How long a server may fail to send anything before the run ends."""
     image_size: Count = 224
     """Side of the square the network sees, in pixels."""
     resize: Count = 256
@@ -290,6 +302,12 @@ class Config(Section):
         if micro is not None and self.train.batch_size % micro:
             raise ValueError(
                 f"train.batch_size={self.train.batch_size} is not a multiple of train.micro_batch_size={micro}"
+            )
+        # The ranks that wait for one that fetches must not take it for dead.
+        if isinstance(self.data.shards, str) and self.data.retry_seconds > 0.8 * self.train.timeout_seconds:
+            raise ValueError(
+                f"data.retry_seconds={self.data.retry_seconds:g} is more than 0.8 of "
+                f"train.timeout_seconds={self.train.timeout_seconds:g}: lower the first, or raise the second"
             )
         if self.data.image_size > self.data.resize:
             raise ValueError(f"data.image_size={self.data.image_size} does not fit into data.resize={self.data.resize}")

@@ -11,6 +11,7 @@ import torch
 from ltrsys.config import Config
 from ltrsys.config_file import load_config, save_config
 from ltrsys.data.index import Dataset
+from ltrsys.data.remote import open_dataset
 from ltrsys.errors import UsageError
 from ltrsys.models.published import Published, load_published
 from ltrsys.models.weights import save_tensors
@@ -44,7 +45,7 @@ def import_run(
     for path in (run.model, run.checkpoints, run.config_file):
         if path.exists():
             raise UsageError(f"{path}: there is a run already. Choose another folder with --out, or move it away.")
-    dataset = Dataset.open(config.data.shards)
+    dataset = open_dataset(config.data)
     published = load_published(config.model, dataset.num_classes, file)
     if apply_scales:
         published = _with_scales(published, file)

@@ -17,7 +17,8 @@ from ltrsys.classifiers.fitting import Fitter, evaluated_split, tau_selection
 from ltrsys.classifiers.linear import Joint
 from ltrsys.classifiers.store import Fitted, load_fitted
 from ltrsys.config import Config
-from ltrsys.data.index import SPLITS, Dataset, SplitName
+from ltrsys.data.index import SPLITS, SplitName
+from ltrsys.data.remote import open_dataset
 from ltrsys.errors import DataError, UsageError
 from ltrsys.evaluated_split import EvaluatedSplit
 from ltrsys.evaluation import COLUMNS
@@ -38,6 +39,8 @@ CHANGEABLE = (
     "data.decode=",
     "data.on_error=",
     "data.max_bad_share=",
+    "data.cache",
+    "data.retry_seconds=",
 )
 """What may differ from the training's config: the rest is what the model was trained with."""
 
@@ -56,7 +59,7 @@ def balance_run(folder: Path, overrides: Sequence[str], classifiers: str | None,
         names = [_classifier_name(name) for name in classifiers.split(",")]
         overrides.append(f"balance.classifiers=[{', '.join(names)}]")
     run, config = _open_run(folder, overrides)
-    dataset = Dataset.open(config.data.shards)
+    dataset = open_dataset(config.data)
     name, selection = evaluated_split(dataset), tau_selection(config.balance, dataset)
     world = World.detect()
     device = _device(world)
@@ -95,7 +98,7 @@ def evaluate_run(folder: Path, overrides: Sequence[str], classifier: str, split:
     if split not in SPLITS:
         raise UsageError(f"--split {split}: unknown split; choose from {', '.join(SPLITS)}.")
     run, config = _open_run(folder, list(overrides))
-    dataset = Dataset.open(config.data.shards)
+    dataset = open_dataset(config.data)
     dataset.split(split)  # names the splits there are, if this is not one of them
     bank = FeatureBank.open(run.features)
     # BatchNorm and the like may have been set on the command line of `balance`: the bank's own settings hold
@@ -117,7 +120,7 @@ def _open_run(folder: Path, overrides: list[str]) -> tuple[RunFolder, Config]:
         if not override.startswith(CHANGEABLE):
             raise UsageError(
                 f"`{override}`: after training only balance.*, shots.*, tracking.* and data.shards, threads, prefetch, "
-                "decode, on_error, max_bad_share may be changed."
+                "decode, on_error, max_bad_share, cache, cache_gb, retry_seconds may be changed."
             )
     run = RunFolder(folder)
     config = run.config(overrides)

@@ -8,12 +8,14 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from ltrsys.config import ShotsConfig
+from ltrsys.config import DataConfig, ShotsConfig
 from ltrsys.data.index import SPLITS, Dataset, SplitName
 from ltrsys.data.layout import class_bands
+from ltrsys.data.remote import open_dataset
 from ltrsys.data.verify import verify as verify_dataset
 from ltrsys.errors import DataError, LtrsysError, UsageError
 from ltrsys.evaluation import SHOTS, shot_of_class
@@ -22,21 +24,25 @@ log = logging.getLogger("ltrsys")
 
 
 def inspect(
-    shards: Annotated[Path, typer.Argument(help="The folder that `ltrsys shards` wrote.")],
+    shards: Annotated[str, typer.Argument(help="The folder that `ltrsys shards` wrote, or its URL.")],
     verify: Annotated[bool, typer.Option("--verify", help="Check every checksum, offset, label and size.")] = False,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw the long tail as this PNG; SHARDS/long_tail.png by default.")
+        Path | None, typer.Option(help="Draw the long tail as this PNG; SHARDS/long_tail.png by default, for a folder.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
     many: Annotated[int, typer.Option(min=1, help="Many-shot classes have more training images.")] = 100,
     few: Annotated[int, typer.Option(min=1, help="Few-shot classes have fewer training images.")] = 20,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes of --verify; one a core by default.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Where the index, and for --verify shards, of a URL go.")] = None,
 ) -> None:
     """Print the classes, images, strata and shards of a dataset; draw its long tail; verify its bytes."""
     if few > many:
         raise UsageError(f"--few {few} is above --many {many}.")
     shots = ShotsConfig(many=many, few=few)
-    dataset = Dataset.open(shards)
+    try:
+        dataset = open_dataset(DataConfig(shards=shards, cache=cache))
+    except ValidationError as error:
+        raise UsageError(error.errors()[0]["msg"].removeprefix("Value error, ") + ".") from None
     if verify:
         _verify(dataset, workers or len(os.sched_getaffinity(0)))
     plot = _draw(dataset, shots, plot)
@@ -58,7 +64,7 @@ def summarize(dataset: Dataset, shots: ShotsConfig) -> dict[str, Any]:
     counts = np.array(train.class_counts if train else [0] * dataset.num_classes, dtype=np.int64)
     groups = shot_of_class(counts, shots)
     return {
-        "folder": str(dataset.folder),
+        "folder": dataset.place,
         "name": record.name,
         "source": record.source,
         "seed": record.seed,
@@ -112,6 +118,8 @@ def _summarize_strata(dataset: Dataset) -> list[dict[str, Any]]:
 
 def _draw(dataset: Dataset, shots: ShotsConfig, plot: Path | None) -> Path | None:
     """Draw the long tail; return where, or None where nobody named a place and the shards' folder takes no file."""
+    if plot is None and dataset.remote is not None:
+        return None
     from ltrsys.reporting.long_tail import draw_long_tail  # matplotlib takes a second to import
 
     path = plot or dataset.folder / "long_tail.png"

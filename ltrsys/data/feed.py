@@ -21,9 +21,6 @@ from ltrsys.data.reader import BadSample, ShardReader
 from ltrsys.data.shard_files import Encoded
 from ltrsys.errors import DataError, LtrsysError
 
-BLOCK_BYTES = 64 * 2**20
-"""The kernel is asked for about this much at once, so that neighbours are read together."""
-
 Batches = Generator[tuple[Tensor, NDArray[np.int64]], None, None]
 
 
@@ -96,7 +93,7 @@ class Feed:
             config, batch_size=batch_size, device=device, colour=colour, channels_last=channels_last
         )
         mean_bytes = sum(shard.bytes for shard in split.record.shards) / len(split)
-        self._block = max(1, int(BLOCK_BYTES / (mean_bytes * batch_size)))
+        self._block = max(1, int(self.reader.block_bytes / (mean_bytes * batch_size)))
         self._running: Batches | None = None
 
     def batches(self, work: Work) -> Batches:

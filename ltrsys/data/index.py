@@ -160,16 +160,14 @@ class Dataset:
         Raises:
             DataError: Where it is missing, or is not such a folder.
         """
-        values = read_json(folder / "dataset.json", "dataset index", "`ltrsys shards` makes one where there is none.")
-        try:
-            return cls(folder, DatasetRecord.model_validate(values))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise DataError(
-                f"{folder / 'dataset.json'}: not a dataset index of format 2: `{where}`: {first['msg']}. "
-                "Build it again with `ltrsys shards`."
-            ) from None
+        path = folder / "dataset.json"
+        values = read_json(path, "dataset index", "`ltrsys shards` makes one where there is none.")
+        return cls(folder, parse_record(values, str(path)))
+
+    @property
+    def place(self) -> str:
+        """Where the dataset is: its folder, or its URL."""
+        return str(self.folder) if self.remote is None else self.remote.place
 
     @property
     def num_classes(self) -> int:
@@ -197,6 +195,22 @@ class Dataset:
         record, folder = self.record.splits[name], self.folder / name
         columns: dict[str, Any] = {column: _open_column(folder, column, record.samples) for column in COLUMNS}
         return Split(name, folder, record, **columns, remote=self.remote)
+
+
+def parse_record(values: Any, place: str) -> DatasetRecord:
+    """Return what the JSON of a `dataset.json` says.
+
+    Raises:
+        DataError: Where that is no such record, naming `place`.
+    """
+    try:
+        return DatasetRecord.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DataError(
+            f"{place}: not a dataset index of format 2: `{where}`: {first['msg']}. Build it again with `ltrsys shards`."
+        ) from None
 
 
 def write_columns(folder: Path, columns: dict[str, NDArray[np.generic]]) -> dict[str, str]:

@@ -86,7 +86,12 @@ class ShardReader:
         self.bytes_used += int(self._split.size[samples].sum(dtype=np.int64))
         self._announced.append((samples, stretches))
         if sum(len(samples) for samples, _ in self._announced) > _COUNTED_AT_ONCE:
-            self.begin_pass()
+            self._settle()
+
+    @property
+    def block_bytes(self) -> int:
+        """About how much is worth being announced at once, so that neighbours are read together."""
+        return self._files.block_bytes
 
     @property
     def bytes_read(self) -> int:
@@ -102,6 +107,10 @@ class ShardReader:
 
     def begin_pass(self) -> None:
         """Begin an epoch: its stretches are others, and what is taken there counts anew."""
+        self._files.begin_pass()
+        self._settle()
+
+    def _settle(self) -> None:
         self._counted_bytes = self.bytes_read
         self._announced.clear()
         self._bytes_of_announced = self._counted_announcements = 0

@@ -55,8 +55,13 @@ class ShardFiles(Protocol):
 
     most_open: int
     """Shards that one process may hold open at once."""
+    block_bytes: int
+    """About how much is worth being announced at once."""
     advice: str
     """What to do about a shard that is damaged."""
+
+    def begin_pass(self) -> None:
+        """Forget what was announced."""
 
     def announce(self, shards: Sequence[int]) -> None:
         """Have these at hand soon, in this order."""
@@ -83,10 +88,14 @@ class LocalShards:
     """The shards in a dataset's own folder."""
 
     most_open = 256
+    block_bytes = 64 * 2**20
     advice = "Copy it there again, or build the shards again."
 
     def __init__(self, split: Split) -> None:
         self._split = split
+
+    def begin_pass(self) -> None:
+        """Nothing to forget."""
 
     def announce(self, shards: Sequence[int]) -> None:
         """Nothing: they are there."""

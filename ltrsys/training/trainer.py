@@ -17,10 +17,10 @@ import torch.distributed as dist
 from ltrsys.config import Config
 from ltrsys.config_file import save_config
 from ltrsys.data.batching import Batching
-from ltrsys.data.index import Dataset
 from ltrsys.data.loader import Batch, EvaluationLoader, TrainLoader
 from ltrsys.data.plan import Planner
 from ltrsys.data.quarantine import Quarantine, quarantined
+from ltrsys.data.remote import open_dataset
 from ltrsys.errors import DataError, UsageError
 from ltrsys.evaluation import accuracy_by_shot, shot_of_class
 from ltrsys.models.network import Network, build_network
@@ -78,7 +78,7 @@ class Trainer:
     ) -> None:
         self.config, self.world, self.device, self.reached = config, world, device, reached
         self.run = RunFolder(config.run_folder)
-        self.dataset = Dataset.open(config.data.shards)
+        self.dataset = open_dataset(config.data)
         self.train_split = self.dataset.split("train")
         self.val_split = self.dataset.split("val") if self.dataset.has("val") else None
         planner = Planner(
@@ -396,7 +396,7 @@ def _finished(config: Config) -> Progress | None:
     if found is None or found[1].progress.epoch < config.train.epochs:
         return None
     path, checkpoint = found
-    check_same_experiment(checkpoint.progress, config, Dataset.open(config.data.shards).fingerprint, path)
+    check_same_experiment(checkpoint.progress, config, open_dataset(config.data).fingerprint, path)
     return checkpoint.progress
 
 
