@@ -23,6 +23,7 @@ def cuda_extension() -> dict[str, Any]:
     extension = CUDAExtension("ltrsys.kernels.gpu._class_sums", sources)
     return {"ext_modules": [extension], "cmdclass": {"build_ext": BuildExtension}}
 
+
 REMOTE = ["fsspec[http]>=2025.3", "s3fs>=2025.3"]
 """The clients of shards behind a URL."""
 
