@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from ltrsys.cli.main import main
+from tests.data.servers import serving
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
@@ -92,3 +93,26 @@ def test_what_is_no_dataset_is_said(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert code == 1
     assert "there is no dataset index here. `ltrsys shards` makes one" in error
     assert error.count("\n") == 1
+
+
+def test_a_url_is_inspected_like_a_folder(
+    tiny_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(tiny_shards) as server:
+        code, printed, _ = run(capsys, server.url, "--json", "--cache", tmp_path / "cache")
+        summary = json.loads(printed)
+        assert (code, summary["folder"], summary["plot"]) == (0, server.url, None)
+        assert not any(path.endswith(".tar") for path in server.requests)
+        code, printed, _ = run(capsys, server.url, "--verify", "--workers", "1", "--cache", tmp_path / "cache")
+        assert code == 0
+        assert "Verified: every checksum" in printed
+    local = json.loads(run(capsys, tiny_shards, "--json", "--plot", tmp_path / "tail.png")[1])
+    assert {**summary, "folder": "", "plot": ""} == {**local, "folder": "", "plot": ""}
+
+
+def test_a_url_without_shards_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(tmp_path) as server:
+        code, _, errors = run(capsys, f"{server.url}/nothing", "--cache", tmp_path / "cache")
+    assert code == 1
+    assert errors.startswith(f"ltrsys: {server.url}/nothing/dataset.json: there is no dataset index here.")
+    assert errors.count("\n") == 1

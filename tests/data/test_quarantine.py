@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 import shutil
-from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 
 import numpy as np
@@ -187,10 +186,15 @@ def test_what_other_ranks_have_noted_counts(shards, tmp_path):
 
 def test_processes_that_note_at_once_note_each_sample_once(shards, tmp_path):
     path = tmp_path / "quarantine.jsonl"
-    with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for done in [pool.submit(note_all, shards, path) for _ in range(4)]:
-            done.result()
-    assert sorted(json.loads(line)["sample"] for line in path.read_text().splitlines()) == list(range(50))
+    context = multiprocessing.get_context("spawn")
+    start = context.Barrier(4)
+    processes = [context.Process(target=note_all, args=(shards, path, start)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert sorted(json.loads(line)["sample"] for line in path.read_text().splitlines()) == list(range(100))
 
 
 def test_a_line_that_a_kill_left_half_written_is_left_out(shards, tmp_path):
