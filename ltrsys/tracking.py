@@ -96,7 +96,7 @@ class Tracker:
         if self._file is not None:
             self._file.close()
             self._file = None
-        self._send(lambda wandb, run: run.finish())
+        self._send(_finish)
         self._wandb = None
 
     def _send_points(self, step: int, values: Mapping[str, float | int | None]) -> None:
@@ -148,6 +148,15 @@ def _init_wandb(wandb: Any, run: RunFolder, config: Config, name: str, run_id: s
         mode=config.tracking.wandb,
         settings=wandb.Settings(silent=True, console="off", disable_git=True, disable_code=True),
     )
+
+
+def _finish(wandb: Any, run: Any) -> None:
+    """End the run, and wait for wandb's own process: `finish` may come back before the run's file is written.
+
+    A run that goes on at once would find no step in it, and send all of them again.
+    """
+    run.finish()
+    wandb.teardown()
 
 
 def _step_of(line: str) -> float:

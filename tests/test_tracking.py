@@ -25,6 +25,10 @@ def read_wandb(folder: Path) -> list:
     return list(wandb_file.records(path))
 
 
+def wandb_processes() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "wandb" in " ".join(child.cmdline())]
+
+
 def wandb_history(records: list) -> dict[str, list]:
     history: dict[str, list] = {}
     for record in records:
@@ -61,6 +65,15 @@ def test_an_offline_run_holds_what_was_logged(tmp_path, monkeypatch):
     (table,) = run.path.rglob("*.table.json")
     assert json.loads(table.read_text())["data"] == [["oak", 50.0], ["elm", None]]
     assert list(run.path.rglob("long_tail*.png"))
+
+
+def test_when_a_run_is_closed_wandb_has_written_all_of_it(tmp_path):
+    """Its process has ended; before, `finish` came back too early now and then."""
+    tracker = Tracker(RunFolder(tmp_path / "run"), make_config(tmp_path, "offline"), World())
+    tracker.log(1, {"loss": 1.0})
+    assert len(wandb_processes()) == 1
+    tracker.close()
+    assert wandb_processes() == []
 
 
 def test_an_offline_run_keeps_to_the_run_folder_and_is_silent(tmp_path, monkeypatch, capfd):
@@ -149,7 +162,7 @@ def test_what_wandb_lost_with_its_process_it_gets_when_the_run_goes_on(tmp_path,
     tracker = Tracker(run, config, World())
     tracker.log(1, {"loss": 1.0})
     run_id = tracker.run_id
-    (service,) = [child for child in psutil.Process().children() if "wandb" in " ".join(child.cmdline())]
+    (service,) = wandb_processes()
     service.kill()
     service.wait()
     for step in range(2, 6):
