@@ -69,8 +69,7 @@ def _saves(workloads: list[Workload], folder: Path, rounds: int) -> Table:
             rows.append(_row(workload, folder / workload.model.backbone, world, rounds))
     notes = (
         f"Medians of {rounds} saves, by turns; one rank, DDP, float32. A copy is all that training waits for: taking "
-        "weights, momentum and BatchNorm's statistics together, and copying them. Its steps are slower while the "
-        "thread writes, where the two share the cores: the last column, per save.",
+        "weights, momentum and BatchNorm's statistics together, and copying them.",
         "A synchronous save takes the same copy, then hashes, writes and syncs it before training goes on.",
     )
     return Table("A save", list(rows[0]), rows, notes)
@@ -92,20 +91,17 @@ def _row(workload: Workload, folder: Path, world: World, rounds: int) -> dict[st
     checkpoints = CheckpointFolder(folder, kept=1)
     for _ in range(2):
         step()
-    steps, copies, synchronous, slower = [], [], [], []
+    steps, copies, synchronous = [], [], []
     for number in range(rounds):
-        undisturbed = [step() for _ in range(3)]
-        steps += undisturbed
+        steps += [step() for _ in range(3)]
         started = time.perf_counter()
         _checkpoint_of(engine, world, number).copied().save(folder / "synchronous.safetensors")
         synchronous.append(time.perf_counter() - started)
         started = time.perf_counter()
         checkpoints.save(_checkpoint_of(engine, world, number))
         copies.append(time.perf_counter() - started)
-        disturbed = [step()]
         while not (folder / f"step-{number:09d}.safetensors").exists():
-            disturbed.append(step())
-        slower.append(sum(disturbed) - len(disturbed) * statistics.median(undisturbed))
+            step()
     size = (folder / "synchronous.safetensors").stat().st_size
     checkpoints.close()
     engine.close()
@@ -118,7 +114,6 @@ def _row(workload: Workload, folder: Path, world: World, rounds: int) -> dict[st
         "copy / step": copy_ms / step_ms,
         "synchronous, ms": synchronous_ms,
         "synchronous / step": synchronous_ms / step_ms,
-        "slower steps, ms": max(0.0, 1000 * statistics.median(slower)),
     }
 
 
