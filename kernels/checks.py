@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 Metric = Literal["cosine", "euclidean"]
+LARGEST_FACTOR = 1e200
+"""Of |w_j|^-tau: a product of float32 vectors, of 1e-90 to 1e84, can be multiplied by it or divided."""
 
 
 def check_matrix(values: Tensor, name: str) -> None:
@@ -41,10 +43,26 @@ def check_per_class(scale_C: Tensor, num_classes: int, features_ND: Tensor) -> N
     _check_device(scale_C, "scale", features_ND)
 
 
+def check_tau(tau: Tensor) -> None:
+    """Refuse anything but one number."""
+    if tau.ndim:
+        raise ValueError(f"tau has shape {list(tau.shape)}; it must be a number or a tensor without dimensions.")
+
+
 def check_taus(taus_T: Tensor) -> None:
     """Refuse anything but a list of at least one tau."""
     if taus_T.ndim != 1 or not len(taus_T):
         raise ValueError(f"taus has shape {list(taus_T.shape)}; it must be a list of at least one tau, [T].")
+
+
+def check_factors(factors: Tensor, taus_T: Tensor) -> None:
+    """Refuse a tau with which products of float64 would overflow or vanish, given its factors [T, ...]."""
+    for tau, (least, most) in zip(taus_T.tolist(), torch.stack(factors.aminmax(dim=1), dim=1).tolist(), strict=True):
+        if not 1 / LARGEST_FACTOR <= least <= most <= LARGEST_FACTOR:
+            raise ValueError(
+                f"taus holds {tau:g}, with which class weights are multiplied by {least:.3g} to {most:.3g}: "
+                f"float64 cannot compare such scores. Choose one nearer to 0."
+            )
 
 
 def check_search(k: int, metric: str, num_classes: int) -> None:
@@ -92,6 +110,16 @@ def check_label_range(labels_N: Tensor, num_classes: int) -> None:
     if low < 0 or high >= num_classes:
         row = int(((labels_N < 0) | (labels_N >= num_classes)).nonzero()[0])
         raise ValueError(f"labels[{row}] is {int(labels_N[row])}; class ids go from 0 to {num_classes - 1}.")
+
+
+def check_rows_of_a_class(counts_C: Tensor, num_rows: int) -> None:
+    """Refuse more rows of a class than sums were made for: they would no longer be exact."""
+    if len(counts_C) and int(counts_C.max()) > num_rows:
+        class_id = int((counts_C > num_rows).nonzero()[0])
+        raise ValueError(
+            f"class {class_id} has {int(counts_C[class_id])} rows by now, "
+            f"above the num_rows={num_rows} that the sums were made for."
+        )
 
 
 def _check_device(values: Tensor, name: str, features_ND: Tensor) -> None:

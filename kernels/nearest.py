@@ -1,8 +1,9 @@
 """`ncm_search` on a CPU: screened by products in low precision, decided by float32 and float64.
 
-Both metrics rank by factor_j * x.m_j + bias_j: the cosine by factor 1/|m_j|, the Euclidean distance by bias
--|m_j|^2/2. Neither ranking changes when a vector is subtracted from all m_j/|m_j| or, for the distance, from all m_j
-and x. The screen subtracts their mean, because its bound is relative to the lengths that remain.
+Screens rank by factor_j * x.m_j + bias_j: the cosine by factor 1/|m_j|, the Euclidean distance by bias -|m_j|^2/2.
+Neither ranking changes when a vector is subtracted from all m_j/|m_j| or, for the distance, from all m_j and x. The
+screen subtracts their mean, because its bound is relative to the lengths that remain. What float32 leaves open is
+decided by x.m_j/|m_j| and by -|x - m_j|^2/2 in float64.
 
 N samples, C classes, D features, K candidates of a sample at most.
 """
@@ -14,10 +15,11 @@ from torch import Tensor
 
 from ltrsys.kernels import reference
 from ltrsys.kernels.checks import Metric
-from ltrsys.kernels.rescoring import Candidates, rowwise_norm
+from ltrsys.kernels.rescoring import Candidates, exact_sums_of_pairs
+from ltrsys.kernels.row_lengths import lengths_in_blocks
 from ltrsys.kernels.screening import Grouping, Scores, Screen, members_for
 from ltrsys.kernels.screens import ByteScreen, Cascade, PlainScreen, RoundedScreen
-from ltrsys.kernels.search import MOST_CANDIDATES, Search, can_be_screened
+from ltrsys.kernels.search import MOST_CANDIDATES, Search, can_be_screened, search_in_blocks
 
 ROWS_OF_A_BLOCK = 1024
 """Features that are screened at once: 32 MiB of scores in 32-bit numbers at 8,142 classes."""
@@ -32,11 +34,15 @@ def ncm_search(
     if not can_be_screened(features_ND, class_means_CD):
         return reference.ncm_search(features_ND, class_means_CD, k, metric, center_D)
     means = _Means.of(class_means_CD.float(), metric)
-    cascade = means.cascade(k)
-    blocks = [
-        _Nearest(block_ND, means, k, center_D).answers(cascade) for block_ND in features_ND.split(ROWS_OF_A_BLOCK)
-    ]
-    return torch.cat([scores for scores, _ in blocks]), torch.cat([classes for _, classes in blocks])
+    scores_Nk = torch.empty(len(features_ND), k, dtype=torch.float32)
+    classes_Nk = torch.empty(len(features_ND), k, dtype=torch.int64)
+
+    def search_of(block: slice) -> Search:
+        return _Nearest(features_ND[block], means, center_D, scores_Nk[block], classes_Nk[block])
+
+    for rows in search_in_blocks(len(features_ND), ROWS_OF_A_BLOCK, search_of, means.cascade(k)):
+        scores_Nk[rows], classes_Nk[rows] = reference.ncm_search(features_ND[rows], class_means_CD, k, metric, center_D)
+    return scores_Nk, classes_Nk
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ class _Means:
 
     @classmethod
     def of(cls, vectors_CD: Tensor, metric: Metric) -> "_Means":
-        norm_C = rowwise_norm(vectors_CD)
+        norm_C = lengths_in_blocks(vectors_CD)
         if metric == "cosine":
             return cls(vectors_CD, metric, norm_C, torch.where(norm_C > 0, 1 / norm_C, 0.0), None)
         return cls(vectors_CD, metric, norm_C, None, norm_C.square() / -2)
@@ -60,7 +66,7 @@ class _Means:
         """Return what to screen with."""
         num_classes, num_features = self.vectors_CD.shape
         grouping = Grouping.of(torch.arange(num_classes), members_for(num_classes, k))
-        weight_C = torch.ones(num_classes) if self.factor_C is None else self.factor_C.float()
+        weight_C = self.vectors_CD.new_ones(num_classes) if self.factor_C is None else self.factor_C.float()
         shift_D = weight_C @ self.vectors_CD / num_classes
 
         def shifted(classes: Tensor) -> Tensor:
@@ -75,8 +81,10 @@ class _Means:
                 ("bfloat16", lambda: RoundedScreen(shifted, error, num_features, grouping)),
                 ("float32", plain),
             ]
-            # Beyond the nearest, classes are so close together that 8 bits leave too many of them open.
-            coarse = [("int8", lambda: ByteScreen(shifted, error, num_features, grouping))] if k == 1 else []
+            # Beyond the nearest, classes are so close together that 8 bits leave too many of them open. A single
+            # feature leaves all of them open, and torch multiplies columns of 8-bit numbers wrongly.
+            helps = k == 1 and num_features > 1
+            coarse = [("int8", lambda: ByteScreen(shifted, error, num_features, grouping))] if helps else []
             return Cascade([*coarse, *finer])
 
         def rounded() -> Screen:
@@ -85,34 +93,26 @@ class _Means:
                 2.0**-22 * float(self.norm_C.max() + shift_D.norm()),
                 num_features,
                 grouping,
-                bias_C=rowwise_norm(self.vectors_CD, shift_D).square() / -2,
+                bias_C=lengths_in_blocks(self.vectors_CD, shift_D.double()).square() / -2,
                 shift_D=shift_D,
             )
 
         return Cascade([("bfloat16", rounded), ("float32", plain)])
 
-    def values(self, dots: Tensor, classes: Tensor) -> Tensor:
-        """Return what to rank by, given products and the classes they are with, float64."""
-        if self.factor_C is not None:
-            dots = dots * self.factor_C[classes]
-        return dots if self.bias_C is None else dots + self.bias_C[classes]
-
 
 class _Nearest(Search):
     """The search for the k nearest means of a block of features."""
 
-    def __init__(self, features_ND: Tensor, means: _Means, k: int, center_D: Tensor | None) -> None:
+    def __init__(
+        self, features_ND: Tensor, means: _Means, center_D: Tensor | None, scores_Nk: Tensor, classes_Nk: Tensor
+    ) -> None:
+        """Begin; the last two are where the answers go, float32 and int64 [N, k]."""
         super().__init__(features_ND, means.vectors_CD, center_D)
-        self.most_candidates = max(MOST_CANDIDATES, 4 * k)
         self._means = means
-        self._k = k
-        self._scores_Nk = torch.empty(len(features_ND), k)
-        self._classes_Nk = torch.empty(len(features_ND), k, dtype=torch.int64)
-
-    def answers(self, cascade: Cascade) -> tuple[Tensor, Tensor]:
-        """Return scores, float32 [N, k], and classes, int64 [N, k]."""
-        self.run(cascade)
-        return self._scores_Nk, self._classes_Nk
+        self._k = scores_Nk.shape[1]
+        self._scores_Nk = scores_Nk
+        self._classes_Nk = classes_Nk
+        self.most_candidates = max(MOST_CANDIDATES, 4 * self._k)
 
     def threshold(self, scores: Scores, best_NG: Tensor) -> Tensor:
         """At least k groups hold a class that reaches the lower end of the k-th best group."""
@@ -120,55 +120,75 @@ class _Nearest(Search):
         return lower_NG.topk(self._k, dim=1).values[:, -1:].expand_as(lower_NG)
 
     def decide(self, rows_N: Tensor, candidates: Candidates) -> None:
-        """Rank by float32; whatever lies so near its neighbours that float32 may be wrong is ranked by float64."""
-        features_ND = self.features_ND[rows_N]
-        error = candidates.error * features_ND.norm(dim=1, keepdim=True).double()
-        if self._means.factor_C is None:
-            error = error * self._means.norm_C[candidates.classes_NK].amax(dim=1, keepdim=True)
-        order_NK, sorted_NK = self._ranked(candidates)
-        near_NK = sorted_NK[:, :-1] - sorted_NK[:, 1:] <= 2 * error
-        open_NK = torch.zeros_like(candidates.present_NK)
+        """Rank by float32; whatever lies so near its neighbours that float32 may be wrong is ranked by float64.
+
+        Between candidates that differ by more than twice the error, the order is right. Those in between are computed
+        exactly, but for the ones that cannot be among the k best: they stay below the k-th.
+        """
+        classes_NK, present_NK = candidates.classes_NK, candidates.present_NK
+        length_N1 = self._lengths(rows_N)
+        values_NK, error_N1 = self._values(candidates, length_N1)
+        values_NK = torch.where(present_NK, values_NK, -torch.inf)
+        sorted_NK, order_NK = _ranked(values_NK)
+        near_NK = sorted_NK[:, :-1] - sorted_NK[:, 1:] <= 2 * error_N1
+        open_NK = torch.zeros_like(present_NK)
         open_NK[:, 1:] |= near_NK
         open_NK[:, :-1] |= near_NK
-        open_NK &= sorted_NK >= sorted_NK[:, self._k - 1, None] - 2 * error
-        open_NK = torch.zeros_like(open_NK).scatter_(1, order_NK, open_NK) & candidates.present_NK
+        open_NK &= sorted_NK >= sorted_NK[:, self._k - 1, None] - 2 * error_N1
+        open_NK = torch.zeros_like(open_NK).scatter_(1, order_NK, open_NK) & present_NK
         if open_NK.any():
-            candidates.settle(open_NK, lambda rows, classes: self.exact_dots(rows_N[rows], classes))
-            order_NK, sorted_NK = self._ranked(candidates)
-        classes_Nk = candidates.classes_NK.gather(1, order_NK[:, : self._k])
+            rows, places = open_NK.nonzero(as_tuple=True)
+            values_NK[rows, places] = self._exact_values(rows_N[rows], classes_NK[rows, places])
+            sorted_NK, order_NK = _ranked(values_NK)
+        classes_Nk = classes_NK.gather(1, order_NK[:, : self._k])
         self._classes_Nk[rows_N] = classes_Nk
-        self._scores_Nk[rows_N] = self._scores(rows_N, classes_Nk, sorted_NK[:, : self._k]).float()
+        self._scores_Nk[rows_N] = self._scores(rows_N, classes_Nk, sorted_NK[:, : self._k], length_N1).float()
 
-    def decide_directly(self, rows_N: Tensor, features_ND: Tensor) -> None:
-        """Rank all classes in float64."""
-        means = self._means
-        self._scores_Nk[rows_N], self._classes_Nk[rows_N] = (
-            result.to(into.dtype)
-            for result, into in zip(
-                reference.ncm_search(features_ND, means.vectors_CD, self._k, means.metric, None),
-                (self._scores_Nk, self._classes_Nk),
-                strict=True,
-            )
-        )
-
-    def _ranked(self, candidates: Candidates) -> tuple[Tensor, Tensor]:
-        """Return the places of the candidates, best first, and their values; equal ones in the order of the classes."""
-        values_NK = self._means.values(candidates.dot_NK, candidates.classes_NK)
-        values_NK = torch.where(candidates.present_NK, values_NK, -torch.inf)
-        sorted_NK, order_NK = values_NK.sort(dim=1, descending=True, stable=True)
-        return order_NK, sorted_NK
-
-    def _scores(self, rows_N: Tensor, classes_Nk: Tensor, values_Nk: Tensor) -> Tensor:
-        """Turn what was ranked by into cosines or minus distances."""
-        features_ND = self.features_ND[rows_N]
-        norm_N1 = features_ND.norm(dim=1, keepdim=True).double()
+    def _lengths(self, rows_N: Tensor) -> Tensor:
+        """Return the lengths of the features, float64 [N, 1]; exact ones where squares of them are compared."""
         if self._means.metric == "cosine":
-            return torch.where(norm_N1 > 0, values_Nk / norm_N1, 0.0)
-        squared_Nk = norm_N1.square() - 2 * values_Nk
-        total_Nk = norm_N1.square() + self._means.norm_C[classes_Nk].square()
+            return self.features_ND[rows_N].norm(dim=1, keepdim=True).double()
+        return lengths_in_blocks(self.exact_features(rows_N))[:, None]
+
+    def _values(self, candidates: Candidates, length_N1: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what to rank by, |x| times the cosine or minus half the squared distance, and the bound of its error.
+
+        Float64 rounds squares too, which counts where they are much larger than the product.
+        """
+        means, classes_NK = self._means, candidates.classes_NK
+        error_N1 = candidates.error * length_N1
+        if means.factor_C is not None:
+            return candidates.product_NK * means.factor_C[classes_NK], error_N1
+        length_NK = means.norm_C[classes_NK]
+        longest_N1 = length_NK.amax(dim=1, keepdim=True)
+        rounding = (means.vectors_CD.shape[1] + 8) * 2.0**-52
+        values_NK = candidates.product_NK - (length_NK.square() + length_N1.square()) / 2
+        return values_NK, error_N1 * longest_N1 + rounding * (longest_N1.square() + length_N1.square())
+
+    def _exact_values(self, rows_Q: Tensor, classes_Q: Tensor) -> Tensor:
+        """Return the same in float64 for some pairs."""
+        if self._means.factor_C is not None:
+            return self.exact_products(rows_Q, classes_Q) * self._means.factor_C[classes_Q]
+        return self._squared_distances(rows_Q, classes_Q) / -2
+
+    def _squared_distances(self, rows_Q: Tensor, classes_Q: Tensor) -> Tensor:
+        return exact_sums_of_pairs(_squared_difference, rows_Q, classes_Q, self.exact_features, self.vectors_CD)
+
+    def _scores(self, rows_N: Tensor, classes_Nk: Tensor, values_Nk: Tensor, length_N1: Tensor) -> Tensor:
+        """Turn what was ranked by into cosines or minus distances."""
+        if self._means.metric == "cosine":
+            return torch.where(length_N1 > 0, values_Nk / length_N1, 0.0)
+        squared_Nk = -2 * values_Nk
+        total_Nk = length_N1.square() + self._means.norm_C[classes_Nk].square()
         rows, places = (squared_Nk < CANCELLED * total_Nk).nonzero(as_tuple=True)
-        for part in torch.arange(len(rows)).split(ROWS_OF_A_BLOCK // 2):
-            means = self.vectors_CD[classes_Nk[rows[part], places[part]]]
-            differences = self.exact_features(rows_N[rows[part]]).sub_(means)
-            squared_Nk[rows[part], places[part]] = differences.square().sum(dim=1)
+        squared_Nk[rows, places] = self._squared_distances(rows_N[rows], classes_Nk[rows, places])
         return -squared_Nk.sqrt()
+
+
+def _squared_difference(first: Tensor, second: Tensor) -> Tensor:
+    return first.sub_(second).square_()
+
+
+def _ranked(values_NK: Tensor) -> tuple[Tensor, Tensor]:
+    """Return values, best first, and their places; equal ones in the order of the classes."""
+    return values_NK.sort(dim=1, descending=True, stable=True)

@@ -31,6 +31,7 @@ def tau_logits(features_ND: Tensor, weight_CD: Tensor, tau: float | Tensor, scal
         checks.check_per_class(scale, weight_CD.shape[0], features_ND)
     if not isinstance(tau, Tensor):
         tau = torch.tensor(tau, dtype=torch.float64, device=features_ND.device)
+    checks.check_tau(tau)
     return registration.tau_logits(features_ND, weight_CD, tau, scale)
 
 
@@ -49,7 +50,8 @@ def tau_sweep(features_ND: Tensor, weight_CD: Tensor, taus: Tensor) -> Tensor:
         int64 [T, N], the arg max over the classes; ties go to the lower class id.
 
     Raises:
-        ValueError: For shapes that do not fit, and for features or weights that are NaN or infinite.
+        ValueError: For shapes that do not fit, for features, weights or taus that are NaN or infinite, and for a tau
+            with which a factor |w_j|^-tau is above 1e200 or below 1e-200.
     """
     checks.check_matrix(features_ND, "features")
     checks.check_class_vectors(weight_CD, "weight", features_ND)

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ltrsys.kernels.checks import Metric
+from ltrsys.kernels.checks import Metric, check_factors, check_finite
 from ltrsys.kernels.exact_sums import Quantum
-from ltrsys.kernels.row_lengths import normalized
+from ltrsys.kernels.row_lengths import lengths_in_blocks, normalized
 
 BLOCK_ELEMENTS = 1 << 22
 """Scores that are held at once: 32 MiB in float64."""
@@ -34,7 +34,7 @@ def tau_logits(features_ND: Tensor, weight_CD: Tensor, tau: float | Tensor, scal
 def tau_sweep(features_ND: Tensor, weight_CD: Tensor, taus_T: Tensor) -> Tensor:
     """Return the arg max over the classes for each tau, int64 [T, N]."""
     weight_CD = weight_CD.double()
-    factors_TC = torch.stack([norm_factor(weight_CD, float(tau)) for tau in taus_T])
+    factors_TC = norm_factors(weight_CD, taus_T)
     lowest_C = lowest_equal(weight_CD)
     classes_TN = torch.empty(len(taus_T), features_ND.shape[0], dtype=torch.int64, device=features_ND.device)
     for rows in _blocks(features_ND.shape[0], weight_CD.shape[0]):
@@ -62,7 +62,8 @@ def ncm_search(
         if metric == "cosine":
             scores_NC = _normalized(block_ND) @ means_CD.T
         else:
-            scores_NC = -torch.cdist(block_ND, means_CD)
+            # of differences: |x|^2 - 2 x.m + |m|^2, which is faster, loses small distances far from the origin
+            scores_NC = -torch.cdist(block_ND, means_CD, compute_mode="donot_use_mm_for_euclid_dist")
         scores_NC = scores_NC[:, lowest_C]
         classes_Nk[rows] = top_classes(scores_NC, k)
         scores_Nk[rows] = scores_NC.gather(1, classes_Nk[rows]).to(scores_Nk.dtype)
@@ -91,6 +92,21 @@ def norm_factor(weight_CD: Tensor, tau: float | Tensor) -> Tensor:
     """Return 1 / ||w_j||**tau, [C]; 1 for a row of zeros, whose logit is 0 anyway."""
     squared_C = weight_CD.square().sum(dim=1)
     return torch.where(squared_C > 0, squared_C, 1.0) ** (-tau / 2)
+
+
+def norm_factors(weight_CD: Tensor, taus_T: Tensor) -> Tensor:
+    """Return `norm_factor` for each tau, float64 [T, C]: the same bits wherever a class stands, so that equal ones tie.
+
+    Raises:
+        ValueError: Where a tau is NaN or infinite, or so large that float64 cannot hold the factors.
+    """
+    check_finite(taus_T, "taus")
+    length_C = lengths_in_blocks(weight_CD)
+    # Vectorised, torch's power differs in the last bit from what it gives for the rest at the end of a tensor.
+    lengths, number_C = torch.where(length_C > 0, length_C, 1.0).unique(return_inverse=True)
+    factors = lengths ** -taus_T.double()[:, None]
+    check_factors(factors, taus_T)
+    return factors[:, number_C]
 
 
 def top_classes(scores_NC: Tensor, k: int) -> Tensor:

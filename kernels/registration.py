@@ -4,21 +4,39 @@ Shapes and types have been checked; values are checked here, so that a traced pr
 compute each in their own way; any other device has `reference`. N samples, C classes, D features, T values of tau.
 """
 
+import functools
+from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
 from ltrsys.kernels import nearest, reference, sweep
-from ltrsys.kernels.checks import check_finite, check_label_range
+from ltrsys.kernels.checks import check_finite, check_label_range, check_rows_of_a_class
 from ltrsys.kernels.cpu import class_sums as cpu_sums
 from ltrsys.kernels.exact_sums import Quantum
 
 HAS_TRITON = find_spec("triton") is not None
 
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+def _without_autocast(compute: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Let an implementation compute in the types that it names: autocast would make its float32 products bfloat16."""
+
+    @functools.wraps(compute)
+    def computed(*inputs: Parameters.args, **named: Parameters.kwargs) -> Result:
+        device = next(values.device.type for values in (*inputs, *named.values()) if isinstance(values, Tensor))
+        with torch.autocast(device, enabled=False):
+            return compute(*inputs, **named)
+
+    return computed
+
 
 @torch.library.custom_op("ltrsys::tau_logits", mutates_args=())
+@_without_autocast
 def tau_logits(features: Tensor, weight: Tensor, tau: Tensor, scale: Tensor | None) -> Tensor:
     """See `ltrsys.kernels.tau_logits`."""
     _check_values(features, weight=weight)
@@ -37,6 +55,7 @@ def _(features: Tensor, weight: Tensor, tau: Tensor, scale: Tensor | None) -> Te
 
 
 @torch.library.custom_op("ltrsys::tau_logits_backward", mutates_args=())
+@_without_autocast
 def tau_logits_backward(
     gradient: Tensor,
     features: Tensor,
@@ -57,13 +76,10 @@ def tau_logits_backward(
     so one product serves weight, tau and scale. What is not wanted comes back empty.
     """
     dtype = gradient.dtype
-    empty = gradient.new_empty(0)
     factor = _factor(weight, tau, scale).to(dtype)
-    of_features = empty
-    if to_features:
-        of_features = _product_of_scaled(gradient, factor, weight)
+    of_features = _product_of_scaled(gradient, factor, weight) if to_features else gradient.new_empty(0)
     if not to_classes:
-        return of_features, empty, empty.clone(), empty.clone()
+        return of_features, gradient.new_empty(0), gradient.new_empty(0), gradient.new_empty(0)
     product = _transposed_product(gradient, features)
     wide_weight = weight.double()
     of_factor = (wide_weight * product).sum(dim=1)
@@ -121,6 +137,7 @@ tau_logits.register_autograd(_backward, setup_context=_save_for_backward)
 
 
 @torch.library.custom_op("ltrsys::tau_sweep", mutates_args=())
+@_without_autocast
 def tau_sweep(features: Tensor, weight: Tensor, taus: Tensor) -> Tensor:
     """See `ltrsys.kernels.tau_sweep`."""
     _check_values(features, weight=weight)
@@ -129,8 +146,7 @@ def tau_sweep(features: Tensor, weight: Tensor, taus: Tensor) -> Tensor:
     if _fused(features) and result_type(features, weight) == torch.float32:
         from ltrsys.kernels.gpu.tau_sweep import tau_sweep as fused
 
-        factors = torch.stack([reference.norm_factor(weight.double(), tau) for tau in taus])
-        return fused(features.contiguous(), weight.contiguous(), factors)
+        return fused(features.contiguous(), weight.contiguous(), reference.norm_factors(weight, taus))
     return reference.tau_sweep(features, weight, taus)
 
 
@@ -140,6 +156,7 @@ def _(features: Tensor, weight: Tensor, taus: Tensor) -> Tensor:
 
 
 @torch.library.custom_op("ltrsys::ncm_search", mutates_args=())
+@_without_autocast
 def ncm_search(
     features: Tensor, class_means: Tensor, k: int, metric: str, center: Tensor | None
 ) -> tuple[Tensor, Tensor]:
@@ -161,6 +178,7 @@ def _(features: Tensor, class_means: Tensor, k: int, metric: str, center: Tensor
 
 
 @torch.library.custom_op("ltrsys::class_sums", mutates_args=())
+@_without_autocast
 def class_sums(
     features: Tensor, labels: Tensor, num_classes: int, normalize: bool, center: Tensor | None
 ) -> tuple[Tensor, Tensor]:
@@ -187,6 +205,7 @@ def _(
 
 
 @torch.library.custom_op("ltrsys::add_class_sums", mutates_args={"sums", "counts"})
+@_without_autocast
 def add_class_sums(
     sums: Tensor,
     counts: Tensor,
@@ -194,6 +213,7 @@ def add_class_sums(
     labels: Tensor,
     quantum: float,
     largest: float,
+    num_rows: int,
     normalize: bool,
     center: Tensor | None,
 ) -> None:
@@ -202,7 +222,9 @@ def add_class_sums(
     if not normalize and magnitude > largest:
         raise ValueError(f"features reach {magnitude:.6g}, above the {largest:.6g} that the sums were made for.")
     check_label_range(labels, len(counts))
-    counts += torch.bincount(labels, minlength=len(counts))
+    counts_now = counts + torch.bincount(labels, minlength=len(counts))
+    check_rows_of_a_class(counts_now, num_rows)
+    counts.copy_(counts_now)
     _accumulate(sums, features, labels, Quantum(quantum), normalize, center)
 
 
@@ -214,6 +236,7 @@ def _(
     labels: Tensor,
     quantum: float,
     largest: float,
+    num_rows: int,
     normalize: bool,
     center: Tensor | None,
 ) -> None:

@@ -3,6 +3,7 @@
 N samples, C classes, D features, Q candidates (pairs of a sample and a class), K candidates of a sample at most.
 """
 
+import functools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,10 +18,9 @@ MANY = 32
 pays to make it smaller."""
 EXACT_BLOCK_ELEMENTS = 1 << 18
 """Numbers that are gathered at once for products in float64: 2 MiB of either factor, for the caches."""
-ROWS_FOR_NORMS = 256
 
 
-@dataclass
+@dataclass(frozen=True)
 class Candidates:
     """The candidates of each sample in ascending order of their classes, and what is known of their scores."""
 
@@ -28,10 +28,10 @@ class Candidates:
     """int64 [N, K]; 0 beyond a sample's last candidate."""
     present_NK: Tensor
     """Whether there is a candidate."""
-    dot_NK: Tensor
-    """x.w_j in float64: of float32 precision until settled."""
+    product_NK: Tensor
+    """x.w_j in float64, but of float32 precision."""
     error: float
-    """Bound of the error of an unsettled product, relative to |x| |w_j|."""
+    """Bound of the error of a product, relative to |x| |w_j|."""
 
     @classmethod
     def of(cls, rows_Q: Tensor, classes_Q: Tensor, features_ND: Tensor, vectors_CD: Tensor) -> "Candidates":
@@ -52,14 +52,9 @@ class Candidates:
         )
         candidates.classes_NK[rows_Q, place_Q] = classes_Q
         candidates.present_NK[rows_Q, place_Q] = True
-        dots_Q = sampled_product(first_N, classes_Q, features_ND, vectors_CD, stretch)
-        candidates.dot_NK[rows_Q, place_Q] = dots_Q
+        products_Q = sampled_product(first_N, classes_Q, features_ND, vectors_CD, stretch)
+        candidates.product_NK[rows_Q, place_Q] = products_Q
         return candidates
-
-    def settle(self, open_NK: Tensor, exact: Callable[[Tensor, Tensor], Tensor]) -> None:
-        """Replace the product of every open candidate by that in float64."""
-        rows_Q, places_Q = open_NK.nonzero(as_tuple=True)
-        self.dot_NK[rows_Q, places_Q] = exact(rows_Q, self.classes_NK[rows_Q, places_Q])
 
 
 def float32_error(num_added: int) -> float:
@@ -79,35 +74,45 @@ def sampled_product(
     Each stretch of features is multiplied in float32, and the products of the stretches are added in float64.
     """
     first_N = torch.cat([first_N, first_N.new_tensor([len(classes_Q)])])
-    zeros_Q = torch.zeros(len(classes_Q))
     products_Q = torch.zeros(len(classes_Q), dtype=torch.float64)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
-        pattern = torch.sparse_csr_tensor(
-            first_N, classes_Q, zeros_Q, size=(len(features_ND), len(vectors_CD)), check_invariants=False
-        )
-        for features, vectors in zip(features_ND.split(stretch, dim=1), vectors_CD.split(stretch, dim=1), strict=True):
-            products_Q += torch.sparse.sampled_addmm(pattern, features, vectors.T, beta=0.0).values()
+    pattern = _sparse(first_N, classes_Q, features_ND.new_zeros(len(classes_Q)), (len(features_ND), len(vectors_CD)))
+    for features, vectors in zip(features_ND.split(stretch, dim=1), vectors_CD.split(stretch, dim=1), strict=True):
+        products_Q += torch.sparse.sampled_addmm(pattern, features, vectors.T, beta=0.0).values()
     return products_Q
 
 
-def exact_product(
-    rows_Q: Tensor, classes_Q: Tensor, features_of: Callable[[Tensor], Tensor], vectors_CD: Tensor
+def _sparse(first_R: Tensor, columns_Q: Tensor, values_Q: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return a sparse matrix."""
+    _hear_about_beta()
+    return torch.sparse_csr_tensor(first_R, columns_Q, values_Q, size=size, check_invariants=False)
+
+
+@functools.cache
+def _hear_about_beta() -> None:
+    """Let torch give its one warning about the state of sparse matrices here, and not to the user of a search.
+
+    Only once, because the filters of warnings belong to all threads.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+        zero = torch.zeros(1, dtype=torch.int64, device="cpu")
+        torch.sparse_csr_tensor(zero, zero[:0], torch.zeros(0, device="cpu"), size=(0, 0), check_invariants=False)
+
+
+def exact_sums_of_pairs(
+    term: Callable[[Tensor, Tensor], Tensor],
+    rows_Q: Tensor,
+    classes_Q: Tensor,
+    features_of: Callable[[Tensor], Tensor],
+    vectors_CD: Tensor,
 ) -> Tensor:
-    """Return x_n . w_j in float64 for some pairs, [Q]; `features_of` gives rows of x in float64.
+    """Return the sum over d of term(x_nd, w_jd) in float64 for some pairs, [Q]; `features_of` gives rows in float64.
 
     Each pair is added up in the same way: equal vectors give equal bits, and so tie.
     """
-    products_Q = torch.empty(len(rows_Q), dtype=torch.float64)
+    sums_Q = torch.empty(len(rows_Q), dtype=torch.float64)
     step = max(1, EXACT_BLOCK_ELEMENTS // max(1, vectors_CD.shape[1]))
     for first in range(0, len(rows_Q), step):
         part = slice(first, first + step)
-        factors = features_of(rows_Q[part]).mul_(vectors_CD[classes_Q[part]])
-        products_Q[part] = factors.sum(dim=1)
-    return products_Q
-
-
-def rowwise_norm(rows_RD: Tensor, center_D: Tensor | None = None) -> Tensor:
-    """Return the L2 norm of each row, less the centre, in float64 [R]."""
-    parts = (part.double() for part in rows_RD.split(ROWS_FOR_NORMS))
-    return torch.cat([(part if center_D is None else part.sub_(center_D)).norm(dim=1) for part in parts])
+        sums_Q[part] = term(features_of(rows_Q[part]), vectors_CD[classes_Q[part]].double()).sum(dim=1)
+    return sums_Q

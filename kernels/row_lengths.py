@@ -9,6 +9,7 @@ from torch import Tensor
 
 LANES = 256
 """Running sums of a row: column d is added to sum d mod 256, in ascending order; then halves are added together."""
+ROWS_AT_ONCE = 256
 
 
 def row_lengths(rows_RD: Tensor) -> Tensor:
@@ -23,10 +24,15 @@ def row_lengths(rows_RD: Tensor) -> Tensor:
         first_RL, second_RL = sums_RL.chunk(2, dim=1)
         sums_RL = first_RL + second_RL
     if sums_RL.device.type == "cpu":
-        return torch.from_numpy(
-            np.sqrt(sums_RL[:, 0].numpy())
-        )  # rounded correctly, which MKL's, behind torch's, is not
+        # rounded correctly, which MKL's, behind torch's, is not
+        return torch.from_numpy(np.sqrt(sums_RL[:, 0].numpy()))
     return sums_RL[:, 0].sqrt()
+
+
+def lengths_in_blocks(rows_RD: Tensor, center_D: Tensor | None = None) -> Tensor:
+    """Return the L2 norm of rows of any type, less a centre, float64 [R]; a few rows at a time are held in float64."""
+    parts = (part.double() for part in rows_RD.split(ROWS_AT_ONCE))
+    return torch.cat([row_lengths(part if center_D is None else part - center_D) for part in parts])
 
 
 def normalized(rows_RD: Tensor) -> Tensor:

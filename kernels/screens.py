@@ -20,9 +20,17 @@ ROWS_AT_ONCE = 256
 """Class vectors that are prepared at once, to stay in the caches."""
 
 
-@cache
 def fast_products() -> frozenset[Product]:
-    """Return the types whose products this processor has instructions for."""
+    """Return the types whose products are fast on this processor, and have the precision that the bounds count on.
+
+    A user may have allowed torch to multiply float32 as bfloat16 or TF32 (`torch.set_float32_matmul_precision`).
+    """
+    precision = torch.backends.mkldnn.matmul.fp32_precision  # type: ignore[attr-defined]
+    return _products_of_the_processor() - (set() if precision in ("none", "ieee") else {"float32"})
+
+
+@cache
+def _products_of_the_processor() -> frozenset[Product]:
     capabilities = torch.cpu.get_capabilities()
     wanted: dict[Product, tuple[str, ...]] = {
         "int8": ("avx512_vnni", "amx_int8"),
@@ -91,7 +99,7 @@ class ByteScreen:
         parts = list(grouping.class_of_place.split(ROWS_AT_ONCE))
         longest = max(float(vectors_of(part).norm(dim=1).max()) for part in parts)
         deviation = max(longest / num_features**0.5, torch.finfo(torch.float32).tiny)
-        self._step = torch.tensor([self.DEVIATIONS * deviation / self.STEPS])
+        self._step = torch.tensor([self.DEVIATIONS * deviation / self.STEPS], dtype=torch.float32)
         rounded = [_to_bytes(vectors_of(part), self._step) for part in parts]
         self._vectors = RoundedRows(
             torch.cat([part.values_RD for part in rounded]),
@@ -111,7 +119,8 @@ class ByteScreen:
 def _to_bytes(rows_RD: Tensor, step_R1: Tensor) -> RoundedRows:
     """Round rows to multiples of a step; the float32 arithmetic of the residual is allowed for."""
     multiples_RD = (rows_RD / step_R1).round_().clamp_(-ByteScreen.STEPS, ByteScreen.STEPS)
-    values_RD = multiples_RD.to(torch.int8)
+    # The strides must be those of a matrix by rows: torch takes a single row with the strides of a column for another
+    values_RD = multiples_RD.to(torch.int8, memory_format=torch.contiguous_format)
     norm_R = rows_RD.norm(dim=1)
     residual_R = multiples_RD.mul_(step_R1).sub_(rows_RD).norm(dim=1)
     slack = 1.0 + 2.0 * max(rows_RD.shape[1] * 2.0**-23, 2.0**-20)
@@ -156,7 +165,7 @@ class RoundedScreen:
         self._bias_error = 0.0
         places = len(grouping.class_of_place)
         values_PD = torch.empty(places, num_features + self._extra, dtype=torch.bfloat16)
-        norm_P, residual_P = torch.empty(places), torch.empty(places)
+        norm_P, residual_P = (torch.empty(places, dtype=torch.float32) for _ in range(2))
         for rows in torch.arange(places).split(ROWS_AT_ONCE):
             part = slice(int(rows[0]), int(rows[-1]) + 1)
             rounded = round_rows(vectors_of(grouping.class_of_place[part]), torch.bfloat16)
@@ -198,7 +207,7 @@ class PlainScreen:
         self._vectors_CD = vectors_CD
         self._factor_P = None if factor_C is None else factor_C.float()[grouping.class_of_place]
         self._bias_P = None if bias_C is None else bias_C.float()[grouping.class_of_place]
-        norm_C = vectors_CD.norm(dim=1) if factor_C is None else torch.ones(1)
+        norm_C = vectors_CD.norm(dim=1) if factor_C is None else vectors_CD.new_ones(1)
         self._norm = norm_C.max() * (1.0 + 2.0 * max(vectors_CD.shape[1] * 2.0**-23, 2.0**-20))
         self._bias_error = 0.0 if bias_C is None else float(bias_C.abs().max()) * self.UNIT
 

@@ -2,27 +2,31 @@
 
     a block of features ── screen ──▶ candidates ── float32 ──▶ open ones ── float64 ──▶ answers
 
-Where a screen leaves too many candidates of a feature, the next and finer one is used on it, and in the end the
-product with every class in float64: such features exist (a zero vector ties everywhere), and are answered all the same.
+Where a screen leaves too many candidates of a feature, the next and finer one is used on it. What all of them leave
+(such features exist: a zero vector ties everywhere) is compared with every class in float64, after the last block.
 
 N samples, C classes, D features, G groups, K candidates of a sample at most.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from ltrsys.kernels.rescoring import Candidates, exact_product
+from ltrsys.kernels.rescoring import Candidates, exact_sums_of_pairs
 from ltrsys.kernels.rounding import LARGEST, SMALLEST
 from ltrsys.kernels.screening import Scores, Screen
 from ltrsys.kernels.screens import Cascade
 
 FEWEST_CLASSES = 64
 """With fewer, the whole product in float64 is no slower."""
-MOST_FEATURES = 1 << 16
-"""Sums of as many products of 8-bit numbers fit into 32 bits."""
+MOST_FEATURES = 1 << 14
+"""Sums of as many products of 8-bit numbers fit into 32 bits, and torch adds up as many numbers in one way: the sum of
+a single row of 2^15 would be shared by threads, and equal classes no longer be sure to tie."""
 MOST_CANDIDATES = 256
+ROWS_AT_ONCE = 4096
+"""Features that are compared with every class in one call."""
 
 
 def can_be_screened(features_ND: Tensor, vectors_CD: Tensor) -> bool:
@@ -30,6 +34,16 @@ def can_be_screened(features_ND: Tensor, vectors_CD: Tensor) -> bool:
     is_double = torch.float64 in (features_ND.dtype, vectors_CD.dtype)
     sizes_fit = len(vectors_CD) >= FEWEST_CLASSES and 0 < features_ND.shape[1] <= MOST_FEATURES
     return not is_double and sizes_fit and bool(_within_range(vectors_CD).all())
+
+
+def search_in_blocks(
+    num_rows: int, rows_of_a_block: int, search_of: Callable[[slice], "Search"], cascade: Cascade
+) -> Iterator[Tensor]:
+    """Search all features block by block; yield the rows that remain, to be compared with every class in float64."""
+    blocks = (slice(first, first + rows_of_a_block) for first in range(0, num_rows, rows_of_a_block))
+    remaining = [block.start + search_of(block).run(cascade) for block in blocks]
+    if remaining:
+        yield from (rows for rows in torch.cat(remaining).split(ROWS_AT_ONCE) if len(rows))
 
 
 class Search(ABC):
@@ -42,6 +56,7 @@ class Search(ABC):
         self._given_ND = features_ND
         self._center_D = center_D
         self.vectors_CD = vectors_CD
+        # of a centred feature this is rounded: every bound of a screen, and `float32_error`, has room for that
         self.features_ND = features_ND.float() if center_D is None else self.exact_features(slice(None)).float()
 
     @abstractmethod
@@ -52,32 +67,26 @@ class Search(ABC):
     def decide(self, rows_N: Tensor, candidates: Candidates) -> None:
         """Write the answers to the features at `rows_N`, one of whose candidates is right."""
 
-    @abstractmethod
-    def decide_directly(self, rows_N: Tensor, features_ND: Tensor) -> None:
-        """Write the answers to these features, given centred and in float64, from products with every class."""
-
-    def run(self, cascade: Cascade) -> None:
-        """Answer every feature."""
+    def run(self, cascade: Cascade) -> Tensor:
+        """Answer the features that are in range and have few enough candidates; return the rows of the others."""
         usable_N = _within_range(self.features_ND)
-        open_rows, direct_rows = usable_N.nonzero()[:, 0], (~usable_N).nonzero()[:, 0]
+        open_rows, others = usable_N.nonzero()[:, 0], (~usable_N).nonzero()[:, 0]
         for stage in range(len(cascade)):
             screen = cascade.screen(stage) if len(open_rows) else None
             if screen is not None:
                 left_rows, num_candidates = self._screened(open_rows, screen)
                 cascade.report(stage, len(left_rows) / len(open_rows), num_candidates / len(open_rows))
                 open_rows = left_rows
-        rows = torch.cat([open_rows, direct_rows])
-        if len(rows):
-            self.decide_directly(rows, self.exact_features(rows))
+        return torch.cat([open_rows, others])
 
     def exact_features(self, rows: Tensor | slice) -> Tensor:
         """Return features, centred, in float64."""
         features = self._given_ND[rows].double()
         return features if self._center_D is None else features - self._center_D.double()
 
-    def exact_dots(self, rows_Q: Tensor, classes_Q: Tensor) -> Tensor:
+    def exact_products(self, rows_Q: Tensor, classes_Q: Tensor) -> Tensor:
         """Return x_n . w_j in float64 for some pairs."""
-        return exact_product(rows_Q, classes_Q, self.exact_features, self.vectors_CD)
+        return exact_sums_of_pairs(torch.mul, rows_Q, classes_Q, self.exact_features, self.vectors_CD)
 
     def _screened(self, rows_N: Tensor, screen: Screen) -> tuple[Tensor, int]:
         """Answer what a screen leaves few enough candidates of; return the rows of the others, and all candidates."""

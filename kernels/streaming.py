@@ -30,19 +30,23 @@ class ClassSums:
         Args:
             num_classes: C.
             num_features: D.
-            num_rows: At least the rows of any one class in all blocks together.
+            num_rows: At least the rows of any one class in all blocks together; more are refused.
             largest: At least the magnitude of any feature; not needed with `normalize`.
             normalize: Divide each feature, centred if so asked, by its L2 norm first; zero stays zero.
             center: Subtracted from each feature first, [D].
             device: Where the sums lie, and the features must.
 
         Raises:
-            ValueError: Without `largest` where it is needed, or where it is too large or small for exact sums.
+            ValueError: Without `largest` where it is needed, or where it is not finite, or too large or small for
+                exact sums.
         """
         if largest is None and not normalize:
             raise ValueError("largest: say how large a feature can be; only normalised ones are known to be at most 1.")
+        if largest is not None and not 0 <= largest < torch.inf:
+            raise ValueError(f"largest={largest} is not the magnitude of a feature: it must be finite, and at least 0.")
         offset = 0.0 if center is None else check_finite(center, "center")
         self._largest = torch.inf if largest is None else float(largest)
+        self._num_rows = num_rows
         self._quantum = Quantum.of(1.0 if normalize else self._largest + offset, num_rows)
         self._normalize = normalize
         self._center_D = center
@@ -54,8 +58,8 @@ class ClassSums:
         """Add a block.
 
         Raises:
-            ValueError: For shapes that do not fit, labels out of range, and features that are NaN, infinite or larger
-                than was said.
+            ValueError: For shapes that do not fit, labels out of range, features that are NaN, infinite or larger than
+                was said, and more rows of a class than was said. Nothing is added then.
         """
         check_matrix(features_ND, "features")
         check_labels(labels_N, features_ND.shape[0])
@@ -68,6 +72,7 @@ class ClassSums:
             labels_N,
             self._quantum.value,
             self._largest,
+            self._num_rows,
             self._normalize,
             self._center_D,
         )

@@ -12,15 +12,18 @@ import torch
 from torch import Tensor
 
 from ltrsys.kernels import reference
-from ltrsys.kernels.rescoring import Candidates, rowwise_norm
+from ltrsys.kernels.rescoring import Candidates
+from ltrsys.kernels.row_lengths import lengths_in_blocks
 from ltrsys.kernels.screening import Grouping, Scores, members_for
 from ltrsys.kernels.screens import Cascade, PlainScreen, RoundedScreen
-from ltrsys.kernels.search import Search, can_be_screened
+from ltrsys.kernels.search import Search, can_be_screened, search_in_blocks
 
 ROWS_OF_A_BLOCK = 384
 """Features that are screened at once: 6 MiB of scores in bfloat16 at 8,142 classes."""
-LEAST_FACTOR = 1e-30
-"""Factors this much smaller than the largest at the same tau would underflow in float32."""
+LEAST_FACTOR = 1e-18
+"""Factors may be this much smaller than the largest at the same tau. A threshold is a float32 product with one factor
+over another: where the product underflows it is off by up to 2^-126 / LEAST_FACTOR = 1.2e-20. The bound of a score has
+room for that, being larger by 3 D 2^-24 |x| than what rounding to nearest does, with |x| at least SMALLEST: 1.8e-19."""
 
 
 def tau_sweep(features_ND: Tensor, weight_CD: Tensor, taus_T: Tensor) -> Tensor:
@@ -30,9 +33,14 @@ def tau_sweep(features_ND: Tensor, weight_CD: Tensor, taus_T: Tensor) -> Tensor:
     weights = _Weights.of(weight_CD.float(), taus_T)
     if weights.relative_TC.min() < LEAST_FACTOR:
         return reference.tau_sweep(features_ND, weight_CD, taus_T)
-    cascade = weights.cascade()
-    blocks = [_Sweep(block_ND, weights).answers(cascade) for block_ND in features_ND.split(ROWS_OF_A_BLOCK)]
-    return torch.cat(blocks, dim=1)
+    classes_TN = torch.empty(len(taus_T), len(features_ND), dtype=torch.int64)
+
+    def search_of(block: slice) -> Search:
+        return _Sweep(features_ND[block], weights, classes_TN[:, block])
+
+    for rows in search_in_blocks(len(features_ND), ROWS_OF_A_BLOCK, search_of, weights.cascade()):
+        classes_TN[:, rows] = reference.tau_sweep(features_ND[rows], weight_CD, taus_T)
+    return classes_TN
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,6 @@ class _Weights:
     """The class weights, float32 [C, D], and their factors."""
 
     vectors_CD: Tensor
-    taus_T: Tensor
     norm_C: Tensor
     """|w_j|, and 1 where that is 0: such a class scores 0 anyway. float64."""
     factor_TC: Tensor
@@ -51,13 +58,13 @@ class _Weights:
 
     @classmethod
     def of(cls, vectors_CD: Tensor, taus_T: Tensor) -> "_Weights":
-        norm_C = rowwise_norm(vectors_CD)
+        norm_C = lengths_in_blocks(vectors_CD)
         norm_C = torch.where(norm_C > 0, norm_C, 1.0)
-        factor_TC = norm_C ** -taus_T.double()[:, None]
+        factor_TC = reference.norm_factors(vectors_CD, taus_T)
         relative_TC = factor_TC * norm_C
         relative_TC /= relative_TC.amax(dim=1, keepdim=True)
         grouping = Grouping.of(norm_C.argsort(), members_for(len(vectors_CD), 1))
-        return cls(vectors_CD, taus_T, norm_C, factor_TC, relative_TC, grouping)
+        return cls(vectors_CD, norm_C, factor_TC, relative_TC, grouping)
 
     def cascade(self) -> Cascade:
         """Return what to screen x.u_j with."""
@@ -84,16 +91,12 @@ class _Weights:
 class _Sweep(Search):
     """The search for the best class at each tau for a block of features."""
 
-    def __init__(self, features_ND: Tensor, weights: _Weights) -> None:
+    def __init__(self, features_ND: Tensor, weights: _Weights, classes_TN: Tensor) -> None:
+        """Begin; `classes_TN` is where the answers go, int64 [T, N]."""
         super().__init__(features_ND, weights.vectors_CD)
         self._weights = weights
         self._least_TG, self._largest_TG = weights.range_of_groups()
-        self._classes_TN = torch.empty(len(weights.taus_T), len(features_ND), dtype=torch.int64)
-
-    def answers(self, cascade: Cascade) -> Tensor:
-        """Return the best class at each tau, int64 [T, N]."""
-        self.run(cascade)
-        return self._classes_TN
+        self._classes_TN = classes_TN
 
     def threshold(self, scores: Scores, best_NG: Tensor) -> Tensor:
         """Return the least score that can still win at some tau.
@@ -111,23 +114,23 @@ class _Sweep(Search):
         return reach_NG
 
     def decide(self, rows_N: Tensor, candidates: Candidates) -> None:
-        """Take the best by float32 at each tau; where another comes too near for float32, compare in float64."""
-        features_ND, classes_NK = self.features_ND[rows_N], candidates.classes_NK
-        error_N1 = candidates.error * features_ND.norm(dim=1, keepdim=True).double()
-        error_NK = error_N1 * self._weights.norm_C[classes_NK]
+        """Take the best by float32 at each tau; where another comes too near for float32, compare in float64.
+
+        If one is near at a tau, it is the best; if more, they are compared exactly. In either case all others stay
+        below the best, whether they were computed again, for another tau, or not.
+        """
+        classes_NK, product_NK = candidates.classes_NK, candidates.product_NK
+        length_N1 = self.features_ND[rows_N].norm(dim=1, keepdim=True).double()
+        error_NK = candidates.error * length_N1 * self._weights.norm_C[classes_NK]
         open_NK = torch.zeros_like(candidates.present_NK)
         for factor_C in self._weights.factor_TC:
             factor_NK = factor_C[classes_NK]
-            value_NK, radius_NK = candidates.dot_NK * factor_NK, error_NK * factor_NK
+            value_NK, radius_NK = product_NK * factor_NK, error_NK * factor_NK
             best_N1 = torch.where(candidates.present_NK, value_NK - radius_NK, -torch.inf).amax(dim=1, keepdim=True)
             near_NK = candidates.present_NK & (value_NK + radius_NK >= best_N1)
             open_NK |= near_NK & (near_NK.sum(dim=1, keepdim=True) > 1)
-        if open_NK.any():
-            candidates.settle(open_NK, lambda rows, classes: self.exact_dots(rows_N[rows], classes))
+        rows, places = open_NK.nonzero(as_tuple=True)
+        product_NK[rows, places] = self.exact_products(rows_N[rows], classes_NK[rows, places])
         for classes_N, factor_C in zip(self._classes_TN, self._weights.factor_TC, strict=True):
-            value_NK = torch.where(candidates.present_NK, candidates.dot_NK * factor_C[classes_NK], -torch.inf)
+            value_NK = torch.where(candidates.present_NK, product_NK * factor_C[classes_NK], -torch.inf)
             classes_N[rows_N] = classes_NK.gather(1, value_NK.argmax(dim=1, keepdim=True))[:, 0]
-
-    def decide_directly(self, rows_N: Tensor, features_ND: Tensor) -> None:
-        """Compare all classes in float64."""
-        self._classes_TN[:, rows_N] = reference.tau_sweep(features_ND, self.vectors_CD, self._weights.taus_T)

@@ -42,7 +42,7 @@ def class_totals(
         sums_CD = torch.zeros(num_classes, num_features, dtype=torch.float64)
         reference.add_class_sums(sums_CD, features_ND, labels_N, quantum, normalize, center_D)
         return sums_CD if features_ND.dtype == torch.float64 else sums_CD.float()
-    totals_CD = torch.empty(num_classes, num_features)
+    totals_CD = torch.empty(num_classes, num_features, dtype=torch.float32)
     _call(library, features_ND, labels_N, num_classes, quantum, normalize, center_D, totals_CD=totals_CD)
     return totals_CD
 

@@ -79,7 +79,8 @@ class _Search:
         if not self.distance:
             self.scale, self.moved_by_D = None, self.center_D
             rows = round_scaled_rows(self.class_means_CD, "unit", shift_D=self._mean_direction())
-            self.directions = Directions(rows, torch.ones(1, len(rows.length_R), device=rows.length_R.device))
+            gain_1C = torch.ones(1, len(rows.length_R), dtype=torch.float32, device=rows.length_R.device)
+            self.directions = Directions(rows, gain_1C)
             return
         middle_D = self.class_means_CD.mean(dim=0, dtype=torch.float64)
         self.moved_by_D = middle_D if self.center_D is None else self.center_D + middle_D

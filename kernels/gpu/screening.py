@@ -73,7 +73,7 @@ def greatest_lower_bounds(features: ScaledRows, directions: Directions, error_N:
     """Return the greatest lower bound over the classes of each row, float32 [T, N]; no offsets."""
     num_rows, num_classes = len(features.length_R), len(directions.rows.length_R)
     num_gains = directions.gain_TC.shape[0]
-    bound_TN = torch.full((num_gains, num_rows), -torch.inf, device=error_N.device)
+    bound_TN = torch.full((num_gains, num_rows), -torch.inf, dtype=torch.float32, device=error_N.device)
     tile = tiles_of(error_N.device).screen
     _greatest_lower_bounds[(num_programs(num_rows, num_classes, tile),)](
         features.rounded.values_RD,
@@ -101,7 +101,7 @@ def kth_lower_bounds(features: ScaledRows, directions: Directions, error_N: Tens
     num_rows, num_classes = len(features.length_R), len(directions.rows.length_R)
     tile = tiles_of(error_N.device).screen
     num_groups = _num_groups(num_classes, tile)
-    bound_NG = torch.empty(num_rows, num_groups, device=error_N.device)
+    bound_NG = torch.empty(num_rows, num_groups, dtype=torch.float32, device=error_N.device)
     offset_C = directions.offset_C
     _group_lower_bounds[(num_programs(num_rows, num_classes, tile),)](
         features.rounded.values_RD,

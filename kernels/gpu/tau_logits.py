@@ -58,7 +58,7 @@ def _product(
 ) -> Tensor:
     num_rows, num_terms = left_MK.shape
     num_columns = right_KJ.shape[1]
-    out_MJ = torch.empty(num_rows, num_columns, device=left_MK.device)
+    out_MJ = torch.empty(num_rows, num_columns, dtype=torch.float32, device=left_MK.device)
     if not out_MJ.numel():
         return out_MJ
     split = left_MK.dtype == torch.float32

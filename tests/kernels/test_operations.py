@@ -175,6 +175,7 @@ def test_features_that_are_not_finite_are_refused(value: float) -> None:
         (lambda: tau_logits(random(4, 3), random(2, 5), 0.0), "weight has 5 columns, but the features have 3"),
         (lambda: tau_logits(random(4, 3), random(2, 3), 0.0, random(3)), r"scale has shape \[3\]; it must be \[2\]"),
         (lambda: tau_logits(random(4), random(2, 3), 0.0), r"features has shape \[4\]"),
+        (lambda: tau_logits(random(4, 3), random(2, 3), random(2)), r"tau has shape \[2\]; it must be a number"),
         (lambda: tau_logits(random(4, 3), random(0, 3), 0.0), "at least one class"),
         (lambda: tau_sweep(random(4, 3), random(2, 3), torch.tensor([])), "at least one tau"),
         (lambda: ncm_search(random(4, 3), random(2, 3), k=3), "k=3 is not between 1 and the number of classes, 2"),

@@ -34,6 +34,7 @@ CALLS = {
             (random(5, 4), random(5, 3), random(4, 3), torch.tensor(0.5), random(4), True, True),
             (random(5, 4), random(5, 3), random(4, 3), torch.tensor(0.5), None, True, False),
             (random(5, 4), random(5, 3), random(4, 3), torch.tensor(0.5), None, False, True),
+            (random(5, 4), random(5, 3), random(4, 3), torch.tensor(0.5), None, False, False),
         ],
     ),
     "tau_sweep": (
@@ -71,6 +72,7 @@ CALLS = {
                 LABELS,
                 2.0**-40,
                 10.0,
+                5,
                 False,
                 None,
             )

@@ -227,6 +227,102 @@ def test_small_distances_survive_large_coordinates():
     torch.testing.assert_close(scores[:-1], torch.tensor([[-0.0625, -0.1875]]).expand(63, 2), rtol=1e-6, atol=0)
 
 
+@pytest.mark.usefixtures("screened_by")
+def test_a_single_feature_of_each_sample_is_enough():
+    """A column of 8-bit numbers is what torch multiplies wrongly."""
+    features, classes = random(30, 1), random(200, 1, seed=1)
+    assert torch.equal(tau_sweep(features, classes, TAUS), reference.tau_sweep(features, classes, TAUS))
+    found = ncm_search(features, classes)[1][:, 0]
+    assert torch.equal(classes[found].sign(), features.sign())
+
+
+@pytest.mark.usefixtures("screened_by")
+def test_one_sample_may_be_stored_by_columns():
+    """Torch multiplies a single row of 8-bit numbers wrongly where it has the strides of a column."""
+    columns, classes = random(9, 20), random(110, 9, seed=1)
+    for sample in range(20):
+        feature = columns.T[sample : sample + 1]
+        assert torch.equal(ncm_search(feature, classes)[1], ncm_search(feature.contiguous().clone(), classes)[1])
+        assert torch.equal(
+            ncm_search(feature, classes)[1], reference.ncm_search(feature, classes, 1, "cosine", None)[1]
+        )
+
+
+@pytest.mark.parametrize("function", [tau_sweep, reference.tau_sweep])
+def test_equal_classes_tie_at_every_tau(function):
+    """Torch's vectorised power may give the last classes of all another factor, by one bit."""
+    features = random(50, 7).abs()
+    for number in range(64, 80):
+        same = random(1, 7, seed=number).abs().expand(number, -1)
+        assert (function(features, same, torch.linspace(0, 3, 31)) == 0).all()
+
+
+def test_equal_classes_tie_whatever_the_number_of_features():
+    """Torch adds up a single row of so many numbers by threads, and so the last of seven in another order."""
+    distinct = random(10, 40_000)
+    classes = distinct.repeat(7, 1)
+    for feature in random(8, 40_000, seed=1):
+        assert (tau_sweep(feature[None], classes, torch.tensor([0.0, 1.0])) < 10).all()
+
+
+@pytest.mark.parametrize("num_classes", [50, 300])
+def test_distances_far_from_the_origin_are_those_of_differences(num_classes):
+    """At 1e6 from the origin float64 rounds |x|^2 of 512 features by as much as the distances differ."""
+    features, means = random(40, 512) + 1e6, random(num_classes, 512, seed=1) + 1e6
+    squared = torch.stack([(row.double() - means.double()).square().sum(dim=1) for row in features])
+    scores, found = ncm_search(features, means, 3, "euclidean")
+    expected = squared.sort(dim=1, stable=True)
+    assert torch.equal(found, expected.indices[:, :3])
+    torch.testing.assert_close(scores.double(), -expected.values[:, :3].sqrt(), rtol=1e-6, atol=0)
+
+
+def test_factors_that_would_underflow_are_not_screened(monkeypatch):
+    """The one class that scores above 0 does so by 1e-12 times 1e-29, of which float32 holds a few bits."""
+    on_processor(monkeypatch, "float32")
+    feature = torch.tensor([[1e-12, 0.0]])
+    classes = torch.tensor([[-1.0, 0.0]]).repeat(64, 1)
+    classes[56:] *= 1e10
+    classes[61] *= -1
+
+    def found() -> set[int]:
+        taus = torch.linspace(3.8, 4, 40)
+        return {int(tau_sweep(feature, classes, tau[None])) for tau in taus}
+
+    assert found() == {61}
+    monkeypatch.setattr(sweep, "LEAST_FACTOR", 1e-30)
+    with pytest.raises(IndexError):  # not even that one is a candidate
+        found()
+
+
+def test_features_that_no_screen_decides_are_compared_at_the_end_together(monkeypatch):
+    monkeypatch.setattr(sweep, "ROWS_OF_A_BLOCK", 10)
+    calls = []
+    compared = reference.tau_sweep
+    monkeypatch.setattr(
+        reference, "tau_sweep", lambda features, *more: calls.append(len(features)) or compared(features, *more)
+    )
+    features, classes = random(50, 20), random(300, 20, seed=1)
+    features[::10] = 0
+    found = tau_sweep(features, classes, TAUS)
+    assert calls == [5]
+    assert torch.equal(found, compared(features, classes, TAUS))
+
+
+@pytest.mark.parametrize(
+    ("tau", "message"),
+    [
+        (float("nan"), "taus holds NaN or infinity"),
+        (float("inf"), "taus holds NaN or infinity"),
+        (500.0, r"taus holds 500, with which class weights are multiplied by .* Choose one nearer to 0"),
+        (-1e9, r"taus holds -1e\+09, with which"),
+    ],
+)
+@pytest.mark.parametrize("num_classes", [10, 80])
+def test_a_tau_that_float64_cannot_hold_is_refused(tau, message, num_classes):
+    with pytest.raises(ValueError, match=message):
+        tau_sweep(random(3, 20), random(num_classes, 20, seed=1), torch.tensor([0.5, tau]))
+
+
 def test_features_with_too_many_candidates_are_searched_more_closely(monkeypatch):
     """All classes within bfloat16's rounding of one another: the first screen leaves everything open."""
     on_processor(monkeypatch, "bfloat16")

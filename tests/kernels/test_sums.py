@@ -95,6 +95,23 @@ def test_a_feature_larger_than_was_said_is_refused():
         ClassSums(2, 3, num_rows=10)
 
 
+def test_more_rows_of_a_class_than_were_said_are_refused():
+    """Their sum could need more bits than float64 has."""
+    sums = ClassSums(2, 3, num_rows=10, largest=1.0)
+    labels = torch.tensor([0, 1, 1, 1, 1, 1, 1])
+    sums.add(torch.ones(7, 3), labels)
+    with pytest.raises(ValueError, match=r"class 1 has 12 rows by now, above the num_rows=10 that the sums were made"):
+        sums.add(torch.ones(7, 3), labels)
+    assert sums.counts_C.tolist() == [1, 6]
+    assert sums.sums_CD[:, 0].tolist() == [1.0, 6.0]
+
+
+@pytest.mark.parametrize("largest", [math.nan, math.inf, -1.0])
+def test_what_is_not_a_magnitude_is_refused(largest):
+    with pytest.raises(ValueError, match=f"largest={largest} is not the magnitude of a feature"):
+        ClassSums(2, 3, num_rows=10, largest=largest)
+
+
 @pytest.fixture
 def compiled(monkeypatch, tmp_path):
     """Compile the CPU's code anew and use it for any number of rows; returns a function that goes back to torch."""
