@@ -38,11 +38,10 @@ class ShardFile:
         Raises:
             OSError: Where the file cannot be read there.
         """
-        encoded = np.empty(size, dtype=np.uint8)
-        done = 0
-        while done < size and (read := os.preadv(self.descriptor, [encoded[done:].data], offset + done)):
-            done += read
-        return encoded[:done]
+        content = os.pread(self.descriptor, size, offset)
+        while len(content) < size and (more := os.pread(self.descriptor, size - len(content), offset + len(content))):
+            content += more
+        return np.frombuffer(content, dtype=np.uint8)
 
     def advise(self, begin: int, end: int) -> None:
         """Have the kernel begin to read these bytes."""

@@ -136,14 +136,14 @@ def test_a_shard_that_is_lost_costs_its_samples(open_loader, shards, damage, mon
     elif damage == "truncated":
         os.truncate(path, int(split.offset[lost[0]]))
     else:
-        inode, read = path.stat().st_ino, os.preadv
+        inode, read = path.stat().st_ino, os.pread
 
         def fail_there(descriptor, *arguments):
             if os.fstat(descriptor).st_ino == inode:
                 raise OSError(5, "Input/output error")
             return read(descriptor, *arguments)
 
-        monkeypatch.setattr(os, "preadv", fail_there)
+        monkeypatch.setattr(os, "pread", fail_there)
     classes = np.unique(split.label[lost])
     others = np.isin(split.label, classes) & ~np.isin(np.arange(len(split)), lost)
     loader = open_loader(kind="instance")

@@ -131,10 +131,10 @@ def test_a_shard_that_vanishes_while_it_is_open_is_read_on(many_shards, tmp_path
 
 
 def test_a_read_error_is_told_with_the_sample(split, monkeypatch):
-    def fail(descriptor, buffers, offset):
+    def fail(descriptor, size, offset):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(os, "preadv", fail)
+    monkeypatch.setattr(os, "pread", fail)
     assert error_of(split, 3) == (
         f"{split.describe(3)}: this shard cannot be read: Input/output error. Copy it there again, or build the shards "
         "again."

@@ -102,6 +102,14 @@ def test_a_server_that_misbehaves_costs_time_and_not_samples(remote, server, fro
     assert not server.faults
 
 
+def test_a_server_that_knows_no_ranges_is_asked_once_a_shard(remote, server, from_disk, tiny_shards, monkeypatch):
+    monkeypatch.setattr(transfer, "BLOCK_BYTES", 20_000)
+    server.always = "no ranges"
+    assert_same(batches(remote()), from_disk)
+    for shard in Dataset.open(tiny_shards).split("train").record.shards:
+        assert server.requests[f"/train/shards/{shard.name}"] == 1
+
+
 def test_all_faults_together(remote, server, from_disk, monkeypatch):
     monkeypatch.setattr(transfer, "LONGEST_SILENCE", 0.3)
     server.concerning = ""  # the index too
