@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ltrsys.kernels import ncm_search, nearest, reference, screens, search, sweep, tau_sweep
 
 TAUS = torch.arange(0, 2.01, 0.1)
-SHAPES = [(1, 64, 3), (5, 65, 2), (37, 507, 17), (252, 507, 123), (130, 8142, 257)]
+SHAPES = [(1, 64, 3), (5, 65, 2), (37, 507, 17), (252, 507, 123), (30, 8142, 257)]
 
 
 def random(*shape, seed=0):
@@ -198,7 +198,7 @@ def test_a_class_of_zeros_takes_part():
 
 
 @pytest.mark.usefixtures("screened_by")
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(st.integers(-45, 38), st.integers(-45, 38), st.integers(0, 1000))
 def test_features_and_classes_of_any_magnitude(feature_power, class_power, seed):
     features = (random(7, 20, seed=seed) * 10.0**feature_power).nan_to_num(posinf=3e38, neginf=-3e38)
@@ -346,7 +346,7 @@ def test_nothing_beyond_a_block_of_scores_is_held():
     """At 8,142 classes, the memory that a search allocates does not grow with the number of features."""
     classes = random(8142, 64, seed=1)
     peaks = []
-    for samples in (2048, 6144):
+    for samples in (768, 2304):
         features = random(samples, 64)
         with torch.profiler.profile(profile_memory=True) as profile:
             tau_sweep(features, classes, TAUS)
