@@ -69,7 +69,7 @@ def ncm_search(
     """Find the k nearest class means of each feature (paper, section 4, NCM).
 
     The classes are those of exact arithmetic, as float64 gives it, like those of `tau_sweep`; the scores have
-    float32's precision.
+    float32's precision. A backward pass through them is an error, as through `class_sums`: only `tau_logits` has one.
 
     Args:
         features_ND: Features, [N, D].
@@ -99,7 +99,7 @@ def class_sums(
     """Sum the features of each class; divided by the counts, its mean.
 
     The same bits for any order of the rows: the additions are exact (`ltrsys.kernels.exact_sums`). For features that
-    come in blocks there is `ltrsys.kernels.ClassSums`.
+    come in blocks there is `ltrsys.kernels.ClassSums`. Not differentiable.
 
     Args:
         features_ND: Features, [N, D].

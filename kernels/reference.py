@@ -21,9 +21,14 @@ SORT_FROM = 16
 """From this k on, sorting all classes is faster than taking the best one k times."""
 
 
+def result_type(*inputs: Tensor) -> torch.dtype:
+    """Return float64 if an input is, else float32, which holds narrower types exactly."""
+    return torch.float64 if any(values.dtype == torch.float64 for values in inputs) else torch.float32
+
+
 def tau_logits(features_ND: Tensor, weight_CD: Tensor, tau: float | Tensor, scale_C: Tensor | None = None) -> Tensor:
     """Logits of a classifier whose weights are divided by their norms to the power tau (equation 3), [N, C]."""
-    dtype = torch.float64 if torch.float64 in (features_ND.dtype, weight_CD.dtype) else torch.float32
+    dtype = result_type(features_ND, weight_CD)
     features_ND, weight_CD = features_ND.to(dtype), weight_CD.to(dtype)
     factor_C = norm_factor(weight_CD, tau)
     if scale_C is not None:
@@ -52,7 +57,7 @@ def ncm_search(
     lowest_C = lowest_equal(means_CD)
     if metric == "cosine":
         means_CD = _normalized(means_CD)
-    dtype = torch.float64 if torch.float64 in (features_ND.dtype, class_means_CD.dtype) else torch.float32
+    dtype = result_type(features_ND, class_means_CD)
     scores_Nk = torch.empty(features_ND.shape[0], k, dtype=dtype, device=features_ND.device)
     classes_Nk = torch.empty_like(scores_Nk, dtype=torch.int64)
     for rows in _blocks(features_ND.shape[0], means_CD.shape[0]):

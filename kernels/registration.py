@@ -16,6 +16,7 @@ from ltrsys.kernels import nearest, reference, sweep
 from ltrsys.kernels.checks import check_finite, check_label_range, check_rows_of_a_class
 from ltrsys.kernels.cpu import class_sums as cpu_sums
 from ltrsys.kernels.exact_sums import Quantum
+from ltrsys.kernels.reference import result_type
 
 HAS_TRITON = find_spec("triton") is not None
 
@@ -241,11 +242,6 @@ def _(
     center: Tensor | None,
 ) -> None:
     pass
-
-
-def result_type(*inputs: Tensor) -> torch.dtype:
-    """Return float64 if an input is, else float32."""
-    return torch.float64 if any(values.dtype == torch.float64 for values in inputs) else torch.float32
 
 
 def _accumulate(

@@ -12,7 +12,8 @@ from ltrsys.kernels.gpu.aligned_rows import aligned_center, aligned_rows
 from ltrsys.kernels.gpu.exact_scores import exact_scores
 from ltrsys.kernels.gpu.rounded_rows import round_scaled_rows
 from ltrsys.kernels.gpu.screening import GROUP, Directions, bounds_of, candidates, kth_lower_bounds
-from ltrsys.kernels.gpu.tau_sweep import ALL_CLASSES_ELEMENTS, ROWS, can_screen, common_type, undecided_rows
+from ltrsys.kernels.gpu.tau_sweep import ALL_CLASSES_ELEMENTS, ROWS, can_screen, undecided_rows
+from ltrsys.kernels.reference import result_type
 
 MOST_SCREENED = 128
 """More neighbours than this are found among the scores of all classes."""
@@ -39,7 +40,7 @@ def ncm_search(
         class id, as float64 arithmetic has them.
     """
     num_rows, num_classes = features_ND.shape[0], class_means_CD.shape[0]
-    dtype = common_type(features_ND, class_means_CD)
+    dtype = result_type(features_ND, class_means_CD)
     means_CD = aligned_rows(class_means_CD, dtype)
     search = _Search(means_CD, k, metric, None if center_D is None else aligned_center(center_D))
     scores_Nk = torch.empty(num_rows, k, dtype=dtype, device=features_ND.device)

@@ -10,6 +10,7 @@ from ltrsys.kernels.gpu.aligned_rows import aligned_rows
 from ltrsys.kernels.gpu.exact_scores import best_of_each_tau, exact_scores
 from ltrsys.kernels.gpu.rounded_rows import round_scaled_rows
 from ltrsys.kernels.gpu.screening import Candidates, Directions, bounds_of, candidates, greatest_lower_bounds
+from ltrsys.kernels.reference import result_type
 
 ROWS = 8192
 """Rows at a time: what is held beyond the result is a few hundred bytes a row, and one copy of the rows in bfloat16."""
@@ -34,7 +35,7 @@ def tau_sweep(features_ND: Tensor, weight_CD: Tensor, factors_TC: Tensor) -> Ten
     """
     num_rows = features_ND.shape[0]
     classes_TN = torch.empty(factors_TC.shape[0], num_rows, dtype=torch.int64, device=features_ND.device)
-    dtype = common_type(features_ND, weight_CD)
+    dtype = result_type(features_ND, weight_CD)
     weight_CD = aligned_rows(weight_CD, dtype)
     directions = _directions(weight_CD, factors_TC) if can_screen(weight_CD) else None
     for first in range(0, num_rows, ROWS):
@@ -45,11 +46,6 @@ def tau_sweep(features_ND: Tensor, weight_CD: Tensor, factors_TC: Tensor) -> Ten
             best_TN = _screened(block_ND, weight_CD, factors_TC, directions)
         classes_TN[:, first : first + ROWS] = best_TN
     return classes_TN
-
-
-def common_type(*inputs: Tensor) -> torch.dtype:
-    """Return float64 if an input is, else float32, which holds narrower types exactly."""
-    return torch.float64 if any(values.dtype == torch.float64 for values in inputs) else torch.float32
 
 
 def can_screen(rows_RD: Tensor) -> bool:

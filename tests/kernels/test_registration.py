@@ -108,6 +108,26 @@ def test_each_gradient_can_be_had_alone(wanted):
     torch.testing.assert_close(*gradients)
 
 
+def test_what_has_no_gradient_says_so():
+    features = learned(5, 3)
+    for result in (kernels.ncm_search(features, random(4, 3))[0], kernels.class_sums(features, LABELS, 5)[0]):
+        with pytest.raises(RuntimeError, match="no autograd formula was registered"):
+            result.sum().backward()
+
+
+def test_only_shapes_and_types_come_of_tensors_without_data():
+    features, weight = random(5, 3).half().to("meta"), random(4, 3).to("meta")
+    results = [
+        kernels.tau_logits(features, weight, 0.5),
+        kernels.tau_sweep(features, weight, torch.zeros(7)),
+        *kernels.ncm_search(features, weight, k=2),
+        *kernels.class_sums(features, LABELS.to("meta"), 6),
+    ]
+    assert all(result.is_meta for result in results)
+    assert [list(result.shape) for result in results] == [[5, 4], [7, 5], [5, 2], [5, 2], [6, 3], [6]]
+    assert [result.is_floating_point() for result in results] == [True, False, True, False, True, False]
+
+
 def second_stage(features, weight, means, taus, labels, tau):
     logits = kernels.tau_logits(features, weight, tau)
     sums, counts = kernels.class_sums(features, labels, 80, normalize=True)
