@@ -54,9 +54,9 @@ def ncm_search(
 ) -> tuple[Tensor, Tensor]:
     """Return the scores, [N, k], and the classes, int64 [N, k], of the k nearest class means (section 4, NCM)."""
     means_CD = class_means_CD.double()
-    lowest_C = lowest_equal(means_CD)
     if metric == "cosine":
-        means_CD = _normalized(means_CD)
+        means_CD = normalized(means_CD)
+    lowest_C = lowest_equal(means_CD)
     dtype = result_type(features_ND, class_means_CD)
     scores_Nk = torch.empty(features_ND.shape[0], k, dtype=dtype, device=features_ND.device)
     classes_Nk = torch.empty_like(scores_Nk, dtype=torch.int64)
@@ -65,7 +65,7 @@ def ncm_search(
         if center_D is not None:
             block_ND = block_ND - center_D.double()
         if metric == "cosine":
-            scores_NC = _normalized(block_ND) @ means_CD.T
+            scores_NC = normalized(block_ND) @ means_CD.T
         else:
             # of differences: |x|^2 - 2 x.m + |m|^2, which is faster, loses small distances far from the origin
             scores_NC = -torch.cdist(block_ND, means_CD, compute_mode="donot_use_mm_for_euclid_dist")
@@ -117,9 +117,10 @@ def norm_factors(weight_CD: Tensor, taus_T: Tensor) -> Tensor:
 def top_classes(scores_NC: Tensor, k: int) -> Tensor:
     """Return the k best classes of each row, int64 [N, k], best first; ties go to the lower class id.
 
-    `torch.topk` breaks ties as it likes; `argmax` takes the first, and a stable sort keeps the order.
+    `torch.topk` breaks ties as it likes; `argmax` takes the first, and a stable sort keeps the order. Classes that
+    were taken are marked by minus infinity, which no other may have then.
     """
-    if k >= SORT_FROM:
+    if k >= SORT_FROM or (k > 1 and bool(scores_NC.isneginf().any())):
         return scores_NC.sort(dim=1, descending=True, stable=True).indices[:, :k]
     remaining_NC = scores_NC.clone() if k > 1 else scores_NC
     best = [remaining_NC.argmax(dim=1)]
@@ -144,11 +145,6 @@ def lowest_equal(vectors_CD: Tensor) -> Tensor:
     lowest_C = torch.full_like(classes_C, num_classes).scatter_reduce_(0, group_C, classes_C, "amin")[group_C]
     is_equal_C = (vectors_CD == vectors_CD[lowest_C]).all(dim=1)
     return torch.where(is_equal_C, lowest_C, classes_C)
-
-
-def _normalized(rows_RD: Tensor) -> Tensor:
-    """Return the rows over their L2 norms; zero stays zero."""
-    return torch.nn.functional.normalize(rows_RD, eps=torch.finfo(torch.float64).tiny)
 
 
 def _blocks(num_rows: int, num_columns: int) -> Iterator[slice]:

@@ -42,12 +42,14 @@ def tau_logits(features: Tensor, weight: Tensor, tau: Tensor, scale: Tensor | No
     """See `ltrsys.kernels.tau_logits`."""
     _check_values(features, weight=weight)
     dtype = result_type(features, weight)
-    factor = _factor(weight, tau, scale).to(dtype)
-    if _fused(features) and dtype == torch.float32:
+    factor = _factor(weight, tau, scale)
+    wide = _type_that_holds(factor, dtype)
+    factor = factor.to(wide)
+    if _fused(features) and wide == torch.float32:
         from ltrsys.kernels.gpu.tau_logits import scaled_product
 
         return scaled_product(features, weight, factor)
-    return (features.to(dtype) @ weight.to(dtype).T).mul_(factor)
+    return (features.to(wide) @ weight.to(wide).T).mul_(factor).to(dtype)
 
 
 @tau_logits.register_fake
@@ -77,11 +79,15 @@ def tau_logits_backward(
     so one product serves weight, tau and scale. What is not wanted comes back empty.
     """
     dtype = gradient.dtype
-    factor = _factor(weight, tau, scale).to(dtype)
-    of_features = _product_of_scaled(gradient, factor, weight) if to_features else gradient.new_empty(0)
+    factor = _factor(weight, tau, scale)
+    wide = _type_that_holds(factor, dtype)
+    wide_gradient, factor = gradient.to(wide), factor.to(wide)
+    of_features = gradient.new_empty(0)
+    if to_features:
+        of_features = _product_of_scaled(wide_gradient, factor, weight).to(dtype)
     if not to_classes:
         return of_features, gradient.new_empty(0), gradient.new_empty(0), gradient.new_empty(0)
-    product = _transposed_product(gradient, features)
+    product = _transposed_product(wide_gradient, features)
     wide_weight = weight.double()
     of_factor = (wide_weight * product).sum(dim=1)
     norm_factor = _factor(weight, tau, None)
@@ -274,6 +280,14 @@ def _factor(weight: Tensor, tau: Tensor, scale: Tensor | None) -> Tensor:
     """Return |w_j|^-tau times the scale, float64 [C]."""
     factor = reference.norm_factor(weight.double(), tau.double())
     return factor if scale is None else factor * scale
+
+
+def _type_that_holds(factor: Tensor, dtype: torch.dtype) -> torch.dtype:
+    """Return a type, or float64 where it has no such factors: those of very short or long weights with a large tau."""
+    magnitude = factor.abs()
+    limits = torch.finfo(dtype)
+    held = (magnitude == 0) | ((magnitude >= limits.tiny) & (magnitude <= limits.max))
+    return dtype if bool(held.all()) else torch.float64
 
 
 def _product_of_scaled(gradient: Tensor, factor: Tensor, weight: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ N samples, C classes, D features, Q candidates (pairs of a sample and a class), 
 """
 
 import functools
+import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -87,13 +88,16 @@ def _sparse(first_R: Tensor, columns_Q: Tensor, values_Q: Tensor, size: tuple[in
     return torch.sparse_csr_tensor(first_R, columns_Q, values_Q, size=size, check_invariants=False)
 
 
+_filters_of_warnings = threading.Lock()
+
+
 @functools.cache
 def _hear_about_beta() -> None:
     """Let torch give its one warning about the state of sparse matrices here, and not to the user of a search.
 
-    Only once, because the filters of warnings belong to all threads.
+    Only once, and in one thread at a time, because the filters of warnings belong to all threads.
     """
-    with warnings.catch_warnings():
+    with _filters_of_warnings, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
         zero = torch.zeros(1, dtype=torch.int64, device="cpu")
         torch.sparse_csr_tensor(zero, zero[:0], torch.zeros(0, device="cpu"), size=(0, 0), check_invariants=False)

@@ -35,6 +35,21 @@ def test_tau_zero_is_the_plain_product() -> None:
     assert torch.equal(tau_logits(features, weight, 0.0), features @ weight.T)
 
 
+def test_factors_beyond_float32_leave_logits_that_it_can_hold() -> None:
+    """|w|^-2 is 1e39 to 1e-40, the logits are not: infinity, times a feature of zeros, would be NaN."""
+    features = torch.cat([random(5, 6), torch.zeros(1, 6)])
+    weight = random(4, 6, seed=1) * torch.tensor([[1e-20], [3e-20], [1.0], [1e20]])
+    narrow = [values.clone().requires_grad_() for values in (features, weight, torch.tensor(2.0))]
+    wide = [values.detach().double().requires_grad_() for values in narrow]
+    logits, expected = tau_logits(*narrow), tau_logits(*wide)
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits, expected.float(), rtol=1e-6, atol=0)
+    for result in (logits, expected):
+        result.backward(1e-12 * random(*logits.shape, seed=2).to(result.dtype))
+    for one, other in zip(narrow, wide, strict=True):
+        torch.testing.assert_close(one.grad, other.grad.float(), rtol=1e-5, atol=0)
+
+
 def test_scale_multiplies_each_class() -> None:
     features, weight, scale = random(9, 6), random(4, 6, seed=1), torch.tensor([0.5, 1.0, 2.0, -1.0])
     torch.testing.assert_close(tau_logits(features, weight, 0.0, scale), features @ (scale[:, None] * weight).T)
@@ -120,6 +135,20 @@ def test_ties_go_to_the_lower_class() -> None:
     for metric in ("cosine", "euclidean"):
         assert ncm_search(features, same, k=5, metric=metric)[1].tolist() == [[0, 1, 2, 3, 4]] * 3
     assert top_classes(torch.tensor([[1.0, 3.0, 3.0, 1.0]]), 4).tolist() == [[1, 2, 0, 3]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_classes_in_the_same_direction_tie_in_the_cosine(dtype: torch.dtype) -> None:
+    """Powers of two leave the direction as it is, but a matrix product may round it by where a class stands."""
+    for seed in range(20):
+        directions = random(20, 64, seed=seed).to(dtype)
+        means = torch.cat([directions * 2.0**power for power in (0, 3, -2, 1)])
+        assert (ncm_search(random(9, 64, seed=seed + 100).to(dtype), means)[1] < 20).all()
+
+
+def test_no_class_is_among_the_best_twice() -> None:
+    scores = torch.tensor([[-torch.inf, -torch.inf, 1.0], [-torch.inf] * 3, [2.0, -torch.inf, 3.0]])
+    assert top_classes(scores, 3).tolist() == [[2, 0, 1], [0, 1, 2], [2, 0, 1]]
 
 
 @pytest.mark.usefixtures("small_blocks")

@@ -1,5 +1,6 @@
 """The operations give the same answers whatever a user has set for torch as a whole, and in several threads."""
 
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from ltrsys.kernels import ClassSums, class_sums, ncm_search, reference, screens, tau_logits, tau_sweep
+from ltrsys.kernels import ClassSums, class_sums, ncm_search, reference, rescoring, screens, tau_logits, tau_sweep
 
 TAUS = torch.arange(0, 2.01, 0.1)
 LABELS = torch.arange(20) % 5
@@ -123,3 +124,29 @@ def test_threads_search_at_the_same_time_and_leave_the_filters_of_warnings():
     assert len(equal) == 4 * 5 * len(expected)
     assert all(equal)
     assert warnings.filters == filters
+
+
+@pytest.fixture
+def threads_that_take_turns():
+    """Let threads be interrupted wherever they can be."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("threads_that_take_turns")
+def test_first_searches_at_the_same_time_leave_the_filters_of_warnings():
+    """Each puts back the filters that it found: if they overlap, one of them puts back another's."""
+    filters = list(warnings.filters)
+    for _ in range(100):
+        rescoring._hear_about_beta.cache_clear()
+        start = threading.Barrier(12)
+        threads = [
+            threading.Thread(target=lambda start=start: (start.wait(), rescoring._hear_about_beta())) for _ in range(12)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert warnings.filters == filters
