@@ -134,17 +134,28 @@ def lowest_equal(vectors_CD: Tensor) -> Tensor:
     """Return for each class the lowest class with the same vector, float64 [C, D], as int64 [C].
 
     A matrix product may round equal columns differently, depending on where they stand; equal classes tie all the
-    same.
+    same. Vectors with the same hash are compared; those that differ from the lowest of them are gone through again.
     """
-    num_classes, num_features = vectors_CD.shape
     bits_CD = (vectors_CD + 0.0).view(torch.int64)  # -0 becomes 0
-    multiplier_D = 2 * torch.arange(num_features, device=vectors_CD.device).mul_(0x1E3779B97F4A7C15) + 1
-    hash_C = (bits_CD * multiplier_D).sum(dim=1)
-    _, group_C = hash_C.unique(return_inverse=True)
-    classes_C = torch.arange(num_classes, device=vectors_CD.device)
-    lowest_C = torch.full_like(classes_C, num_classes).scatter_reduce_(0, group_C, classes_C, "amin")[group_C]
-    is_equal_C = (vectors_CD == vectors_CD[lowest_C]).all(dim=1)
-    return torch.where(is_equal_C, lowest_C, classes_C)
+    _, group_C = _hashes(bits_CD).unique(return_inverse=True)
+    classes_C = torch.arange(len(bits_CD), device=bits_CD.device)
+    lowest_C = torch.full_like(classes_C, len(bits_CD)).scatter_reduce_(0, group_C, classes_C, "amin")[group_C]
+    others_Q = (bits_CD != bits_CD[lowest_C]).any(dim=1).nonzero()[:, 0]
+    if len(others_Q):
+        lowest_C[others_Q] = others_Q[lowest_equal(vectors_CD[others_Q])]
+    return lowest_C
+
+
+def _hashes(bits_CD: Tensor) -> Tensor:
+    """Return a hash of each row of float64 numbers' bits, int64 [C]: seldom the same for different rows.
+
+    Multiples of a power of two stay such multiples when they are multiplied and added, and many numbers have few other
+    bits than the upper ones: these are brought down first. Multipliers without a pattern meet none in the data.
+    """
+    generator = torch.Generator("cpu").manual_seed(0)
+    multiplier_D = torch.randint(-(2**63), 2**63 - 1, bits_CD.shape[1:], generator=generator, device="cpu") | 1
+    mixed_CD = (bits_CD >> 32).bitwise_and_(0xFFFFFFFF).bitwise_xor_(bits_CD)
+    return mixed_CD.mul_(multiplier_D.to(bits_CD.device)).sum(dim=1)
 
 
 def _blocks(num_rows: int, num_columns: int) -> Iterator[slice]:
