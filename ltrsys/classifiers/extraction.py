@@ -15,6 +15,7 @@ from ltrsys.classifiers.recalibration import recalibrate
 from ltrsys.config import Config
 from ltrsys.data.index import SPLITS, Dataset, Split
 from ltrsys.data.loader import EvaluationLoader
+from ltrsys.data.quarantine import Quarantine
 from ltrsys.errors import DataError
 from ltrsys.files import explained, write_array
 from ltrsys.models.weights import load_network
@@ -41,9 +42,9 @@ def make_bank(run: RunFolder, config: Config, dataset: Dataset, *, world: World,
             network.to(memory_format=torch.channels_last)
         backbone = network.backbone.eval()
         if config.balance.bn == "recalibrate":
-            recalibrate(backbone, config, dataset, run.features / "batch_norm.safetensors", world=world, device=device)
+            recalibrate(backbone, config, dataset, run, world=world, device=device)
         for name in missing:
-            _extract(backbone, network.feature_dim, dataset.split(name), run.features, config, world, device)
+            _extract(backbone, network.feature_dim, dataset.split(name), run, config, world, device)
             bank = FeatureBank(bank.folder, bank.identity, bank.num_classes, (*bank.complete, name))
             if world.is_main:
                 bank.save()
@@ -75,12 +76,12 @@ def _extract(
     backbone: nn.Module,
     feature_dim: int,
     split: Split,
-    bank: Path,
+    run: RunFolder,
     config: Config,
     world: World,
     device: torch.device,
 ) -> None:
-    folder = split_folder(bank, split.name)
+    folder = split_folder(run.features, split.name)
     beside, path = folder / "features.partial.npy", folder / "features.npy"
     if world.is_main:
         with explained(path):
@@ -88,7 +89,8 @@ def _extract(
             np.lib.format.open_memmap(beside, mode="w+", dtype=np.float32, shape=(len(split), feature_dim))
         write_array(folder / "labels.npy", np.asarray(split.label, dtype=np.int64))
     barrier(world)
-    write_features(backbone, split, beside, config, world=world, device=device)
+    quarantine = Quarantine.of(split, config.data, run.quarantine) if split.name == "train" else None
+    write_features(backbone, split, beside, config, world=world, device=device, quarantine=quarantine)
     barrier(world)
     if world.is_main:
         os.replace(beside, path)
@@ -96,9 +98,18 @@ def _extract(
 
 
 def write_features(
-    backbone: nn.Module, split: Split, path: Path, config: Config, *, world: World, device: torch.device
+    backbone: nn.Module,
+    split: Split,
+    path: Path,
+    config: Config,
+    *,
+    world: World,
+    device: torch.device,
+    quarantine: Quarantine | None = None,
 ) -> None:
     """Write this rank's rows of a split's features into `path`, an .npy file that is already of full size.
+
+    With a quarantine, the row of a bad image gets the features of another of its class.
 
     Raises:
         DataError: For an image whose features are NaN or infinite.
@@ -112,6 +123,7 @@ def write_features(
         world=world,
         device=device,
         channels_last=config.train.channels_last,
+        quarantine=quarantine,
     )
     # written by position, not through a shared memory map: the rows of ranks on other nodes lie on the same pages
     with explained(path), open(path, "r+b", buffering=0) as file, torch.inference_mode():
@@ -124,8 +136,8 @@ def write_features(
                     f"{split.describe(sample)}: the backbone gives NaN or infinite features for this image; look at "
                     "the training's loss, the model may have diverged."
                 )
-            for sample, row in zip(batch.samples.tolist(), features, strict=True):
-                os.pwrite(file.fileno(), row.tobytes(), header + sample * row_bytes)
+            for place, row in zip(batch.positions.tolist(), features, strict=True):
+                os.pwrite(file.fileno(), row.tobytes(), header + place * row_bytes)
         os.fsync(file.fileno())
     loader.close()
 

@@ -4,8 +4,6 @@ The paper's code leaves BatchNorm in train mode while it retrains the classifier
 statistics of its "frozen" backbone drift to the class-balanced stream. This measures where they drift to.
 """
 
-from pathlib import Path
-
 import torch
 import torch.distributed
 from torch import nn
@@ -16,18 +14,20 @@ from ltrsys.data.batching import Batching
 from ltrsys.data.index import Dataset
 from ltrsys.data.loader import TrainLoader
 from ltrsys.data.plan import Planner
+from ltrsys.data.quarantine import Quarantine
 from ltrsys.models.weights import save_tensors
 from ltrsys.progress import track
+from ltrsys.run_folder import RunFolder
 from ltrsys.world import World
 
 
 def recalibrate(
-    backbone: nn.Module, config: Config, dataset: Dataset, path: Path, *, world: World, device: torch.device
+    backbone: nn.Module, config: Config, dataset: Dataset, run: RunFolder, *, world: World, device: torch.device
 ) -> None:
     """Replace the BatchNorm statistics of `backbone` by averages over one class-balanced epoch of train.
 
     Each micro-batch counts alike, whichever rank runs it; an incomplete last step is left out. The statistics
-    are kept in `path`, since the model's own file does not hold them.
+    are kept beside the run's features, since the model's own file does not hold them.
     """
     split = dataset.split("train")
     planner = Planner(
@@ -50,6 +50,7 @@ def recalibrate(
         seed=config.seed,
         device=device,
         channels_last=config.train.channels_last,
+        quarantine=Quarantine.of(split, config.data, run.quarantine),
     )
     steps = batching.steps_per_epoch(planner.samples_per_epoch)
     with torch.no_grad():
@@ -62,7 +63,8 @@ def recalibrate(
     if world.world_size > 1:
         _average_over_ranks(norms, world)
     if world.is_main:
-        save_tensors({name: value for name, value in backbone.state_dict().items() if "running_" in name}, path)
+        statistics = {name: value for name, value in backbone.state_dict().items() if "running_" in name}
+        save_tensors(statistics, run.features / "batch_norm.safetensors")
 
 
 def _average_over_ranks(norms: list[_BatchNorm], world: World) -> None:

@@ -34,7 +34,7 @@ class Batch:
     samples: Tensor
     """int64 [B]: sample ids, on the CPU; in the place of a bad sample, the one that replaces it."""
     positions: NDArray[np.int64]
-    """[B]: global positions within the epoch; in evaluation the sample ids again."""
+    """[B]: global positions within the epoch; in evaluation the sample ids, those of bad samples included."""
 
 
 class TrainLoader:
@@ -129,8 +129,8 @@ class TrainLoader:
 class EvaluationLoader:
     """Samples r, r + W, r + 2W, ... of the split on rank r of W, each once; the last batch may be smaller.
 
-    A bad image ends the iteration: what is measured on other images is another measurement. Only of the training
-    images, whose features classifiers are fitted on, `data.on_error: skip` replaces the bad ones.
+    A bad image ends the iteration unless there is a quarantine, which is meant for training images alone: what is
+    measured on other images is another measurement.
     """
 
     def __init__(
@@ -142,11 +142,11 @@ class EvaluationLoader:
         world: World,
         device: torch.device,
         channels_last: bool = False,
+        quarantine: Quarantine | None = None,
     ) -> None:
         """Build the pipeline; the arguments are those of `TrainLoader`."""
         self._split, self._device = split, device
         self._work = _Evaluation(split, config, batch_size, np.arange(world.rank, len(split), world.world_size))
-        quarantine = Quarantine.of(split, config) if split.name == "train" else None
         self._feed = Feed(
             split, config, batch_size=batch_size, device=device, channels_last=channels_last, quarantine=quarantine
         )

@@ -1,6 +1,7 @@
 """The feature bank, made with real shards, the real loader and a real network."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from ltrsys.data.batching import Batching
 from ltrsys.data.index import Dataset
 from ltrsys.data.loader import EvaluationLoader, TrainLoader
 from ltrsys.data.plan import Planner
+from ltrsys.data.quarantine import quarantined, replacements
 from ltrsys.errors import DataError
 from ltrsys.models.weights import load_network, save_network
 from ltrsys.run_folder import RunFolder
@@ -140,6 +142,32 @@ def test_recalibration_averages_the_statistics_of_a_class_balanced_epoch(run: Ru
     loader.close()
     saved = load_file(run.features / "batch_norm.safetensors")
     torch.testing.assert_close(saved["conv1.1.running_mean"], torch.stack(means).mean(dim=0), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("bn", ["eval", "recalibrate"])
+def test_a_bad_training_image_has_the_features_of_another_of_its_class(
+    tmp_path: Path, tiny_shards: Path, bn: str
+) -> None:
+    shards = shutil.copytree(tiny_shards, tmp_path / "shards")
+    run = make_run(tmp_path / "run", shards)
+    whole = np.array(bank_of(run).split("train").features)
+    split, sample = Dataset.open(shards).split("train"), 17
+    with open(split.shard_path(int(split.shard[sample])), "r+b") as shard:
+        shard.seek(int(split.offset[sample]) + 200)
+        shard.write(bytes(200))
+    shutil.rmtree(run.features)
+    with pytest.raises(DataError, match=r"\(sample 17\): its bytes do not have the checksum"):
+        bank_of(run, f"balance.bn={bn}")
+    bank = bank_of(run, "data.on_error=skip", "data.max_bad_share=0.01", f"balance.bn={bn}").split("train")
+    (other,) = set(replacements(split, sample, seed=0, epoch=0, position=sample)).intersection(
+        np.flatnonzero((bank.features == bank.features[sample]).all(axis=1)).tolist()
+    )
+    assert bank.labels[other] == bank.labels[sample]
+    if bn == "eval":
+        np.testing.assert_allclose(
+            np.delete(bank.features, sample, axis=0), np.delete(whole, sample, axis=0), rtol=1e-4, atol=1e-5
+        )
+    assert quarantined(run.quarantine, split) == {sample}
 
 
 def test_a_damaged_record_is_named(run: RunFolder) -> None:

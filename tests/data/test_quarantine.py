@@ -294,7 +294,8 @@ def test_a_thousand_damaged_images_are_replaced(tmp_path):
 def evaluate(shards, name, on_error):
     split = Dataset.open(shards).split(name)
     config = DataConfig(shards=shards, image_size=28, resize=32, threads=2, on_error=on_error, max_bad_share=0.2)
-    loader = EvaluationLoader(split, config, batch_size=32, world=World(), device=CPU)
+    quarantine = Quarantine.of(split, config) if name == "train" else None
+    loader = EvaluationLoader(split, config, batch_size=32, world=World(), device=CPU, quarantine=quarantine)
     try:
         return torch.cat([batch.samples for batch in loader])
     finally:
@@ -308,7 +309,7 @@ def test_a_bad_test_image_is_an_error_whatever_is_skipped_in_training(shards, on
         evaluate(shards, "test", on_error)
 
 
-def test_features_of_a_bad_training_image_are_those_of_another_of_its_class(shards):
+def test_a_bad_training_image_that_is_evaluated_is_replaced_by_another_of_its_class(shards):
     split = rot(shards, 17)
     with pytest.raises(DataError, match=r"\(sample 17\)"):
         evaluate(shards, "train", "stop")
