@@ -1,4 +1,4 @@
-"""The index of a sharded dataset: memory-mapped columns and one `dataset.json`.
+"""The index of a sharded dataset: columns and one `dataset.json`.
 
     OUT/dataset.json
     OUT/<split>/index/{label,shard,offset,size,width,height,checksum}.npy
@@ -39,6 +39,10 @@ COLUMNS: dict[str, type[np.generic]] = {
 }
 """Class id; number of the shard within the split; where the JPEG's bytes start in it; how many they are;
 the image's width and height in pixels; what `checksum` makes of the JPEG's bytes."""
+
+COPIED_BYTES = 64 * 2**20
+"""A column up to this size, of 8 million samples or more, is copied, and nothing that becomes of its file matters. Of a
+file that shrinks, a memory map tells the process by a signal that ends it."""
 
 
 def checksum(jpeg: bytes | memoryview) -> int:
@@ -106,7 +110,7 @@ class DatasetRecord(_Record):
 
 @dataclass(frozen=True)
 class Split:
-    """One split, open for reading. Columns are memory-mapped arrays of shape [samples]."""
+    """One split, open for reading. Columns are arrays of shape [samples], memory-mapped where they are large."""
 
     name: SplitName
     folder: Path
@@ -254,4 +258,4 @@ def _open_column(folder: Path, column: str, samples: int) -> NDArray[np.generic]
             f"{path}: holds {values.shape} {values.dtype}, but dataset.json says ({samples},) {dtype}: they belong "
             "to different builds. Build the shards again."
         )
-    return values
+    return np.array(values) if values.nbytes <= COPIED_BYTES else values

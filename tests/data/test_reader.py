@@ -1,6 +1,7 @@
 import dataclasses
 import errno
 import os
+import shutil
 from itertools import pairwise
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from benchmarks.photographs import photograph_source
 from ltrsys.data.build_folder import BuildOptions
-from ltrsys.data.index import Dataset, ShardRecord, Split, SplitRecord, StratumRecord
+from ltrsys.data.index import COLUMNS, Dataset, ShardRecord, Split, SplitRecord, StratumRecord, column_path
 from ltrsys.data.reader import READ_THROUGH_BYTES, BadSample, ShardReader
 from ltrsys.data.shards import build_shards
 
@@ -119,6 +120,17 @@ def test_a_shard_that_shrinks_while_it_is_open_does_not_end_the_process(many_sha
     assert all(isinstance(one, BadSample) for one in after)
     assert "truncated: 0 of its" in str(after[0])
     np.testing.assert_array_equal(before[0], ShardReader(Dataset.open(many_shards).split("train")).read(samples)[0])
+
+
+def test_an_index_that_shrinks_while_it_is_open_is_still_there(many_shards, tmp_path):
+    split = Dataset.open(shutil.copytree(many_shards, tmp_path / "shards")).split("train")
+    columns = {name: getattr(split, name) for name in COLUMNS}
+    assert not any(isinstance(column, np.memmap) for column in columns.values())
+    for name in COLUMNS:
+        os.truncate(column_path(split.folder, name), 0)
+    whole = Dataset.open(many_shards).split("train")
+    for name, column in columns.items():
+        np.testing.assert_array_equal(column, getattr(whole, name))
 
 
 def test_a_shard_that_vanishes_while_it_is_open_is_read_on(many_shards, tmp_path):
