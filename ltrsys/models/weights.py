@@ -2,10 +2,12 @@
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -19,6 +21,16 @@ from ltrsys.models.network import Network, build_network
 BACKBONE = "backbone."
 TORCH_SUFFIXES = (".pt", ".pth", ".tar", ".bin", ".ckpt")
 """Of files that torch.save wrote; every other is a safetensors file."""
+
+_number_of_bytes: Any = np.float64(0).__reduce__()[0]
+_NUMPY_NUMBERS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    _number_of_bytes,
+    (_number_of_bytes, "numpy.core.multiarray.scalar"),  # as files of numpy 1 name it
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("bool", "int32", "int64", "float32", "float64")),
+]
+"""What may be called besides what torch allows: it makes a number, such as the best accuracy that stands in many a
+published file, out of its bytes."""
 
 _NAMED = re.compile(r"GLOBAL ([\w.]+)")
 """What a pickle wants to call, in torch's refusal."""
@@ -87,7 +99,8 @@ def read_plain(path: Path) -> Any:
     """
     try:
         if path.suffix in TORCH_SUFFIXES:
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(_NUMPY_NUMBERS):
+                return torch.load(path, map_location="cpu", weights_only=True)
         return safetensors.torch.load_file(path)
     except FileNotFoundError:
         raise DataError(f"{path}: there is no file of weights here.") from None

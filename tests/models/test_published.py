@@ -3,6 +3,7 @@
 import pickle
 from collections import OrderedDict
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -49,10 +50,11 @@ LAYOUTS = {
 }
 
 
+@pytest.mark.parametrize("zipped", [True, False], ids=["zipped", "as before PyTorch 1.6"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_network_says_what_theirs_said(layout, theirs, tmp_path):
+def test_the_network_says_what_theirs_said(layout, zipped, theirs, tmp_path):
     name, content = LAYOUTS[layout](theirs)
-    torch.save(content, tmp_path / "theirs.pth")
+    torch.save(content, tmp_path / "theirs.pth", _use_new_zipfile_serialization=zipped)
     published = load_published(CONFIG, NUM_CLASSES, tmp_path / "theirs.pth")
     assert (published.layout, published.scales_C) == (name, None)
     images = torch.randn(3, 3, 64, 64)
@@ -89,6 +91,18 @@ def test_old_files_without_counters_are_whole(theirs, tmp_path):
     images = torch.randn(3, 3, 64, 64)
     network = load_published(CONFIG, NUM_CLASSES, tmp_path / "theirs.pth").network
     assert torch.equal(network.eval()(images), theirs(images))
+
+
+@pytest.mark.parametrize("number", [np.float64(0.41), np.float32(0.41), np.int64(41), np.bool_(True)])
+def test_numbers_of_numpy_beside_the_weights_are_read(number, theirs, tmp_path):
+    record = paper_layout(theirs) | {"best_acc": number}
+    torch.save(record, tmp_path / "zipped.pth")
+    torch.save(record, tmp_path / "now.pth", _use_new_zipfile_serialization=False)
+    now = (tmp_path / "now.pth").read_bytes()
+    (tmp_path / "numpy1.pth").write_bytes(now.replace(b"numpy._core.multiarray\n", b"numpy.core.multiarray\n"))
+    assert (tmp_path / "numpy1.pth").read_bytes() != now
+    for name in ("zipped", "now", "numpy1"):
+        assert load_published(CONFIG, NUM_CLASSES, tmp_path / f"{name}.pth").layout == "paper"
 
 
 def test_every_tensor_that_does_not_fit_is_named(theirs, tmp_path):
