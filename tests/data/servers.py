@@ -1,4 +1,4 @@
-"""A server of files on loopback that misbehaves on purpose."""
+"""A server of files on loopback that misbehaves on purpose: of http, and as far as reading goes of S3."""
 
 import threading
 from collections import Counter, deque
@@ -43,6 +43,10 @@ class MisbehavingServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: MisbehavingServer
+
+    def do_HEAD(self) -> None:
+        file = self.server.folder / self.path.lstrip("/")
+        self._head(200 if file.is_file() else 404, file.stat().st_size if file.is_file() else 0)
 
     def do_GET(self) -> None:
         fault = self.server.fault(self.path)

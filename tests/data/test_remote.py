@@ -332,7 +332,26 @@ def test_evaluation_and_verification_work_on_a_url(remote, tiny_shards):
 
 
 @pytest.fixture
-def s3(tiny_shards, monkeypatch):
+def s3_at(monkeypatch):
+    """Have s3:// mean the server at an address."""
+    import s3fs
+
+    def address(url):
+        for name, value in {
+            "AWS_ENDPOINT_URL": url,
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+
+    yield address
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def s3(tiny_shards, s3_at):
     """The tiny dataset in a bucket of moto's server; gives its URL."""
     import boto3
     from moto.server import ThreadedMotoServer
@@ -340,13 +359,7 @@ def s3(tiny_shards, monkeypatch):
     moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     moto.start()
     host, port = moto.get_host_and_port()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
+    s3_at(f"http://{host}:{port}")
     client = boto3.client("s3")
     client.create_bucket(Bucket="bucket")
     for path in tiny_shards.rglob("*"):
@@ -362,6 +375,23 @@ def test_s3_gives_the_bits_of_the_disk(s3, from_disk, tmp_path, monkeypatch):
     assert_same(batches(config), from_disk)
     with pytest.raises(DataError, match=r"s3://bucket/elsewhere/dataset\.json: there is no dataset index here"):
         open_dataset(config.model_copy(update={"shards": "s3://bucket/elsewhere"}))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_an_s3_that_misbehaves_costs_time_and_not_samples(s3_at, shards, from_disk, fault, tmp_path, monkeypatch):
+    """To read an object is a GET of /bucket/key: the server of files will do."""
+    monkeypatch.setattr(transfer, "BLOCK_BYTES", 20_000)
+    monkeypatch.setattr(transfer, "LONGEST_SILENCE", 0.3)
+    config = DataConfig(
+        shards="s3://bucket/shards", cache=tmp_path / "cache", image_size=28, resize=32, threads=2, lanes=12,
+        retry_seconds=20.0,
+    )  # fmt: skip
+    shutil.copytree(shards, tmp_path / "s3" / "bucket" / "shards")
+    with serving(tmp_path / "s3") as server:
+        s3_at(server.url)
+        server.faults.extend([None, fault, None, fault, fault, *([None] * 20), fault])
+        assert_same(batches(config), from_disk)
+        assert not server.faults
 
 
 # Strangers
