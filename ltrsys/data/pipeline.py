@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from nvidia.dali import Pipeline, fn, math
+from nvidia.dali.tensors import TensorCPU
 from nvidia.dali.types import DALIDataType, DALIImageType, DALIInterpType
 from torch import Tensor
 
@@ -68,6 +69,10 @@ class ImagePipeline:
         """
         self._device, self._colour, self._channels_last = device, colour, channels_last
         self._gpu = _gpu_to_decode_on(config, device)
+        self._at_once = 1 if self._gpu is None else config.prefetch
+        """Batches that DALI works on at a time. On a GPU one follows the other from stage to stage; on a CPU two would
+        take turns on the same threads, and both be late."""
+        self._running = 0
         self._fed: deque[tuple[Sequence[NDArray[np.uint8]], NDArray[np.int32]]] = deque()
         """The images of each batch in work, and where their windows end, [B, 2]: columns and rows."""
         # With a depth of 1 every call of schedule_run stands for exactly one batch, also the first; the
@@ -81,14 +86,14 @@ class ImagePipeline:
         self._pipeline.build()
 
     def feed(self, encoded: Sequence[NDArray[np.uint8]], augmentation: Augmentation) -> None:
-        """Start work on a batch: B encoded images, uint8 [bytes] each, not copied, and what to do to them."""
+        """Have a batch worked on: B encoded images, uint8 [bytes] each, not copied, and what to do to them."""
         self._fed.append((encoded, augmentation.anchor + augmentation.shape))
-        self._pipeline.feed_input("encoded", list(encoded))
+        self._pipeline.feed_input("encoded", [TensorCPU(image) for image in encoded])
         for name in _INPUTS.keys() - {"encoded"}:
             self._pipeline.feed_input(name, getattr(augmentation, name))
         if self._colour:
             self._pipeline.feed_input("colour", augmentation.colour)
-        self._pipeline.schedule_run()
+        self._go_on()
 
     def take(self) -> Tensor:
         """Wait for the oldest batch: float32 [B, 3, image_size, image_size], on the device.
@@ -97,12 +102,14 @@ class ImagePipeline:
             DecodingError: Where DALI could not decode an image of it.
         """
         encoded, window_end = self._fed.popleft()
+        self._running -= 1
         try:
             images, sizes = self._pipeline.share_outputs(cuda_stream=self._stream())
             fits = bool((sizes.as_array() >= window_end).all())
         except RuntimeError as error:
             raise DecodingError(str(error), encoded) from error
         finally:
+            self._go_on()
             self._pipeline.release_outputs()
         if not fits:
             raise DecodingError("a window leaves its image", encoded)
@@ -120,6 +127,11 @@ class ImagePipeline:
         """Drop what is in work and give up DALI's threads and memory."""
         self.drain()
         self._pipeline = None
+
+    def _go_on(self) -> None:
+        while self._running < min(self._at_once, len(self._fed)):
+            self._pipeline.schedule_run()
+            self._running += 1
 
     def _stream(self) -> torch.cuda.Stream | None:
         return None if self._gpu is None else torch.cuda.current_stream(self._gpu)
