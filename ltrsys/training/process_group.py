@@ -25,28 +25,28 @@ def process_group(world: World, timeout_seconds: float) -> Iterator[torch.device
         LtrsysError: Where the ranks do not meet in that time.
     """
     device = choose_device(world)
-    _complete_environment(world)
     _share_cores(world, device)
     logging.getLogger("torch.distributed").setLevel(logging.ERROR)
-    try:
-        dist.init_process_group(
-            "nccl" if device.type == "cuda" else "gloo",
-            rank=world.rank,
-            world_size=world.world_size,
-            timeout=timedelta(seconds=timeout_seconds),
-            device_id=device if device.type == "cuda" else None,
-        )
-    except RuntimeError as error:
-        place = f"{os.environ['MASTER_ADDR']}:{os.environ.get('MASTER_PORT')}"
-        raise LtrsysError(
-            f"rank {world.rank} on {socket.gethostname()}: the {world.world_size} ranks did not meet at {place} within "
-            f"{timeout_seconds:g} s ({str(error).splitlines()[0].rstrip('.')}). Start all of them, with the same "
-            "MASTER_ADDR and MASTER_PORT, on hosts that reach that address."
-        ) from error
-    try:
-        yield device
-    finally:
-        dist.destroy_process_group()
+    with _completed_environment(world):
+        try:
+            dist.init_process_group(
+                "nccl" if device.type == "cuda" else "gloo",
+                rank=world.rank,
+                world_size=world.world_size,
+                timeout=timedelta(seconds=timeout_seconds),
+                device_id=device if device.type == "cuda" else None,
+            )
+        except RuntimeError as error:
+            place = f"{os.environ['MASTER_ADDR']}:{os.environ.get('MASTER_PORT')}"
+            raise LtrsysError(
+                f"rank {world.rank} on {socket.gethostname()}: the {world.world_size} ranks did not meet at {place} "
+                f"within {timeout_seconds:g} s ({str(error).splitlines()[0].rstrip('.')}). Start all of them, with the "
+                "same MASTER_ADDR and MASTER_PORT, on hosts that reach that address."
+            ) from error
+        try:
+            yield device
+        finally:
+            dist.destroy_process_group()
 
 
 def choose_device(world: World) -> torch.device:
@@ -58,17 +58,24 @@ def choose_device(world: World) -> torch.device:
     return device
 
 
-def _complete_environment(world: World) -> None:
-    """Export what a launcher would have: DeepSpeed looks for MPI where one of these is missing."""
-    for name, value in (
-        ("RANK", world.rank),
-        ("WORLD_SIZE", world.world_size),
-        ("LOCAL_RANK", world.local_rank),
-        ("MASTER_ADDR", "127.0.0.1"),
-    ):
-        os.environ.setdefault(name, str(value))
+@contextmanager
+def _completed_environment(world: World) -> Iterator[None]:
+    """Export meanwhile what a launcher would have: DeepSpeed looks for MPI where one of these is missing."""
+    launcher = {
+        "RANK": str(world.rank),
+        "WORLD_SIZE": str(world.world_size),
+        "LOCAL_RANK": str(world.local_rank),
+        "MASTER_ADDR": "127.0.0.1",
+    }
     if world.world_size == 1:
-        os.environ.setdefault("MASTER_PORT", str(_free_port()))
+        launcher["MASTER_PORT"] = str(_free_port())
+    missing = {name: value for name, value in launcher.items() if name not in os.environ}
+    os.environ.update(missing)
+    try:
+        yield
+    finally:
+        for name in missing:
+            os.environ.pop(name, None)
 
 
 def _free_port() -> int:

@@ -236,7 +236,8 @@ class Trainer:
             self.checkpoints.save(checkpoint, best=True)
         if self.world.is_main and last:
             self.checkpoints.save(checkpoint)
-        self.requests.granted()
+        if last:  # nothing goes on from the best one
+            self.requests.granted()
 
     def _stop(self) -> None:
         self.reached(f"stopping after step {self.progress.step}")

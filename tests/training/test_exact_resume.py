@@ -159,6 +159,14 @@ def test_sigusr1_saves_and_the_run_goes_on(write_config, straight):
     )
 
 
+@pytest.mark.parametrize(("ranks", "saved"), [(1, {1, 2, 3, 4, 5, 6}), (2, {2, 4, 6})])
+def test_checkpoints_are_made_by_the_clock(ranks, saved, write_config):
+    """After every step, as each takes longer than that; two ranks agree on it a step later."""
+    path = write_config(train__checkpoint_every_minutes=1e-6, train__checkpoint_every=1000, train__keep_checkpoints=100)
+    run_ranks(ranks, path)
+    assert checkpoints_of(load_config(path).run_folder) == {f"step-{step:09d}.safetensors" for step in saved}
+
+
 @pytest.mark.parametrize("ranks", [1, 4])
 def test_a_run_goes_on_on_other_ranks(ranks, write_config, straight):
     """The micro-batches stay, so BatchNorm sees the same groups; what is left is rounding."""

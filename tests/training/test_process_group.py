@@ -1,4 +1,4 @@
-"""Ranks that do not meet: what those that are there say of it."""
+"""How ranks meet, and what those that are there say where some do not come."""
 
 import os
 import socket
@@ -8,6 +8,19 @@ import pytest
 from ltrsys.errors import LtrsysError
 from ltrsys.training.process_group import process_group
 from ltrsys.world import World
+
+LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+def test_a_process_alone_needs_no_launcher_and_leaves_the_environment_as_it_was(monkeypatch):
+    for name in LAUNCHER:
+        monkeypatch.delenv(name, raising=False)
+    with process_group(World(), 10.0):
+        assert {name: os.environ[name] for name in LAUNCHER[:4]} == {
+            "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1",
+        }  # fmt: skip
+        assert os.environ["MASTER_PORT"].isdecimal()
+    assert not any(name in os.environ for name in LAUNCHER)
 
 
 @pytest.fixture
