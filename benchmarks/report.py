@@ -11,6 +11,7 @@ which gives it `python -m benchmarks.NAME [--quick] [--json FILE]`.
 import argparse
 import os
 import platform
+import random
 import statistics
 import subprocess
 import sys
@@ -45,11 +46,16 @@ class Table:
 
 
 def interleaved(cases: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Measure each case `rounds` times, one after the other in turn, so that a slow minute slows all alike."""
+    """Measure each case `rounds` times, one after the other in turn, so that a slow minute slows all alike.
+
+    Their order is another one in every round: what a case leaves behind in caches and queues meets all others alike.
+    """
     results: dict[str, list[float]] = {name: [] for name in cases}
+    order, generator = list(cases), random.Random(0)
     for _ in range(rounds):
-        for name, measure in cases.items():
-            results[name].append(measure())
+        generator.shuffle(order)
+        for name in order:
+            results[name].append(cases[name]())
     return results
 
 

@@ -42,9 +42,11 @@ def test_a_quick_run_prints_its_tables_and_writes_them(name, tmp_path):
 
 def test_cases_take_turns():
     turns = []
-    results = interleaved({name: lambda name=name: turns.append(name) or len(turns) for name in "ab"}, rounds=3)
-    assert turns == list("ababab")
-    assert results == {"a": [1, 3, 5], "b": [2, 4, 6]}
+    results = interleaved({name: lambda name=name: turns.append(name) or len(turns) for name in "abc"}, rounds=20)
+    rounds = [tuple(turns[first : first + 3]) for first in range(0, 60, 3)]
+    assert all(sorted(one) == list("abc") for one in rounds)
+    assert len(set(rounds)) > 3
+    assert results == {name: [turn for turn, other in enumerate(turns, 1) if other == name] for name in "abc"}
 
 
 def test_a_summary_is_the_median_and_a_fifth_on_either_side():
