@@ -59,21 +59,23 @@ class CheckpointFolder:
         path = self.path / (BEST if best else f"step-{checkpoint.progress.step:09d}.safetensors")
         self._writing = self._writer.submit(self._write, checkpoint.copied(), path)
 
-    def wait(self) -> None:
-        """Wait for what is being written; log what went wrong.
+    def wait(self) -> bool:
+        """Wait for what is being written; return False, and log why, where it could not be.
 
         Raises:
             Exception: What is not the disk's or the folder's fault.
         """
         if self._writing is None:
-            return
+            return True
         writing, self._writing = self._writing, None
         try:
             writing.result()
         except LtrsysError as error:
             last = next(self._newest_first(), None)
-            left = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
-            log.warning("%s Training goes on; %s.", error, left)
+            left = f"The last good checkpoint is {last}" if last else "There is no checkpoint yet"
+            log.warning("%s %s.", error, left)
+            return False
+        return True
 
     def close(self) -> None:
         """Wait for what is being written, and end the thread."""

@@ -21,7 +21,7 @@ from ltrsys.data.loader import Batch, EvaluationLoader, TrainLoader
 from ltrsys.data.plan import Planner
 from ltrsys.data.quarantine import Quarantine, quarantined
 from ltrsys.data.remote import open_dataset
-from ltrsys.errors import DataError, UsageError
+from ltrsys.errors import DataError, LtrsysError, UsageError
 from ltrsys.evaluation import accuracy_by_shot, shot_of_class
 from ltrsys.models.network import Network, build_network
 from ltrsys.models.weights import load_backbone, save_network
@@ -45,6 +45,8 @@ from ltrsys.training.watchdog import Reached, watched
 from ltrsys.world import World
 
 log = logging.getLogger("ltrsys")
+
+_GOES_ON_EARLIER = "Put right what the warning above says; the same command goes on from the last good checkpoint."
 
 
 def train(config: Config, world: World) -> None:
@@ -240,14 +242,17 @@ class Trainer:
             self.requests.granted()
 
     def _stop(self) -> None:
+        stopped = f"{self.run.path}: stopped by a signal after step {self.progress.step}, whose state"
+        if not self._is_written():
+            raise LtrsysError(f"{stopped} could not be saved. {_GOES_ON_EARLIER}")
+        raise Stopped(f"{stopped} is saved. The same command goes on from there.", self.requests.signal)
+
+    def _is_written(self) -> bool:
+        """Wait until the first rank has written the last checkpoint; return whether it could. Called by all ranks."""
         self.reached(f"stopping after step {self.progress.step}")
-        self.checkpoints.wait()
-        dist.barrier()  # a launcher whose first rank ends may kill the one that still writes
-        raise Stopped(
-            f"{self.run.path}: stopped by a signal after step {self.progress.step}, whose state is saved. The same "
-            "command goes on from there.",
-            self.requests.signal,
-        )
+        written = torch.tensor(int(self.checkpoints.wait()), device=self.device)
+        dist.broadcast(written, src=0)  # before it, no rank ends: a launcher may then kill the one that still writes
+        return bool(written)
 
     def _ask_for_an_end_where_data_is_bad(self) -> None:
         if self.loader.failure:
@@ -260,13 +265,10 @@ class Trainer:
             raise DataError(message)
         with self._apart_from_training():
             self._save()
-        self.reached(f"stopping after step {self.progress.step}")
-        self.checkpoints.wait()
-        dist.barrier()  # a launcher whose first rank ends may kill the one that still writes
-        raise DataError(
-            f"{message} {self.run.path}: stopped after step {self.progress.step}, whose state is saved; the same "
-            "command goes on from there."
-        )
+        stopped = f"{message} {self.run.path}: stopped after step {self.progress.step}, whose state"
+        if not self._is_written():
+            raise DataError(f"{stopped} could not be saved. {_GOES_ON_EARLIER}")
+        raise DataError(f"{stopped} is saved; the same command goes on from there.")
 
     def _log(self, factor: float, advance: Advance) -> None:
         values = self.meter.read(self.loader.stall_seconds)
@@ -288,8 +290,7 @@ class Trainer:
         except DataError:  # on all ranks together; the run goes on with this evaluation
             self.progress.epoch -= 1
             self._save()
-            self.checkpoints.wait()
-            dist.barrier()
+            self._is_written()
             raise
         every = settings.checkpoint_every_steps
         due = last or epoch % settings.checkpoint_every == 0 or bool(every and self.progress.step % every == 0)

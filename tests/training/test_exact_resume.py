@@ -124,9 +124,8 @@ def newest_step(run: Path) -> int:
     return max((int(name[5:14]) for name in checkpoints_of(run)), default=0)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_the_run_and_ends_it_and_it_goes_on(number, write_config, straight):
-    path = write_config(train__log_every=2)
+def stop_by(number: int, path: Path) -> tuple[int, str]:
+    """Start a run and send it a signal once it has logged a line; return its exit code and what it said."""
     run = load_config(path).run_folder
     command = [sys.executable, "launchers/train.py", "--config", str(path)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -135,12 +134,28 @@ def test_a_signal_saves_the_run_and_ends_it_and_it_goes_on(number, write_config,
         time.sleep(0.002)
     process.send_signal(number)
     _, errors = process.communicate(timeout=120)
-    assert process.returncode == 128 + number, errors
+    return process.returncode, errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_the_run_and_ends_it_and_it_goes_on(number, write_config, straight):
+    path = write_config(train__log_every=2)
+    run = load_config(path).run_folder
+    code, errors = stop_by(number, path)
+    assert code == 128 + number, errors
     assert "stopped by a signal after step" in errors
     assert "Traceback" not in errors
     assert len(checkpoints_of(run)) > 0
     run_in_this_process(path)
     assert_ends_alike(run, straight(1))
+
+
+def test_a_run_that_a_signal_stops_on_a_full_disk_says_that_nothing_is_saved(write_config, small_disk):
+    """Not 128 + the signal's number, for which a batch script would begin it again, and again."""
+    code, errors = stop_by(signal.SIGTERM, write_config(runs=str(small_disk("30m"))))
+    assert code == 1, errors
+    assert "the disk is full" in errors
+    assert "whose state could not be saved. Put right what the warning above says" in errors
 
 
 def test_sigusr1_saves_and_the_run_goes_on(write_config, straight):
@@ -209,7 +224,7 @@ def test_a_full_disk_leaves_the_last_checkpoints_and_the_run_goes_on(write_confi
     last_good = run / "checkpoints" / "step-000000002.safetensors"
     for step in (3, 4, 5, 6):
         assert f"step-{step:09d}.safetensors: the disk is full" in caplog.text
-    assert caplog.text.count(f"the last good checkpoint is {last_good}") >= 4
+    assert caplog.text.count(f"The last good checkpoint is {last_good}") >= 4
     assert [path.name for path in sorted(run.glob("checkpoints/*"))] == ["step-000000001.safetensors", last_good.name]
     assert (run / "model.safetensors").exists()
 
@@ -224,7 +239,7 @@ def test_a_disk_that_is_full_from_the_start_is_told(small_disk, caplog):
     folder.save(Checkpoint({"weight": torch.zeros(10_000)}, {}, progress))
     folder.close()
     assert "the disk is full" in caplog.text
-    assert "Training goes on; there is no checkpoint yet." in caplog.text
+    assert "There is no checkpoint yet." in caplog.text
 
 
 def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
