@@ -85,7 +85,9 @@ class CheckpointFolder:
     def _write(self, checkpoint: Checkpoint, path: Path) -> None:
         checkpoint.save(path)
         if path.name != BEST:
-            for old in list(self._newest_first())[self._kept :]:
+            # Those of later steps were damaged, or the run would have gone on from them: they take nobody's place.
+            own = [one for one in self._newest_first() if one.name <= path.name]
+            for old in own[self._kept :]:
                 old.unlink()
 
     def _newest_first(self) -> Iterator[Path]:

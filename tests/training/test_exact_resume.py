@@ -262,6 +262,18 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
     assert saved.network["weight"].tolist() == [0, 0, 0]
 
 
+def test_a_damaged_checkpoint_takes_no_place_of_a_good_one(tmp_path):
+    (tmp_path / "step-000000009.safetensors").write_bytes(b"damaged")
+    folder = CheckpointFolder(tmp_path, kept=1)
+    for step in (3, 4):
+        progress = Progress(dataset="", config={}, micro_batch_size=1, world_size=1, step=step)
+        folder.save(Checkpoint({"weight": torch.zeros(3)}, {}, progress))
+    folder.close()
+    path, checkpoint = CheckpointFolder(tmp_path, kept=1).newest()
+    assert (path.name, checkpoint.progress.step) == ("step-000000004.safetensors", 4)
+    assert sorted(one.name for one in tmp_path.iterdir()) == [path.name, "step-000000009.safetensors"]
+
+
 def test_the_last_checkpoints_are_kept_and_the_best(write_config):
     path = write_config(train__checkpoint_every_steps=1, train__keep_checkpoints=3)
     run_in_this_process(path)
