@@ -47,7 +47,7 @@ class CheckpointFolder:
                 log.warning("%s is whole: the run goes on from there.", path)
             return path, checkpoint
         if damaged:
-            raise damaged
+            raise DataError(f"{damaged} No checkpoint of this run is whole: move {self.path} away to begin it anew.")
         return None
 
     def save(self, checkpoint: Checkpoint, *, best: bool = False) -> None:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from ltrsys.audit import audit_run
 from ltrsys.config_file import load_config
+from ltrsys.errors import DataError
 from ltrsys.training.checkpoint import Checkpoint, Progress
 from ltrsys.training.checkpoint_folder import CheckpointFolder
 from tests.training.conftest import ROOT, losses_of, read_metrics, run_ranks, start_ranks
@@ -260,6 +261,13 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
     folder.close()
     _, saved = CheckpointFolder(tmp_path, kept=1).newest()
     assert saved.network["weight"].tolist() == [0, 0, 0]
+
+
+def test_where_all_checkpoints_are_damaged_the_way_out_is_told(tmp_path):
+    for step in (3, 4):
+        (tmp_path / f"step-{step:09d}.safetensors").write_bytes(b"damaged")
+    with pytest.raises(DataError, match=rf"step-000000004.* is whole: move {tmp_path} away to begin it anew\.$"):
+        CheckpointFolder(tmp_path, kept=1).newest()
 
 
 def test_a_damaged_checkpoint_takes_no_place_of_a_good_one(tmp_path):
