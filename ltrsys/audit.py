@@ -1,7 +1,8 @@
 """What a run was trained on, put together from the records of all its attempts and ranks.
 
-Of an attempt, the steps count that the next one did not train again: those up to the checkpoint that it went on
-from. Counted so, every global position of a finished epoch must be there once, and hold the sample of the plan.
+Of an attempt, the steps count that no later one trained or will train again: those up to the checkpoint that the next
+one went on from, or can. Records are on disk before the checkpoint is; what a kill left of those after it says nothing.
+Counted so, every global position up to the last step must be there once, and hold the sample of the plan.
 """
 
 import json
@@ -18,6 +19,8 @@ from ltrsys.errors import DataError
 from ltrsys.files import read_json
 from ltrsys.run_folder import RunFolder
 from ltrsys.training.audit_log import row_type
+from ltrsys.training.checkpoint import check_same_experiment
+from ltrsys.training.checkpoint_folder import CheckpointFolder
 
 SHOWN = 5
 """Findings that are told one by one."""
@@ -41,11 +44,13 @@ class AuditReport:
 
     attempts: list[Attempt]
     steps: int
-    """Steps that count, over all attempts."""
+    """Steps that count: those of the last checkpoint, or all where only the trained model is left."""
     samples: int
     """Samples that were trained on in these."""
     retrained_steps: int
     """Steps that were trained and then trained again, since no checkpoint held them."""
+    unsaved_steps: int
+    """Steps of the last attempt that no checkpoint holds: they would be trained again."""
     replaced: int
     """Of the samples, those that stood in for a bad one, as `quarantine.jsonl` explains."""
     findings: list[str]
@@ -61,16 +66,17 @@ def audit_run(path: Path) -> AuditReport:
     """Check the records of the run in `path` against its plan.
 
     Raises:
-        UsageError: Where `path` is not a run folder.
-        DataError: Where it has no records, or they cannot be read.
+        UsageError: Where `path` is not a run folder, or its config names other shards than it was trained on.
+        DataError: Where it has no records, or they or its checkpoints cannot be read.
     """
     run = RunFolder(path)
     config = run.config()
     folders = sorted(run.audit.glob("attempt-*"))
     if not folders:
         raise DataError(f"{run.audit}: there are no records of a training here.")
+    dataset = open_dataset(config.data)
     planner = Planner(
-        open_dataset(config.data).split("train"),
+        dataset.split("train"),
         config.data.sampler,
         seed=config.seed,
         num_epochs=config.train.epochs,
@@ -80,39 +86,42 @@ def audit_run(path: Path) -> AuditReport:
     )
     batch_size = config.train.batch_size
     steps_per_epoch = planner.samples_per_epoch // batch_size
+    # Before the records: those of its steps are on disk, also while the run goes on.
+    found = CheckpointFolder(run.checkpoints, kept=1).newest()
+    if found is not None:
+        check_same_experiment(found[1].progress, config, dataset.fingerprint, found[0])
+        last_step = found[1].progress.step
+    else:
+        last_step = steps_per_epoch * config.train.epochs if run.model.exists() else 0
     facts = [_read_facts(folder) for folder in folders]
     attempts: list[Attempt] = []
     parts: list[tuple[NDArray[np.int64], ...]] = []
-    retrained = 0
+    retrained = unsaved = 0
     for number, (folder, fact) in enumerate(zip(folders, facts, strict=True), start=1):
         rows = _read_rows(folder, fact)
         trained = int(rows["step"].max(initial=fact["first_step"]))
-        last = min([trained, *(later["first_step"] for later in facts[number:])])
-        retrained += max(0, trained - max(last, fact["first_step"]))
-        kept = rows[rows["step"] <= last]
+        last = min([trained, last_step, *(later["first_step"] for later in facts[number:])])
+        retrained, unsaved = retrained + unsaved, max(0, trained - max(last, fact["first_step"]))
+        kept = rows[(rows["step"] > fact["first_step"]) & (rows["step"] <= last)]
         parts.append((kept["step"], kept["epoch"], kept["positions"], kept["samples"]))
         attempts.append(Attempt(number, fact["first_step"], last, fact["world_size"]))
     steps, epochs, positions, samples = _in_one(parts)
-    last_step = int(steps.max(initial=0))
-    findings = _findings(last_step, batch_size, steps_per_epoch, steps, epochs, positions)
+    right = (steps - 1) // steps_per_epoch == epochs
+    right &= positions // batch_size == (steps - 1) % steps_per_epoch
+    findings = [f"step {step}: has positions of another step or epoch" for step in np.unique(steps[~right])[:SHOWN]]
+    epochs, positions, samples = epochs[right], positions[right], samples[right]
+    findings += _missed_and_repeated(last_step, batch_size, steps_per_epoch, epochs, positions)
     bad = quarantined(run.quarantine, planner.split)
     replaced, unexplained = _compare_with_plan(planner, bad, epochs, positions, samples)
-    return AuditReport(attempts, last_step, len(samples), retrained, replaced, findings + unexplained)
+    findings += unexplained
+    return AuditReport(attempts, last_step, len(steps), retrained, unsaved, replaced, findings)
 
 
-def _findings(
-    last_step: int,
-    batch_size: int,
-    steps_per_epoch: int,
-    steps: NDArray[np.int64],
-    epochs: NDArray[np.int64],
-    positions: NDArray[np.int64],
+def _missed_and_repeated(
+    last_step: int, batch_size: int, steps_per_epoch: int, epochs: NDArray[np.int64], positions: NDArray[np.int64]
 ) -> list[str]:
+    """Tell which positions of the steps up to the last are not there once."""
     findings = []
-    wrong = (steps - 1) // steps_per_epoch != epochs
-    wrong |= positions // batch_size != (steps - 1) % steps_per_epoch
-    for step in np.unique(steps[wrong])[:SHOWN]:
-        findings.append(f"step {step}: has positions of another step or epoch")
     for epoch in range(-(-last_step // steps_per_epoch)):
         own = epochs == epoch
         expected = min(steps_per_epoch, last_step - epoch * steps_per_epoch) * batch_size

@@ -5,7 +5,9 @@ import pytest
 
 from ltrsys.audit import audit_run
 from ltrsys.cli.main import main
-from ltrsys.config_file import load_config
+from ltrsys.config_file import load_config, save_config
+from ltrsys.data.shards import build_shards
+from ltrsys.data.sources.glyphs import read_glyphs
 from ltrsys.errors import DataError, UsageError
 from ltrsys.training.audit_log import row_type
 from tests.training.conftest import config_writer
@@ -60,6 +62,50 @@ def test_a_row_that_a_kill_left_half_written_is_left_out(run):
     assert audit_run(run).complete
 
 
+def one_micro_batch_of_step_6(rows):
+    return rows[:9]
+
+
+def zeros_after_step_5(rows):
+    rows[8:] = 0
+    return rows
+
+
+@pytest.mark.parametrize("edit", [one_micro_batch_of_step_6, zeros_after_step_5])
+def test_what_a_kill_left_of_steps_after_the_last_checkpoint_does_not_count(run, edit, capsys):
+    saved = run / "checkpoints" / "step-000000003.safetensors"
+    for path in {*run.glob("checkpoints/step-*"), run / "model.safetensors"} - {saved}:
+        path.unlink()
+    change(run, 2, edit)
+    report = audit_run(run)
+    assert report.complete, report.findings
+    assert (report.steps, report.samples) == (3, 3 * 48)
+    assert report.unsaved_steps == (3 if edit is one_micro_batch_of_step_6 else 2)
+    assert report.retrained_steps == 0
+    with pytest.raises(SystemExit):
+        main(["audit", str(run)])
+    assert f"{report.unsaved_steps} more steps do not count: no checkpoint holds them." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kept", ["checkpoints", "model.safetensors"])
+def test_records_that_end_before_the_last_step_are_told(run, kept):
+    """The whole last step lacks on all ranks: what says that it was trained is the checkpoint, or the model."""
+    (run / "model.safetensors").unlink() if kept == "checkpoints" else shutil.rmtree(run / "checkpoints")
+    change(run, 2, lambda rows: rows[:8])
+    assert audit_run(run).findings == ["epoch 2: 48 positions missed, the first of them 96"]
+
+
+def test_shards_that_are_not_the_run_s_are_told(run, tmp_path):
+    config = load_config(run / "config.yaml")
+    other = tmp_path / "other"
+    build_shards(read_glyphs(num_classes=12, seed=1, train_per_class=20), other)
+    save_config(
+        config.model_copy(update={"data": config.data.model_copy(update={"shards": other})}), run / "config.yaml"
+    )
+    with pytest.raises(UsageError, match=r"this run was begun on other shards than data\.shards="):
+        audit_run(run)
+
+
 def other_sample(rows):
     rows["samples"][0, 0] += 1
     return rows
@@ -76,6 +122,11 @@ def other_step(rows):
     return rows
 
 
+def garbage(rows):
+    rows["epoch"][0], rows["positions"][1], rows["positions"][2] = 2**31 - 1, -(2**62), 2**62
+    return rows
+
+
 @pytest.mark.parametrize(
     ("edit", "finding"),
     [
@@ -83,6 +134,7 @@ def other_step(rows):
         (same_position_twice, "epoch 2: 1 positions seen more than once"),
         (other_sample, "epoch 2: 1 positions hold another sample than the plan's"),
         (other_step, "step 4: has positions of another step or epoch"),
+        (garbage, "step 4: has positions of another step or epoch"),
     ],
 )
 def test_what_is_wrong_is_told(run, edit, finding, capsys):

@@ -21,10 +21,12 @@ def audit(run: RunArgument, json: JsonOption = False) -> None:
                 f"{attempt.last_step}" + (" (none counts)" if attempt.last_step <= attempt.first_step else "")
             )
         print(f"{report.steps} steps, {report.samples} samples; {report.retrained_steps} steps were trained again.")
+        if report.unsaved_steps:
+            print(f"{report.unsaved_steps} more steps do not count: no checkpoint holds them.")
         if report.replaced:
             print(f"{report.replaced} samples stood in for bad ones, which {run / 'quarantine.jsonl'} names.")
     if not report.complete:
         more = f" ({len(report.findings) - SHOWN} more)" if len(report.findings) > SHOWN else ""
         raise DataError(f"{run}: {'; '.join(report.findings[:SHOWN])}{more}. The run is not the one of its plan.")
-    if not json:
+    if not json and report.steps:
         print("Every position up to the last step was trained on once, with the sample of the plan.")
