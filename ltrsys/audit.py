@@ -18,7 +18,7 @@ from ltrsys.data.remote import open_dataset
 from ltrsys.errors import DataError
 from ltrsys.files import read_json
 from ltrsys.run_folder import RunFolder
-from ltrsys.training.audit_log import row_type
+from ltrsys.training.audit_log import attempt_folders, row_type
 from ltrsys.training.checkpoint import check_same_experiment
 from ltrsys.training.checkpoint_folder import CheckpointFolder
 
@@ -71,7 +71,7 @@ def audit_run(path: Path) -> AuditReport:
     """
     run = RunFolder(path)
     config = run.config()
-    folders = sorted(run.audit.glob("attempt-*"))
+    folders = attempt_folders(run.audit)
     if not folders:
         raise DataError(f"{run.audit}: there are no records of a training here.")
     dataset = open_dataset(config.data)

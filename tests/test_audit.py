@@ -8,8 +8,8 @@ from ltrsys.cli.main import main
 from ltrsys.config_file import load_config, save_config
 from ltrsys.data.shards import build_shards
 from ltrsys.data.sources.glyphs import read_glyphs
-from ltrsys.errors import DataError, UsageError
-from ltrsys.training.audit_log import row_type
+from ltrsys.errors import DataError, LtrsysError, UsageError
+from ltrsys.training.audit_log import attempt_folders, begin_attempt, row_type
 from tests.training.conftest import config_writer
 from tests.training.ranks import run as run_in_this_process
 
@@ -104,6 +104,26 @@ def test_shards_that_are_not_the_run_s_are_told(run, tmp_path):
     )
     with pytest.raises(UsageError, match=r"this run was begun on other shards than data\.shards="):
         audit_run(run)
+
+
+def test_an_attempt_that_a_full_disk_kept_from_beginning_is_left_out(small_disk):
+    folder = small_disk("4k")
+    filling = folder / "filling"
+    filling.write_bytes(bytes(4096))  # it has room for folders, and for nothing in them
+    facts = {"first_step": 0, "world_size": 1, "micro_batch_size": 12, "batch_size": 48}
+    with pytest.raises(LtrsysError, match="the disk is full"):
+        begin_attempt(folder, **facts)
+    assert (folder / "attempt-0001").is_dir()
+    assert attempt_folders(folder) == []
+    filling.unlink()
+    assert begin_attempt(folder, **facts) == 1
+
+
+def test_an_attempt_takes_no_other_s_place(tmp_path):
+    facts = {"first_step": 0, "world_size": 1, "micro_batch_size": 12, "batch_size": 48}
+    assert [begin_attempt(tmp_path, **facts) for _ in range(2)] == [1, 2]
+    shutil.rmtree(tmp_path / "attempt-0001")
+    assert begin_attempt(tmp_path, **facts) == 3
 
 
 def other_sample(rows):

@@ -70,9 +70,15 @@ def attempt_folder(folder: Path, attempt: int) -> Path:
     return folder / f"attempt-{attempt:04d}"
 
 
+def attempt_folders(folder: Path) -> list[Path]:
+    """Return the folders of all attempts that have begun: a full disk may have left one without its facts and rows."""
+    found = folder.glob("attempt-" + 4 * "[0-9]")
+    return sorted(path for path in found if any(path.glob("[!.]*")))
+
+
 def begin_attempt(folder: Path, *, first_step: int, world_size: int, micro_batch_size: int, batch_size: int) -> int:
     """Make the folder of the next attempt and return its number; called by the first rank alone."""
-    attempt = 1 + len(list(folder.glob("attempt-*")))
+    attempt = 1 + max((int(path.name[-4:]) for path in attempt_folders(folder)), default=0)
     facts = {
         "format": 1, "first_step": first_step, "world_size": world_size,
         "micro_batch_size": micro_batch_size, "batch_size": batch_size,
