@@ -40,6 +40,11 @@ class RunFolder:
         return self.path / "quarantine.jsonl"
 
     @property
+    def lock(self) -> Path:
+        """Held by the training that goes on here, which it names."""
+        return self.path / "lock"
+
+    @property
     def model(self) -> Path:
         """Backbone and classifier of the end of training: plain tensors."""
         return self.path / "model.safetensors"

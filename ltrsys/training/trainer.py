@@ -5,7 +5,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import NoReturn
@@ -39,6 +39,7 @@ from ltrsys.training.meter import Meter
 from ltrsys.training.process_group import process_group
 from ltrsys.training.rank_state import gather_rank_state, mean_buffers, restore_rank_state
 from ltrsys.training.requests import Request, Requests, Stopped
+from ltrsys.training.run_lock import locked
 from ltrsys.training.schedule import lr_factor
 from ltrsys.training.validation import predict_split
 from ltrsys.training.watchdog import Reached, watched
@@ -55,7 +56,8 @@ def train(config: Config, world: World) -> None:
     A finished run is left as it is.
 
     Raises:
-        UsageError: Where the config does not fit the machine, the dataset or the run begun before.
+        UsageError: Where the config does not fit the machine, the dataset or the run begun before, or where another
+            training goes on in its folder.
         Stopped: After a signal, once the run's state is saved.
         LtrsysError: For a damaged shard or checkpoint, a full disk, or a loss that is not finite.
     """
@@ -64,7 +66,12 @@ def train(config: Config, world: World) -> None:
             print(f"{_describe_run(config, finished)}\nThere is nothing left to do.")
         return
     timeout = config.train.timeout_seconds
-    with process_group(world, timeout) as device, watched(world, timeout) as reached:
+    with ExitStack() as stack:
+        device = stack.enter_context(process_group(world, timeout))
+        reached = stack.enter_context(watched(world, timeout))
+        if world.is_main:
+            stack.enter_context(locked(RunFolder(config.run_folder), timeout))
+        dist.barrier()  # before it, no rank looks for a checkpoint: the training before may still be writing one
         trainer = Trainer(config, world, device, reached)
         try:
             trainer.fit()
@@ -351,18 +358,26 @@ class Trainer:
         return checkpoint
 
     def _begin_attempt(self) -> int:
-        """Return the number of this attempt, which the first rank decides."""
-        attempt = torch.zeros((), dtype=torch.int64, device=self.device)
+        """Return the number of this attempt, which the first rank decides; see that all go on from the same step."""
+        attempt = 0
         if self.world.is_main:
-            attempt += begin_attempt(
+            attempt = begin_attempt(
                 self.run.audit,
                 first_step=self.progress.step,
                 world_size=self.world.world_size,
                 micro_batch_size=self.batching.micro_batch_size,
                 batch_size=self.batching.batch_size,
             )
-        dist.broadcast(attempt, src=0)
-        return int(attempt)
+        told = torch.tensor([attempt, self.progress.step], device=self.device)
+        dist.broadcast(told, src=0)
+        attempt, step = told.tolist()
+        if step != self.progress.step:
+            raise LtrsysError(
+                f"{self.run.checkpoints}: rank {self.world.rank} would go on after step {self.progress.step}, the "
+                f"first rank after step {step}. All ranks need the same run folder, on a file system that they share; "
+                "where they have it, this node may see a newer checkpoint only in a minute: start again then."
+            )
+        return attempt
 
     def _refuse_to_overwrite(self) -> None:
         if self.run.model.exists():

@@ -15,15 +15,28 @@ from safetensors.torch import load_file
 
 from ltrsys.audit import audit_run
 from ltrsys.config_file import load_config
-from ltrsys.errors import DataError
+from ltrsys.errors import DataError, UsageError
 from ltrsys.training.checkpoint import Checkpoint, Progress
 from ltrsys.training.checkpoint_folder import CheckpointFolder
+from ltrsys.training.trainer import train
+from ltrsys.world import World
 from tests.training.conftest import ROOT, losses_of, read_metrics, run_ranks, start_ranks
 from tests.training.ranks import run as run_in_this_process
 
 pytestmark = pytest.mark.distributed
 
 STEPS = 6
+
+HOLDING = """
+import sys
+from pathlib import Path
+from ltrsys.run_folder import RunFolder
+from ltrsys.training.run_lock import locked
+with locked(RunFolder(Path(sys.argv[1])), 3):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+"""Another process that trains, as far as the run's folder can tell."""
 
 
 def bits(run: Path) -> dict[str, torch.Tensor]:
@@ -149,6 +162,21 @@ def test_a_signal_saves_the_run_and_ends_it_and_it_goes_on(number, write_config,
     assert len(checkpoints_of(run)) > 0
     run_in_this_process(path)
     assert_ends_alike(run, straight(1))
+
+
+def test_a_second_training_is_kept_out_of_the_run_s_folder_and_let_in_after_its_end(write_config, straight, caplog):
+    path = write_config(train__log_every=2, train__timeout_seconds=3)
+    config = load_config(path)
+    command = [sys.executable, "-c", HOLDING, str(config.run_folder)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(UsageError, match=rf"process {holder.pid} on \S+ is training here\. Let it end"):
+            train(config, World.detect())
+        assert not (config.run_folder / "config.yaml").exists()
+        holder.kill()  # what it held goes with it
+    train(config, World.detect())
+    assert_ends_alike(config.run_folder, straight(1))
+    assert caplog.text.count("is training here; waiting for a while") == 1
 
 
 def test_a_run_that_a_signal_stops_on_a_full_disk_says_that_nothing_is_saved(write_config, small_disk):

@@ -52,6 +52,29 @@ def test_one_mistake_is_told_once_whatever_the_number_of_ranks(write_config):
     assert "Traceback" not in done.stderr
 
 
+def test_ranks_that_see_other_checkpoints_do_not_go_on_together(write_config):
+    """Their weights would be the first rank's, their samples those of other steps."""
+    shared = {"train__epochs": 1, "train__checkpoint_every_steps": 1, "train__timeout_seconds": 60}
+    first, own = write_config("first", **shared), write_config("own", **shared)
+    assert launch("--config", str(first)).returncode == 0
+    (first.parent / "runs" / "first" / "model.safetensors").unlink()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    processes = []
+    for rank, path in enumerate((first, own)):
+        environment = os.environ | {
+            "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2",
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1",
+        }  # fmt: skip
+        command = [sys.executable, "launchers/train.py", "--config", str(path)]
+        processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True))
+    errors = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [1, 1]
+    for error in errors:
+        assert "rank 1 would go on after step 0, the first rank after step 3. All ranks need the same run" in error
+
+
 def test_without_a_launcher_there_is_one_rank_and_no_search_for_mpi(write_config):
     path = write_config(train__engine="deepspeed", train__epochs=1)
     done = launch("--config", str(path))
