@@ -16,8 +16,9 @@ def audit(run: RunArgument, json: JsonOption = False) -> None:
         print(json_module.dumps(asdict(report) | {"complete": report.complete}, indent=1))
     else:
         for attempt in report.attempts:
+            ranks = "1 rank" if attempt.world_size == 1 else f"{attempt.world_size} ranks"
             print(
-                f"attempt {attempt.number}: {attempt.world_size} ranks, steps {attempt.first_step + 1} to "
+                f"attempt {attempt.number}: {ranks}, steps {attempt.first_step + 1} to "
                 f"{attempt.last_step}" + (" (none counts)" if attempt.last_step <= attempt.first_step else "")
             )
         print(f"{report.steps} steps, {report.samples} samples; {report.retrained_steps} steps were trained again.")
