@@ -1,5 +1,6 @@
 """Bytes behind URLs, asked for again until they come; fsspec's clients for http(s) and s3 do the transfer."""
 
+import logging
 import random
 import threading
 import time
@@ -9,10 +10,14 @@ from urllib.parse import urlsplit
 
 from ltrsys.errors import DataError, UsageError
 
+log = logging.getLogger("ltrsys")
+
 BLOCK_BYTES = 16 * 2**20
 """A long file is asked for in pieces of this size, so that a cut connection costs one of them."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 30.0
 """Seconds before the second try, doubled before every other."""
+TOLD_AFTER = 5
+"""Tries after which a server that does not answer is told of, once: some seconds, if it refuses at once."""
 LONGEST_SILENCE = 60.0
 """Seconds without a byte before a connection counts as dead."""
 
@@ -72,6 +77,8 @@ class Transfer:
                 raise DataError(
                     f"{url}: access is denied ({reason}). Check its spelling and your credentials (~/.netrc, or AWS_*)."
                 )
+            if patience.tries == TOLD_AFTER:
+                log.warning("%s: %s. It is asked again for up to %g s.", url, reason, self.retry_seconds)
             if not patience.wait():
                 raise DataError(
                     f"{url}: given up after {patience.tries} tries in {patience.waited:.0f} s ({reason}). When the "
