@@ -52,7 +52,11 @@ def import_run(
     with open(file, "rb") as content:
         origin = {"imported_from": file.name, "sha256": hashlib.file_digest(content, "sha256").hexdigest()}
     save_config(config, run.config_file)
-    save_tensors(dict(published.network.state_dict()), run.model, origin)  # last: with it, this is a run
+    try:
+        save_tensors(dict(published.network.state_dict()), run.model, origin)  # last: with it, this is a run
+    except BaseException:
+        run.config_file.unlink()  # or the same command would find a run here
+        raise
     print(_conclusion(published, config, dataset, file, run.path))
 
 

@@ -84,6 +84,15 @@ def test_what_cannot_be_imported_leaves_nothing_and_is_one_line(experiment, chec
         assert not (tmp_path / "runs").exists()
 
 
+def test_an_import_that_a_full_disk_ended_can_be_run_again(experiment, checkpoint, small_disk, capsys):
+    path, _ = checkpoint
+    out = small_disk("5m") / "run"
+    assert ltrsys("import-weights", path, "--config", experiment, "--out", out) == 1
+    assert "the disk is full" in capsys.readouterr().err
+    small_disk("100m")
+    assert ltrsys("import-weights", path, "--config", experiment, "--out", out) == 0
+
+
 def test_a_run_is_not_replaced(experiment, checkpoint, capsys):
     path, _ = checkpoint
     assert ltrsys("import-weights", path, "--config", experiment) == 0
