@@ -22,7 +22,7 @@ from ltrsys.data.shard_cache import ShardCache, WrongBytes
 from ltrsys.data.shard_files import ShardFile
 from ltrsys.data.transfer import Closed, Transfer
 from ltrsys.errors import DataError
-from ltrsys.files import replaced
+from ltrsys.files import explained, replaced
 from ltrsys.progress import progress
 from ltrsys.world import World
 
@@ -75,7 +75,9 @@ class RemoteFolder:
         except ValueError as error:
             raise DataError(f"{place}: not a dataset index: {error}.") from None
         folder = self.cache.root / hashlib.sha256(self.place.encode() + b"\n" + content).hexdigest()[:20]
-        if not (folder / "dataset.json").exists():
+        with explained(folder):
+            complete = (folder / "dataset.json").exists()
+        if not complete:
             self._fetch_index(transfer, record, folder)
             with replaced(folder / "dataset.json") as file:
                 file.write(content)

@@ -136,6 +136,18 @@ def test_a_server_that_never_answers_is_given_up(server, remote):
         open_dataset(config)
 
 
+def test_a_server_that_does_not_answer_is_told_of_while_it_is_waited_for(server, remote, monkeypatch, caplog):
+    monkeypatch.setattr(transfer, "FIRST_PAUSE", 0.005)
+    config = remote(retry_seconds=0.5)
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(DataError, match="given up after"):
+        open_dataset(config)
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"{server.url}/dataset.json: ClientConnectorError: Cannot connect to host")
+    assert record.getMessage().endswith(". It is asked again for up to 0.5 s.")
+
+
 def test_wrong_bytes_that_come_again_and_again_are_told(remote, server):
     server.always = "wrong bytes"
     with pytest.raises(DataError, match=r"\.tar: \d+ bytes came, and their checksum is not that of dataset\.json"):
@@ -286,6 +298,11 @@ def test_a_cache_of_somebody_else_is_refused(remote, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "getuid", lambda: 12345)
     with pytest.raises(LtrsysError, match="this cache is another user's"):
         open_dataset(remote())
+
+
+def test_a_cache_that_cannot_be_looked_into_is_told(server, tmp_path):
+    with pytest.raises(LtrsysError, match=r"cannot be written \(File name too long\)\. Choose another name\."):
+        open_dataset(DataConfig(shards=server.url, cache=tmp_path / ("x" * 300)))
 
 
 def test_fetching_goes_on_ahead_of_use(remote, server):
