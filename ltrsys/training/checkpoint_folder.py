@@ -1,6 +1,7 @@
 """The checkpoints of a run: written while training goes on, the last few kept, damaged ones passed over."""
 
 import logging
+import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,6 +35,7 @@ class CheckpointFolder:
 
         Raises:
             DataError: Where there are some, and every one is damaged.
+            LtrsysError: Where the folder is there and cannot be read: whether there are some is not known.
         """
         damaged: DataError | None = None
         for path in self._newest_first():
@@ -91,5 +93,15 @@ class CheckpointFolder:
                 old.unlink()
 
     def _newest_first(self) -> Iterator[Path]:
-        found = [path for path in self.path.glob("step-*.safetensors") if _NAME.fullmatch(path.name)]
-        return iter(sorted(found, reverse=True))
+        try:
+            names = os.listdir(
+                self.path
+            )  # unlike glob, it does not take a folder that it may not read for an empty one
+        except FileNotFoundError:
+            names = []
+        except OSError as error:
+            raise LtrsysError(
+                f"{self.path}: the folder of checkpoints cannot be read ({error.strerror}). Make it readable; without "
+                "it, the run would begin anew."
+            ) from error
+        return (self.path / name for name in sorted(names, reverse=True) if _NAME.fullmatch(name))

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from ltrsys.audit import audit_run
 from ltrsys.config_file import load_config
-from ltrsys.errors import DataError, UsageError
+from ltrsys.errors import DataError, LtrsysError, UsageError
 from ltrsys.training.checkpoint import Checkpoint, Progress
 from ltrsys.training.checkpoint_folder import CheckpointFolder
 from ltrsys.training.trainer import train
@@ -203,6 +203,17 @@ def test_sigusr1_saves_and_the_run_goes_on(write_config, straight):
     )
 
 
+def test_sigusr1_does_not_end_a_run_that_has_only_begun(write_config):
+    path = write_config(train__epochs=1)
+    run = load_config(path).run_folder
+    command = [sys.executable, "launchers/train.py", "--config", str(path)]
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    while not (run / "lock").exists() and process.poll() is None:
+        time.sleep(0.001)
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(timeout=120) == 0
+
+
 @pytest.mark.parametrize(("ranks", "saved"), [(1, {1, 2, 3, 4, 5, 6}), (2, {2, 4, 6})])
 def test_checkpoints_are_made_by_the_clock(ranks, saved, write_config):
     """After every step, as each takes longer than that; two ranks agree on it a step later."""
@@ -296,6 +307,16 @@ def test_where_all_checkpoints_are_damaged_the_way_out_is_told(tmp_path):
         (tmp_path / f"step-{step:09d}.safetensors").write_bytes(b"damaged")
     with pytest.raises(DataError, match=rf"step-000000004.* is whole: move {tmp_path} away to begin it anew\.$"):
         CheckpointFolder(tmp_path, kept=1).newest()
+
+
+def test_checkpoints_that_cannot_be_looked_for_are_not_taken_for_none(write_config):
+    path = write_config()
+    run = load_config(path).run_folder
+    run.mkdir(parents=True)
+    (run / "checkpoints").write_text("a file in the place of the folder: listing it fails, for every user")
+    with pytest.raises(LtrsysError, match=r"the folder of checkpoints cannot be read \(Not a directory\)"):
+        run_in_this_process(path)
+    assert not (run / "metrics.jsonl").exists()
 
 
 def test_a_damaged_checkpoint_takes_no_place_of_a_good_one(tmp_path):
