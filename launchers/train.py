@@ -5,6 +5,7 @@ python    launchers/train.py --config configs/glyphs/demo.yaml            (one p
 """
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -34,6 +35,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> int:
     """Train; return 0, or 2 where the first rank has reported wrong usage or configuration."""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there is something to save: by default it ends the process
     try:
         world = World.detect()
         arguments = parse_arguments()
