@@ -64,6 +64,8 @@ class Progress(BaseModel):
     dataset: str
     """Fingerprint of the dataset."""
     config: dict[str, Any]
+    sampler_weights: str | None = None
+    """SHA-256 of the file that `data.sampler.weights` names, which the config has only the name of."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def check_same_experiment(progress: Progress, config: Config, dataset: str, path
     """Refuse to go on from the checkpoint of another experiment.
 
     Raises:
-        UsageError: Names the first key, or the dataset, that differs.
+        UsageError: Names the first key, or the dataset or the file of class weights, that differs.
     """
     now, then = _important(config.dump()), _important(progress.config)
     for key in sorted(now.keys() | then.keys()):
@@ -137,6 +139,27 @@ def check_same_experiment(progress: Progress, config: Config, dataset: str, path
             f"{path}: this run was begun on other shards than data.shards={config.data.shards} (their fingerprints "
             "differ). Give it the shards it began with, or choose another name for the new run."
         )
+
+    if progress.sampler_weights not in (None, sampler_weights(config)):
+        raise UsageError(
+            f"{path}: this run was begun with other class weights than {config.data.sampler.weights} now holds. Put "
+            "them back, or choose another name for the new run."
+        )
+
+
+def sampler_weights(config: Config) -> str | None:
+    """Return the SHA-256 of the file of class weights; None where the sampler needs none.
+
+    Raises:
+        UsageError: Where it cannot be read.
+    """
+    path = config.data.sampler.weights
+    if path is None:
+        return None
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot read class weights: {error.strerror}. Give a JSON list of numbers.") from None
 
 
 def _digest(tensors: Mapping[str, Tensor], record: str) -> str:

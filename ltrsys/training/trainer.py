@@ -30,7 +30,7 @@ from ltrsys.run_folder import RunFolder
 from ltrsys.tracking import Tracker
 from ltrsys.training.audit_log import AuditLog, begin_attempt
 from ltrsys.training.batch_norm import average_buffers
-from ltrsys.training.checkpoint import Checkpoint, Progress, check_same_experiment
+from ltrsys.training.checkpoint import Checkpoint, Progress, check_same_experiment, sampler_weights
 from ltrsys.training.checkpoint_folder import CheckpointFolder
 from ltrsys.training.engine import start_engine
 from ltrsys.training.failures import first_failure
@@ -390,6 +390,7 @@ class Trainer:
         return Progress(
             dataset=self.dataset.fingerprint,
             config=self.config.dump(),
+            sampler_weights=sampler_weights(self.config),
             micro_batch_size=self.batching.micro_batch_size,
             world_size=self.world.world_size,
         )

@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ltrsys.audit import audit_run
 from ltrsys.config_file import load_config
 from ltrsys.errors import DataError, LtrsysError, UsageError
 from ltrsys.training.trainer import Trainer, train
@@ -81,6 +82,21 @@ def test_another_experiment_does_not_go_on_from_this_one_s_checkpoint(write_conf
     run_until(path, stop_after=1)
     with pytest.raises(UsageError, match=r"begun with train\.optimizer\.lr=0\.02, but the config now says 0\.5"):
         fit(path, ["train.optimizer.lr=0.5"])
+
+
+def test_other_class_weights_in_the_same_file_are_refused(write_config, tmp_path):
+    """What a class weighs decides which samples come: only the file's name is in the config."""
+    weights = tmp_path / "weights.json"
+    weights.write_text(json.dumps([1] * 12))
+    path = write_config(data__sampler={"kind": "weights", "weights": str(weights)}, train__epochs=1)
+    run = fit(path)
+    weights.write_text(json.dumps([1] * 11 + [2]))
+    with pytest.raises(UsageError, match=rf"begun with other class weights than {weights} now holds"):
+        fit(path)
+    with pytest.raises(UsageError, match="begun with other class weights"):
+        audit_run(run)
+    weights.write_text(json.dumps([1] * 12))
+    assert audit_run(run).complete
 
 
 def test_a_model_without_its_checkpoint_is_not_overwritten(write_config):
