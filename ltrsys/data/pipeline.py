@@ -125,7 +125,8 @@ class ImagePipeline:
 
     def close(self) -> None:
         """Drop what is in work and give up DALI's threads and memory."""
-        self.drain()
+        with suppress(IndexError, RuntimeError):  # DALI's, where Ctrl-C has come between two inputs of a batch
+            self.drain()
         self._pipeline = None
 
     def _go_on(self) -> None:

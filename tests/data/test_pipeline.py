@@ -184,6 +184,18 @@ def damage_somehow(encoded, random):
     return bytes(damaged)
 
 
+def test_what_ctrl_c_has_interrupted_can_be_closed(pipeline):
+    def interrupted():
+        yield ENCODED[0]
+        raise KeyboardInterrupt
+
+    one = pipeline()
+    one.feed(ENCODED, augment())
+    with pytest.raises(KeyboardInterrupt):
+        one.feed(interrupted(), augment())
+    one.close()
+
+
 def test_decoding_on_a_gpu_needs_one(pipeline):
     with pytest.raises(UsageError, match=r"data\.decode=gpu, but this process runs on cpu"):
         pipeline(decode="gpu")
