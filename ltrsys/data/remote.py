@@ -17,7 +17,7 @@ from urllib.parse import quote
 import numpy as np
 
 from ltrsys.config import DataConfig
-from ltrsys.data.index import COLUMNS, Dataset, DatasetRecord, Split, column_path, parse_record
+from ltrsys.data.index import COLUMNS, Dataset, DatasetRecord, Split, SplitRecord, column_path, parse_record
 from ltrsys.data.shard_cache import ShardCache, WrongBytes
 from ltrsys.data.shard_files import ShardFile
 from ltrsys.data.transfer import Closed, Transfer
@@ -75,8 +75,9 @@ class RemoteFolder:
         except ValueError as error:
             raise DataError(f"{place}: not a dataset index: {error}.") from None
         folder = self.cache.root / hashlib.sha256(self.place.encode() + b"\n" + content).hexdigest()[:20]
-        with explained(folder):
-            complete = (folder / "dataset.json").exists()
+        columns = [column_path(folder / name, column) for name in _with_samples(record) for column in COLUMNS]
+        with explained(folder):  # one by one: what cleans temporary folders takes files, not datasets
+            complete = all(path.exists() for path in (folder / "dataset.json", *columns))
         if not complete:
             self._fetch_index(transfer, record, folder)
             with replaced(folder / "dataset.json") as file:
@@ -88,14 +89,19 @@ class RemoteFolder:
         return RemoteShards(split, self)
 
     def _fetch_index(self, transfer: Transfer, record: DatasetRecord, folder: Path) -> None:
-        names = [name for name, split in record.splits.items() if split.samples]
-        with progress("fetching the index", len(names) * len(COLUMNS)) as advance:
-            for name in names:
-                split = record.splits[name]
+        splits = _with_samples(record)
+        with progress("fetching the index", len(splits) * len(COLUMNS)) as advance:
+            for name, split in splits.items():
                 for column, dtype in COLUMNS.items():
                     size = _NPY_HEADER + split.samples * np.dtype(dtype).itemsize
                     path = column_path(folder / name, column)
-                    self.fetch(transfer, path, size, split.columns.get(column, ""), counted=False)
+                    try:
+                        self.fetch(transfer, path, size, split.columns.get(column, ""), counted=False)
+                    except FileNotFoundError:
+                        raise DataError(
+                            f"{self.url(name, 'index', path.name)}: this column of the index is missing. Copy the "
+                            "whole folder of the shards there."
+                        ) from None
                     advance()
 
     def fetch(self, transfer: Transfer, path: Path, size: int, sha256: str, *, counted: bool = True) -> None:
@@ -116,6 +122,11 @@ class RemoteFolder:
                         f"{url}: {error}, however often it is asked for. Copy this file there again, from a folder "
                         "that `ltrsys inspect --verify` finds whole."
                     ) from None
+
+
+def _with_samples(record: DatasetRecord) -> dict[str, SplitRecord]:
+    """Return the splits that have an index, by name."""
+    return {name: split for name, split in record.splits.items() if split.samples}
 
 
 class RemoteShards:

@@ -166,6 +166,24 @@ def test_a_folder_without_an_index_is_told(server, tmp_path):
         open_dataset(DataConfig(shards=f"{server.url}/nothing", cache=tmp_path / "cache"))
 
 
+def test_a_column_that_the_server_has_not_is_told(remote, server, shards):
+    (shards / "val" / "index" / "offset.npy").unlink()
+    with pytest.raises(
+        DataError, match=rf"^{server.url}/val/index/offset\.npy: this column of the index is missing\. "
+    ):
+        open_dataset(remote())
+
+
+def test_a_column_that_was_cleaned_away_is_fetched_again(remote, server):
+    label = open_dataset(remote()).folder / "train" / "index" / "label.npy"
+    before = label.read_bytes()
+    label.unlink()
+    open_dataset(remote())
+    assert label.read_bytes() == before
+    assert server.requests["/train/index/label.npy"] == 2
+    assert server.requests["/train/index/shard.npy"] == 1
+
+
 def test_a_shard_that_the_server_has_not_is_missing(remote, shards):
     split = open_dataset(remote()).split("train")
     (shards / "train" / "shards" / split.record.shards[2].name).unlink()
