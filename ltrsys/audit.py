@@ -172,7 +172,8 @@ def _stands_in(planner: Planner, bad: set[int], epoch: int, planned: int, found:
 
 def _read_facts(folder: Path) -> dict[str, int]:
     facts = read_json(folder / "attempt.json", "record of an attempt")
-    if not isinstance(facts, dict) or not {"first_step", "world_size", "micro_batch_size"} <= facts.keys():
+    needed = ("first_step", "world_size", "micro_batch_size")
+    if not isinstance(facts, dict) or not all(isinstance(facts.get(key), int) for key in needed):
         raise DataError(f"{folder}: attempt.json is not of this version: {json.dumps(facts)[:80]}.")
     return facts
 

@@ -126,6 +126,14 @@ def test_an_attempt_takes_no_other_s_place(tmp_path):
     assert begin_attempt(tmp_path, **facts) == 3
 
 
+@pytest.mark.parametrize("content", ["[]", "{}", '{"first_step": 0, "world_size": 1, "micro_batch_size": "12"}'])
+def test_a_record_of_an_attempt_that_is_none_is_named(run, content):
+    facts = run / "audit" / "attempt-0001" / "attempt.json"
+    facts.write_text(content)
+    with pytest.raises(DataError, match=rf"^{facts.parent}: attempt\.json is not of this version: "):
+        audit_run(run)
+
+
 def other_sample(rows):
     rows["samples"][0, 0] += 1
     return rows
