@@ -91,6 +91,12 @@ class Tracker:
             lambda wandb, run: run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
         )
 
+    def sync(self) -> None:
+        """Have all lines on disk: called before a checkpoint that counts on them."""
+        if self._file is not None:
+            with explained(self._path):
+                os.fsync(self._file.fileno())  # its buffer is a line long
+
     def close(self) -> None:
         """Flush and close; safe to call twice."""
         if self._file is not None:

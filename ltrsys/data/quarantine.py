@@ -33,9 +33,14 @@ class Quarantine:
             split: The images.
             max_share: The part of them that may be bad.
             path: The file that all ranks append to; without one, nothing is written.
+
+        Raises:
+            DataError: Where more samples than the share are known to be bad already.
         """
         self._split, self._max_share, self._path = split, max_share, path
         self._bad = quarantined(path, split) if path else set()
+        if self._too_many():
+            raise DataError(f"{path}: {self._how_many()}")
 
     @classmethod
     def of(cls, split: Split, config: DataConfig, path: Path | None = None) -> "Quarantine | None":
@@ -60,11 +65,18 @@ class Quarantine:
         if self._path is not None:
             self._append(self._path, bad)
         log.warning("%s It is replaced by another of its class.", bad)
-        if len(self._bad) > self._max_share * len(self._split):
-            raise DataError(
-                f"{bad} With it, {len(self._bad)} of {len(self._split)} {self._split.name} images are bad, more than "
-                f"data.max_bad_share={self._max_share:g}."
-            )
+        if self._too_many():
+            raise DataError(f"{bad} With it, {self._how_many()}")
+
+    def _too_many(self) -> bool:
+        return len(self._bad) > self._max_share * len(self._split)
+
+    def _how_many(self) -> str:
+        return (
+            f"{len(self._bad)} of {len(self._split)} {self._split.name} images are bad, more than "
+            f"data.max_bad_share={self._max_share:g}. Raise that to go on without them, or put the shards right and "
+            "begin a new run."
+        )
 
     def _append(self, path: Path, bad: BadSample) -> None:
         """Append one line under a lock, unless another rank has noted the sample; take over what others noted."""

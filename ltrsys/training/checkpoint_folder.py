@@ -93,10 +93,9 @@ class CheckpointFolder:
                 old.unlink()
 
     def _newest_first(self) -> Iterator[Path]:
+        # Unlike glob, listdir does not take a folder that it may not read for an empty one.
         try:
-            names = os.listdir(
-                self.path
-            )  # unlike glob, it does not take a folder that it may not read for an empty one
+            names = os.listdir(self.path)
         except FileNotFoundError:
             names = []
         except OSError as error:

@@ -235,6 +235,7 @@ class Trainer:
         self.reached(f"saving after step {self.progress.step}")
         self.losses.check()  # what is not finite must not be saved
         self.audit.sync()
+        self.tracker.sync()
         loss, self.progress.unlogged_steps = self.meter.unlogged
         self.progress.scaler = self.engine.scaler_state()
         # Gathering takes all ranks; writing takes one.

@@ -174,7 +174,18 @@ def test_too_many_bad_samples_end_a_run_that_skips_with_its_state_saved(write_co
         DataError, match=r"5 of 425 train images are bad, .* stopped after step \d, whose state is saved"
     ):
         run_in_this_process(path)
-    assert 5 <= newest_step(load_config(path).run_folder) < 9
+    run = load_config(path).run_folder
+    stopped = newest_step(run)
+    assert 5 <= stopped < 9
+    with pytest.raises(DataError, match=r"quarantine\.jsonl: 5 of 425 train images are bad, more than"):
+        run_in_this_process(path)
+    assert newest_step(run) == stopped
+    run_in_this_process(
+        write_config(data__shards=str(shards), data__on_error="skip", data__max_bad_share=0.02, **STEPS)
+    )
+    report = audit_run(run)
+    assert report.complete
+    assert report.replaced >= 6
 
 
 @pytest.mark.distributed
