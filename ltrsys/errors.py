@@ -5,6 +5,11 @@ is wrong, where (file, line, key, sample) and what to do. Exit code 2 is for usa
 for the rest.
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 
 class LtrsysError(Exception):
     """Something the user can put right: bad data, a full disk, a damaged file."""
@@ -20,3 +25,9 @@ class UsageError(LtrsysError):
 
 class DataError(LtrsysError):
     """A dataset, shard, index or image that is not what it claims to be."""
+
+
+def first_problem(error: "ValidationError") -> str:
+    """Return the first thing that a model of pydantic's has found wrong: its dotted key and pydantic's words."""
+    first = error.errors(include_url=False)[0]
+    return f"`{'.'.join(str(part) for part in first['loc'])}`: {first['msg']}"

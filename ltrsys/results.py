@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ltrsys.classifiers.base import ClassifierName, SelectedOn
 from ltrsys.data.index import SplitName
-from ltrsys.errors import DataError
+from ltrsys.errors import DataError, first_problem
 from ltrsys.evaluation import SHOTS
 from ltrsys.files import read_json, write_json
 
@@ -86,10 +86,8 @@ def read_results(path: Path) -> Results:
     try:
         return Results.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
         raise DataError(
-            f"{path}: not results of format 1: `{where}`: {first['msg']}. Delete it and balance again."
+            f"{path}: not results of format 1: {first_problem(error)}. Delete it and balance again."
         ) from None
 
 

@@ -19,7 +19,7 @@ import xxhash
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ltrsys.errors import DataError
+from ltrsys.errors import DataError, first_problem
 from ltrsys.files import read_json, write_array, write_json
 
 if TYPE_CHECKING:
@@ -210,10 +210,8 @@ def parse_record(values: Any, place: str) -> DatasetRecord:
     try:
         return DatasetRecord.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
         raise DataError(
-            f"{place}: not a dataset index of format 2: `{where}`: {first['msg']}. Build it again with `ltrsys shards`."
+            f"{place}: not a dataset index of format 2: {first_problem(error)}. Build it again with `ltrsys shards`."
         ) from None
 
 

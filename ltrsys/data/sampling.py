@@ -4,6 +4,7 @@ Everything here is integer arithmetic of any length. Floating-point powers diffe
 machines, and one bit at a rounding edge would give two nodes two different epochs.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from decimal import Context, Decimal
@@ -64,6 +65,15 @@ def class_weights(
     return ClassWeights(weights, [epoch * weight for weight in weights])
 
 
+def weights_digest(sampler: SamplerConfig) -> str | None:
+    """Return the SHA-256 of the file of class weights; None where the sampler needs none.
+
+    Raises:
+        UsageError: Where it cannot be read.
+    """
+    return None if sampler.weights is None else hashlib.sha256(_read(sampler.weights)).hexdigest()
+
+
 def quotas(weights: list[int], draws: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
     """Return how many of `draws` each class gets, int64 [num_classes]: systematic stochastic rounding.
 
@@ -119,10 +129,11 @@ def _progressive(counts: list[int], epoch: int, num_epochs: int) -> ClassWeights
 
 
 def _weights_from_file(path: Path, counts: list[int]) -> list[int]:
+    content = _read(path)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot read class weights: {error}. Give a JSON list of numbers.") from None
+        values = json.loads(content)
+    except ValueError as error:
+        raise _unreadable(path, error) from None
     numbers = isinstance(values, list) and all(
         isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")
         for value in values
@@ -135,3 +146,14 @@ def _weights_from_file(path: Path, counts: list[int]) -> list[int]:
     if not any(weights):
         raise UsageError(f"{path}: no class with a training image has a weight above zero.")
     return weights
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> UsageError:
+    return UsageError(f"{path}: cannot read class weights: {error}. Give a JSON list of numbers.")

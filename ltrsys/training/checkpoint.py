@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ltrsys import __version__
 from ltrsys.config import Config
+from ltrsys.data.sampling import weights_digest
 from ltrsys.errors import DataError, UsageError
 from ltrsys.models.weights import load_tensors, save_tensors
 
@@ -140,26 +141,11 @@ def check_same_experiment(progress: Progress, config: Config, dataset: str, path
             "differ). Give it the shards it began with, or choose another name for the new run."
         )
 
-    if progress.sampler_weights not in (None, sampler_weights(config)):
+    if progress.sampler_weights not in (None, weights_digest(config.data.sampler)):
         raise UsageError(
             f"{path}: this run was begun with other class weights than {config.data.sampler.weights} now holds. Put "
             "them back, or choose another name for the new run."
         )
-
-
-def sampler_weights(config: Config) -> str | None:
-    """Return the SHA-256 of the file of class weights; None where the sampler needs none.
-
-    Raises:
-        UsageError: Where it cannot be read.
-    """
-    path = config.data.sampler.weights
-    if path is None:
-        return None
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise UsageError(f"{path}: cannot read class weights: {error.strerror}. Give a JSON list of numbers.") from None
 
 
 def _digest(tensors: Mapping[str, Tensor], record: str) -> str:

@@ -21,6 +21,7 @@ from ltrsys.data.loader import Batch, EvaluationLoader, TrainLoader
 from ltrsys.data.plan import Planner
 from ltrsys.data.quarantine import Quarantine, quarantined
 from ltrsys.data.remote import open_dataset
+from ltrsys.data.sampling import weights_digest
 from ltrsys.errors import DataError, LtrsysError, UsageError
 from ltrsys.evaluation import accuracy_by_shot, shot_of_class
 from ltrsys.models.network import Network, build_network
@@ -30,7 +31,7 @@ from ltrsys.run_folder import RunFolder
 from ltrsys.tracking import Tracker
 from ltrsys.training.audit_log import AuditLog, begin_attempt
 from ltrsys.training.batch_norm import average_buffers
-from ltrsys.training.checkpoint import Checkpoint, Progress, check_same_experiment, sampler_weights
+from ltrsys.training.checkpoint import Checkpoint, Progress, check_same_experiment
 from ltrsys.training.checkpoint_folder import CheckpointFolder
 from ltrsys.training.engine import start_engine
 from ltrsys.training.failures import first_failure
@@ -391,7 +392,7 @@ class Trainer:
         return Progress(
             dataset=self.dataset.fingerprint,
             config=self.config.dump(),
-            sampler_weights=sampler_weights(self.config),
+            sampler_weights=weights_digest(self.config.data.sampler),
             micro_batch_size=self.batching.micro_batch_size,
             world_size=self.world.world_size,
         )

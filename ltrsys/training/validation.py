@@ -23,14 +23,14 @@ def predict_split(
 ) -> NDArray[np.int64]:
     """Return the predicted class of every image of a split, int64 [num_samples], on every rank.
 
-    Raises:
-        DataError: On every rank, where one met an image that it could not read.
-
     Args:
         network: In either mode; it is left as it was.
         batches: This rank's part of the split; together, the ranks' parts hold each image once.
         num_samples: Images of the split.
         config: For the precision.
+
+    Raises:
+        DataError: On every rank, where one met an image that it could not read.
     """
     device = network.classifier.weight.device
     dtype = AUTOCAST_TYPE.get(config.precision)
