@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -12,6 +11,7 @@ from typing import Any
 
 from benchmarks.report import ROOT
 from ltrsys.errors import LtrsysError
+from ltrsys.training.process_group import free_port
 
 
 def run_ranks(module: str, arguments: Sequence[str], ranks: int) -> Any:
@@ -20,9 +20,7 @@ def run_ranks(module: str, arguments: Sequence[str], ranks: int) -> Any:
     Raises:
         LtrsysError: Where a rank fails.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder) / "results.json"
         processes = []

@@ -68,7 +68,7 @@ def _completed_environment(world: World) -> Iterator[None]:
         "MASTER_ADDR": "127.0.0.1",
     }
     if world.world_size == 1:
-        launcher["MASTER_PORT"] = str(_free_port())
+        launcher["MASTER_PORT"] = str(free_port())
     missing = {name: value for name, value in launcher.items() if name not in os.environ}
     os.environ.update(missing)
     try:
@@ -78,7 +78,8 @@ def _completed_environment(world: World) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of this host that nothing listens at now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

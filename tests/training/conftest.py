@@ -1,6 +1,5 @@
 import json
 import multiprocessing
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import pytest
 import torch
 import yaml
 
+from ltrsys.training.process_group import free_port
 from tests.training.ranks import run_rank
 
 ROOT = Path(__file__).parent.parent.parent
@@ -84,11 +84,19 @@ RANKS.set_forkserver_preload(["tests.training.ranks", "deepspeed"])
 
 def start_ranks(world_size: int, config: Path, stop_after: int | None = None) -> list[Any]:
     """Start so many processes that know one another and train `config`; return them."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    return start_processes(run_rank, world_size, config, stop_after)
+
+
+def run_ranks(world_size: int, config: Path, stop_after: int | None = None) -> None:
+    """Train `config` as so many processes; a rank's failure is the test's."""
+    finish(start_ranks(world_size, config, stop_after))
+
+
+def start_processes(target: Callable[..., None], world_size: int, *arguments: Any) -> list[Any]:
+    """Start `target(rank, world_size, port, *arguments)` in a process for each rank; return them."""
+    port = free_port()
     processes = [
-        RANKS.Process(target=run_rank, args=(rank, world_size, port, config, stop_after), daemon=True)
+        RANKS.Process(target=target, args=(rank, world_size, port, *arguments), daemon=True)
         for rank in range(world_size)
     ]
     for process in processes:
@@ -96,13 +104,12 @@ def start_ranks(world_size: int, config: Path, stop_after: int | None = None) ->
     return processes
 
 
-def run_ranks(world_size: int, config: Path, stop_after: int | None = None) -> None:
-    """Train `config` as so many processes; a rank's failure is the test's."""
-    processes = start_ranks(world_size, config, stop_after)
+def finish(processes: list[Any]) -> None:
+    """Wait for all ranks; a rank's failure is the test's."""
     try:
         for process in processes:
             process.join(timeout=200)
-        assert [process.exitcode for process in processes] == [0] * world_size
+        assert [process.exitcode for process in processes] == [0] * len(processes)
     finally:
         for process in processes:
             process.kill()

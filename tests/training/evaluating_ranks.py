@@ -1,7 +1,6 @@
 """One rank of an evaluation of iNaturalist's size, on tiny images."""
 
 import io
-import os
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from ltrsys.models.network import Network
 from ltrsys.training.process_group import process_group
 from ltrsys.training.validation import predict_split
 from ltrsys.world import World
+from tests.training.ranks import become_rank
 
 NUM_CLASSES, SIDE = 8142, 8
 TEST_IMAGES = 3 * NUM_CLASSES
@@ -72,17 +72,7 @@ def nearest_colours() -> Network:
 
 def evaluate_rank(rank: int, world_size: int, port: int, config: Config, results: Path) -> None:
     """Be a rank that predicts the test split and writes its features, as training and balancing do."""
-    os.environ |= {
-        "RANK": str(rank),
-        "WORLD_SIZE": str(world_size),
-        "LOCAL_RANK": str(rank),
-        "LOCAL_WORLD_SIZE": str(world_size),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "CUDA_VISIBLE_DEVICES": "",
-        "OMP_NUM_THREADS": "1",
-    }
-    torch.set_num_threads(1)
+    become_rank(rank, world_size, port)
     world, network = World.detect(), nearest_colours()
     split = Dataset.open(config.data.shards).split("test")
     with process_group(world, timeout_seconds=120) as device:

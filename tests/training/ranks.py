@@ -38,8 +38,8 @@ def run(path: Path, stop_after: int | None = None) -> None:
             trainer.close()
 
 
-def run_rank(rank: int, world_size: int, port: int, path: Path, stop_after: int | None) -> None:
-    """Be rank `rank` of `world_size` processes that meet at `port`."""
+def become_rank(rank: int, world_size: int, port: int) -> None:
+    """Make this process rank `rank` of `world_size` that meet at `port`, on one thread of the CPU."""
     os.environ |= {
         "RANK": str(rank),
         "WORLD_SIZE": str(world_size),
@@ -51,4 +51,9 @@ def run_rank(rank: int, world_size: int, port: int, path: Path, stop_after: int 
         "OMP_NUM_THREADS": "1",
     }
     torch.set_num_threads(1)
+
+
+def run_rank(rank: int, world_size: int, port: int, path: Path, stop_after: int | None) -> None:
+    """Train `path`'s config as a rank."""
+    become_rank(rank, world_size, port)
     run(path, stop_after)

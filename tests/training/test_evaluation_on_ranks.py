@@ -5,7 +5,6 @@ four processes over gloo; iNaturalist's training counts for many, medium and few
 pixels, and the network, which finds the nearest colours, in arithmetic without rounding.
 """
 
-import socket
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from ltrsys.data.index import ClassRecord, Dataset
 from ltrsys.data.shards import build_shards
 from ltrsys.data.sources.source import Items, Source
 from ltrsys.evaluation import accuracy_by_shot, shot_of_class
-from tests.training.conftest import RANKS
+from tests.training.conftest import finish, start_processes
 from tests.training.evaluating_ranks import NUM_CLASSES, TEST_IMAGES, evaluate_rank, nearest_colours, read_image
 
 pytestmark = pytest.mark.distributed
@@ -45,18 +44,7 @@ def evaluate(ranks: int, config: Config, results: Path) -> tuple[np.ndarray, np.
     results.mkdir()
     features = np.full((TEST_IMAGES, nearest_colours().feature_dim), np.nan, dtype=np.float32)
     np.save(results / "features.npy", features)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    processes = [
-        RANKS.Process(target=evaluate_rank, args=(rank, ranks, port, config, results), daemon=True)
-        for rank in range(ranks)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=200)
-    assert [process.exitcode for process in processes] == [0] * ranks
+    finish(start_processes(evaluate_rank, ranks, config, results))
     first, *others = (np.load(results / f"predictions-{rank}.npy") for rank in range(ranks))
     assert all((other == first).all() for other in others)
     return first, np.load(results / "features.npy")

@@ -1,11 +1,11 @@
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from ltrsys.training.process_group import free_port
 from tests.training.conftest import ROOT, losses_of, read_metrics
 
 pytestmark = pytest.mark.distributed
@@ -17,10 +17,7 @@ def launch(*arguments: str, ranks: int | None = None) -> subprocess.CompletedPro
     """Run launchers/train.py: by the deepspeed launcher with `ranks`, or plainly by Python."""
     launcher = [sys.executable]
     if ranks is not None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        launcher = [str(DEEPSPEED), "--num_gpus", str(ranks), "--master_port", str(port)]
+        launcher = [str(DEEPSPEED), "--num_gpus", str(ranks), "--master_port", str(free_port())]
     environment = {name: value for name, value in os.environ.items() if name not in SET_BY_LAUNCHERS}
     environment |= {
         "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1",
@@ -58,9 +55,7 @@ def test_ranks_that_see_other_checkpoints_do_not_go_on_together(write_config):
     first, own = write_config("first", **shared), write_config("own", **shared)
     assert launch("--config", str(first)).returncode == 0
     (first.parent / "runs" / "first" / "model.safetensors").unlink()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = str(free_port())
     processes = []
     for rank, path in enumerate((first, own)):
         environment = os.environ | {

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from ltrsys.errors import LtrsysError
-from ltrsys.training.process_group import process_group
+from ltrsys.training.process_group import free_port, process_group
 from ltrsys.world import World
 
 LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -26,9 +26,7 @@ def test_a_process_alone_needs_no_launcher_and_leaves_the_environment_as_it_was(
 @pytest.fixture
 def port(monkeypatch):
     monkeypatch.setattr(os, "environ", dict(os.environ))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     return port
 

@@ -1,13 +1,13 @@
 """Three ranks that wait for one another in a collective, and what happens to one of them."""
 
 import signal
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ltrsys.training.process_group import free_port
 from tests.training.conftest import RANKS
 from tests.training.watched_ranks import HOSTS, TIMEOUT, run_watched
 
@@ -35,9 +35,7 @@ class End:
 
 
 def start(case: str, folder: Path) -> list[tuple[Any, Path]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     ranks = []
     for rank, happens in enumerate(CASES[case]):
         errors = folder / f"{case}-{rank}"
