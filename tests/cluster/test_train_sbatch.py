@@ -1,5 +1,6 @@
 """`launchers/train.sbatch` on a real SLURM: two nodes, preempted and out of time, and going on to the end."""
 
+import os
 import re
 import sys
 import time
@@ -14,12 +15,15 @@ from tests.training.conftest import ROOT, config_writer, read_metrics
 pytestmark = [pytest.mark.slurm, pytest.mark.distributed]
 
 
-def submit(cluster: SlurmCluster, folder: Path, *arguments: str, options: tuple[str, ...] = ()) -> str:
+def submit(
+    cluster: SlurmCluster, folder: Path, *arguments: str, options: tuple[str, ...] = (), **environment: str
+) -> str:
     """Submit launchers/train.sbatch with its `arguments`; return the job's number."""
     return cluster.run(
         "sbatch", "--parsable", f"--chdir={ROOT}", f"--output={folder}/job.out", *options,
         "launchers/train.sbatch", *arguments,
         VIRTUAL_ENV=sys.prefix, LTRSYS_LOGS=str(folder / "logs"), OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="",
+        **environment,
     )  # fmt: skip
 
 
@@ -84,6 +88,25 @@ def test_there_is_one_task_a_gpu(cluster, tmp_path):
     first, second = sorted((tmp_path / "logs" / job).iterdir())
     assert first.read_text() == "ltrsys: none.yaml: cannot read this config: No such file or directory.\n"
     assert second.read_text() == ""
+
+
+def test_an_image_s_code_runs_by_apptainer_and_sees_the_mounts(cluster, tmp_path):
+    """Apptainer itself is no part of Debian: a program of its name tells how it is called."""
+    apptainer = tmp_path / "bin" / "apptainer"
+    apptainer.parent.mkdir()
+    apptainer.write_text('#!/bin/sh\necho "rank $RANK of $WORLD_SIZE: $*"\n')
+    apptainer.chmod(0o755)
+    job = submit(
+        cluster, tmp_path, "some.yaml", "seed=1", options=("--nodes=2",),
+        PATH=f"{apptainer.parent}{os.pathsep}{os.environ['PATH']}",
+        LTRSYS_CONTAINER="ltrsys.sif", LTRSYS_MOUNTS="/disk:/work/data",
+    )  # fmt: skip
+    assert wait_for_end(cluster, job)["ExitCode"] == "0:0"
+    for rank in range(2):
+        assert (tmp_path / "logs" / job / f"rank-{rank:05d}.log").read_text() == (
+            f"rank {rank} of 2: exec --nv --bind {ROOT},/disk:/work/data --pwd {ROOT} ltrsys.sif python "
+            "/opt/ltrsys/launchers/train.py --config some.yaml seed=1\n"
+        )
 
 
 @pytest.mark.parametrize(
