@@ -90,15 +90,21 @@ def test_there_is_one_task_a_gpu(cluster, tmp_path):
     assert second.read_text() == ""
 
 
+def program(folder: Path, name: str, line: str) -> Path:
+    """Put a program of one line of shell into a folder of programs; return that."""
+    path = folder / "bin" / name
+    path.parent.mkdir()
+    path.write_text(f"#!/bin/sh\n{line}\n")
+    path.chmod(0o755)
+    return path.parent
+
+
 def test_an_image_s_code_runs_by_apptainer_and_sees_the_mounts(cluster, tmp_path):
     """Apptainer itself is no part of Debian: a program of its name tells how it is called."""
-    apptainer = tmp_path / "bin" / "apptainer"
-    apptainer.parent.mkdir()
-    apptainer.write_text('#!/bin/sh\necho "rank $RANK of $WORLD_SIZE: $*"\n')
-    apptainer.chmod(0o755)
+    folder = program(tmp_path, "apptainer", 'echo "rank $RANK of $WORLD_SIZE: $*"')
     job = submit(
         cluster, tmp_path, "some.yaml", "seed=1", options=("--nodes=2",),
-        PATH=f"{apptainer.parent}{os.pathsep}{os.environ['PATH']}",
+        PATH=f"{folder}{os.pathsep}{os.environ['PATH']}",
         LTRSYS_CONTAINER="ltrsys.sif", LTRSYS_MOUNTS="/disk:/work/data",
     )  # fmt: skip
     assert wait_for_end(cluster, job)["ExitCode"] == "0:0"
@@ -107,6 +113,22 @@ def test_an_image_s_code_runs_by_apptainer_and_sees_the_mounts(cluster, tmp_path
             f"rank {rank} of 2: exec --nv --bind {ROOT},/disk:/work/data --pwd {ROOT} ltrsys.sif python "
             "/opt/ltrsys/launchers/train.py --config some.yaml seed=1\n"
         )
+
+
+def test_any_other_image_is_given_to_pyxis_which_is_a_part_of_srun(cluster, tmp_path):
+    folder = program(tmp_path, "srun", 'echo "srun $*"')
+    job = submit(
+        cluster, tmp_path, "some.yaml", options=("--nodes=2",),
+        PATH=f"{folder}{os.pathsep}{os.environ['PATH']}",
+        LTRSYS_CONTAINER="registry#ltrsys:1", LTRSYS_MOUNTS="/disk:/work/data",
+    )  # fmt: skip
+    assert wait_for_end(cluster, job)["ExitCode"] == "0:0"
+    told = (tmp_path / "job.out").read_text()
+    assert (
+        f"--container-image=registry#ltrsys:1 --container-workdir={ROOT} "
+        f"--container-mounts={ROOT}:{ROOT},/disk:/work/data bash -c"
+    ) in told
+    assert told.endswith(" rank python /opt/ltrsys/launchers/train.py --config some.yaml\n")
 
 
 @pytest.mark.parametrize(
