@@ -29,6 +29,7 @@ pytest: $(VENV)/.installed-dev
 
 benchmarks: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.plan
+	$(BIN)/python -m benchmarks.mixing
 	$(BIN)/python -m benchmarks.input
 	$(BIN)/python -m benchmarks.step
 	$(BIN)/python -m benchmarks.checkpoint

@@ -29,7 +29,7 @@ REMOTE = ["fsspec[http]>=2025.3", "s3fs>=2025.3"]
 
 setup(
     name="ltrsys",
-    version="0.1.0",
+    version="0.2.0",
     description="Train on thousands of classes of which most are rare, then re-balance the classifier.",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",

@@ -1,4 +1,4 @@
-"""Bytes read for each byte used, counted by the reader of one rank of several at iNaturalist's size."""
+"""What one rank of several reads at iNaturalist's size, and what a node needs of the shards."""
 
 import json
 from dataclasses import replace
@@ -11,15 +11,16 @@ from benchmarks.report import Table
 from benchmarks.synthetic import synthetic_split
 from ltrsys.config import SamplerConfig
 from ltrsys.data.batching import Batching
+from ltrsys.data.build_folder import MAX_SHARD_BYTES
 from ltrsys.data.index import ShardRecord, Split
 from ltrsys.data.plan import Planner
-from ltrsys.data.reader import READ_THROUGH_BYTES, ShardReader
+from ltrsys.data.reader import ShardReader
 from ltrsys.data.tar import jpeg_offsets, tar_bytes
 from ltrsys.world import World
 
 EPOCHS = 90
 BATCH_SIZE = 512
-SHARD_BYTES = 2**28
+NODES, RANKS_A_NODE = 8, 8
 
 
 def bytes_table(class_counts: NDArray[np.int64], folder: Path, *, ranks: int, lanes: int) -> Table:
@@ -46,24 +47,43 @@ def bytes_table(class_counts: NDArray[np.int64], folder: Path, *, ranks: int, la
         batching = Batching(BATCH_SIZE, BATCH_SIZE // ranks, World(0, ranks), lanes, planner.samples_per_draw)
         reader = ShardReader(split)
         _read_epoch(reader, planner, batching, epoch)
-        planned_read, planned_used = planner.bytes_read(epoch)
+        spanned, used = planner.bytes_spanned(epoch)
         rows.append(
             {
                 "sampler": sampler.kind + (f" {sampler.q}" if sampler.q is not None else ""),
                 "epoch": epoch + 1,
                 "GB used": reader.bytes_used / 1e9,
                 "read / used": reader.bytes_read / reader.bytes_used,
-                "by the plan, all ranks": planned_read / planned_used,
+                "requests an image": reader.requests / (planner.samples_per_epoch / ranks),
+                "spanned / used": spanned / used,
+                "shards of a node": _shards_of_a_node(split, sampler, epoch)
+                if lanes % (NODES * RANKS_A_NODE) == 0
+                else None,
             }
         )
     notes = [
         f"Rank 1 of {ranks}, {lanes} lanes; {len(split):,} samples of {len(class_counts):,} classes (fitted counts) of "
         f"10 to 50 kB in {len(split.record.shards)} shards; epochs of {EPOCHS}.",
-        "read: from the first to the last sample that a lane takes from a stratum, tar headers and passed samples "
-        f"included, less gaps of more than {READ_THROUGH_BYTES // 1024} KiB, which are skipped.",
-        "by the plan: the same without tar headers, and without skipping anything.",
+        "read: what the reader asks of the kernel; an image that is drawn twice within the same 64 MB is read once.",
+        "spanned: from the first to the last sample that a lane takes from a stratum, those between included.",
+        f"shards of a node: the part of all shards that the first of {NODES} nodes of {RANKS_A_NODE} ranks needs in "
+        "the epoch.",
     ]
     return Table("Bytes read for each byte used", list(rows[0]), rows, notes)
+
+
+def _shards_of_a_node(split: Split, sampler: SamplerConfig, epoch: int) -> float:
+    planner = Planner(split, sampler, seed=0, num_epochs=EPOCHS)
+    plan, ranks = planner.epoch(epoch), NODES * RANKS_A_NODE
+    needed = set()
+    for rank in range(RANKS_A_NODE):
+        batching = Batching(
+            BATCH_SIZE, BATCH_SIZE // ranks, World(rank, ranks), planner.lanes, planner.samples_per_draw
+        )
+        steps = np.arange(batching.steps_per_epoch(len(plan)))
+        positions = batching.positions(0, 0) + BATCH_SIZE * steps[:, None]
+        needed.update(split.shard[plan.samples(positions)].reshape(-1).tolist())
+    return len(needed) / len(split.record.shards)
 
 
 def _read_epoch(reader: ShardReader, planner: Planner, batching: Batching, epoch: int) -> None:
@@ -73,13 +93,13 @@ def _read_epoch(reader: ShardReader, planner: Planner, batching: Batching, epoch
     block = max(1, int(reader.block_bytes / (mean_bytes * batching.micro_batch_size)))
     for first in range(0, steps, block):
         positions = np.concatenate([batching.positions(step, 0) for step in range(first, min(first + block, steps))])
-        reader.announce(plan.samples(positions), plan.stretches(positions))
+        reader.announce(plan.samples(positions))
 
 
 def _with_hollow_shards(split: Split, folder: Path) -> Split:
     """Return `split` with shards of the right sizes and places, which take no space."""
     sizes = split.size.astype(np.int64)
-    shard = (np.cumsum(sizes) // SHARD_BYTES).astype(np.uint32)
+    shard = (np.cumsum(sizes) // MAX_SHARD_BYTES).astype(np.uint32)
     offset = np.empty(len(split), dtype=np.uint64)
     records = []
     (folder / "shards").mkdir(parents=True)

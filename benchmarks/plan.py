@@ -57,14 +57,14 @@ def _samplers(rounds: int) -> Table:
     peer_seconds = median(times.pop("peer"))
     rows = []
     for name, planner in planners.items():
-        read, used = planner.bytes_read(45)
+        spanned, used = planner.bytes_spanned(45)
         rows.append(
             {
                 "sampler": name,
                 "seconds": median(times[name]),
                 "of the peer's time": median(times[name]) / peer_seconds,
                 "bytes a sample": _peak_bytes(planner, 45) / len(split),
-                "bytes read / used": read / used,
+                "bytes spanned / used": spanned / used,
             }
         )
     notes = [

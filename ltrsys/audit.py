@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ltrsys import __version__
+from ltrsys.data.plan import VERSION as PLAN_VERSION
 from ltrsys.data.plan import Planner
 from ltrsys.data.quarantine import quarantined, replacements
 from ltrsys.data.remote import open_dataset
@@ -175,6 +177,11 @@ def _read_facts(folder: Path) -> dict[str, int]:
     needed = ("first_step", "world_size", "micro_batch_size")
     if not isinstance(facts, dict) or not all(isinstance(facts.get(key), int) for key in needed):
         raise DataError(f"{folder}: attempt.json is not of this version: {json.dumps(facts)[:80]}.")
+    if (plan := facts.get("plan", 1)) != PLAN_VERSION:
+        raise DataError(
+            f"{folder}: was trained with version {plan} of the plan, and ltrsys {__version__} makes version "
+            f"{PLAN_VERSION}: it cannot compare them. Audit the run with the version of ltrsys that trained it."
+        )
     return facts
 
 

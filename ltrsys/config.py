@@ -34,13 +34,13 @@ class SamplerConfig(Section):
     )
     """`instance`, `square_root` and `class_balanced` are q = 1, 1/2 and 0 of equation 1; `power` takes any q;
     `progressive` is equation 2; `weights` takes a weight per class; `class_aware` is class-balanced with
-    `samples_per_draw` images of a class in a row."""
+    `samples_per_draw` images of a class in the same batch."""
     q: Fraction | None = None
     """The exponent of `power`."""
     weights: Path | None = Field(default=None, strict=False)
     """For `weights`: a JSON file with one number per class id, in a list."""
     samples_per_draw: Count = 4
-    """For `class_aware`: how many images of a class come in a row."""
+    """For `class_aware`: how many images of a class come together in a batch, dealt to its micro-batches."""
 
     @model_validator(mode="after")
     def _complete(self) -> "SamplerConfig":
@@ -96,9 +96,10 @@ class DataConfig(Section):
     samples_per_epoch: Count | None = None
     """Length of an epoch; the number of training images if not given."""
     lanes: Count = 192
-    """Independent read positions, dealt to the ranks; their number must be a multiple of the ranks'."""
-    shuffle_window: Annotated[int, Field(ge=0)] = 256
-    """How far a sample may move from its place in a lane, in places."""
+    """Parts of the epoch that are dealt to the ranks; their number must be a multiple of the ranks'."""
+    shuffle_window: Annotated[int, Field(ge=0)] | None = None
+    """How far a sample may move from its place where a lane reads each of its stretches forward, from a random place
+    on: for disks that seek, at the cost of mixing. If not given, a lane's samples come in random order."""
     decode: Literal["auto", "cpu", "gpu"] = "auto"
     """Where DALI decodes and augments; `auto` is the GPU where there is one."""
     threads: Count = 4

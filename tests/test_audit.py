@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import numpy as np
@@ -131,6 +132,15 @@ def test_a_record_of_an_attempt_that_is_none_is_named(run, content):
     facts = run / "audit" / "attempt-0001" / "attempt.json"
     facts.write_text(content)
     with pytest.raises(DataError, match=rf"^{facts.parent}: attempt\.json is not of this version: "):
+        audit_run(run)
+
+
+def test_records_of_another_plan_are_not_compared(run):
+    facts = run / "audit" / "attempt-0001" / "attempt.json"
+    values = json.loads(facts.read_text())
+    del values["plan"]  # as the first version wrote it
+    facts.write_text(json.dumps(values))
+    with pytest.raises(DataError, match="trained with version 1 of the plan"):
         audit_run(run)
 
 

@@ -1,17 +1,19 @@
 """Which global positions form which micro-batch, and which rank runs it.
 
-A step takes `batch_size` consecutive positions and deals them, draw by draw, to its micro-batches. A
-micro-batch holds the same samples whatever the number of ranks, so that BatchNorm sees the same groups; W
-ranks run micro-batches r, r + W, r + 2W, ... each. Since the number of lanes is a multiple of W, a rank
-meets only its own lanes.
+A step takes `batch_size` consecutive positions and deals them, one by one, to its micro-batches. A micro-batch
+holds the same samples whatever the number of ranks, so that BatchNorm sees the same groups; of W ranks, each
+runs the micro-batches that are alike modulo W. Since the number of lanes is a multiple of W, a rank meets only its
+own lanes; `lanes_modulo_ranks` says which.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ltrsys.config import Config
+from ltrsys.data.lanes import lanes_modulo_ranks
 from ltrsys.errors import UsageError
 from ltrsys.world import World
 
@@ -27,6 +29,7 @@ class Batching:
     world: World
     lanes: int
     samples_per_draw: int = 1
+    """Images that are drawn together: a batch holds all of them or none."""
 
     def __post_init__(self) -> None:
         ranks = self.world.world_size
@@ -41,10 +44,10 @@ class Batching:
                 f"train.batch_size={self.batch_size} is not a multiple of {ranks} ranks times "
                 f"train.micro_batch_size={self.micro_batch_size}; change one of the three."
             )
-        if self.micro_batch_size % self.samples_per_draw:
+        if self.batch_size % self.samples_per_draw:
             raise UsageError(
-                f"train.micro_batch_size={self.micro_batch_size} would cut the {self.samples_per_draw} images that "
-                "are drawn in a row; make it a multiple of data.sampler.samples_per_draw."
+                f"train.batch_size={self.batch_size} would cut the {self.samples_per_draw} images of a class that are "
+                "drawn together; make it a multiple of data.sampler.samples_per_draw."
             )
 
     @classmethod
@@ -56,7 +59,7 @@ class Batching:
         Args:
             config: The experiment.
             world: The ranks.
-            samples_per_draw: Images that are drawn in a row.
+            samples_per_draw: Images that are drawn together.
             micro_batch_size: What the run began with, where it goes on: BatchNorm goes on to see such groups.
 
         Raises:
@@ -98,7 +101,9 @@ class Batching:
             accumulated: Micro-batches this rank has already run in the step.
         """
         micro_batches = self.batch_size // self.micro_batch_size
-        micro_batch = accumulated * self.world.world_size + self.world.rank
-        first_draw = step * (self.batch_size // self.samples_per_draw) + micro_batch
-        draws = first_draw + micro_batches * np.arange(self.micro_batch_size // self.samples_per_draw)
-        return (draws[:, None] * self.samples_per_draw + np.arange(self.samples_per_draw)).reshape(-1)
+        micro_batch = accumulated * self.world.world_size + self._first_micro_batch
+        return step * self.batch_size + micro_batch + micro_batches * np.arange(self.micro_batch_size)
+
+    @cached_property
+    def _first_micro_batch(self) -> int:
+        return int(lanes_modulo_ranks(self.lanes, self.world.world_size)[self.world.rank])

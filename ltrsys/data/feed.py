@@ -30,8 +30,8 @@ class Work(Protocol):
     def __len__(self) -> int:
         """Return the number of batches."""
 
-    def samples(self, batch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the batch's sample ids and the numbers of the stretches they are read from, [B] each."""
+    def samples(self, batch: int) -> NDArray[np.int64]:
+        """Return the batch's sample ids, [B]."""
 
     def augmentation(self, batch: int, samples: NDArray[np.int64]) -> Augmentation:
         """Return what is done to the images of the batch."""
@@ -156,7 +156,7 @@ class Feed:
             self._announce(work, 0)
         if batch % self._block == 0:
             self._announce(work, batch + self._block)
-        samples = work.samples(batch)[0].copy()
+        samples = work.samples(batch).copy()
         known = [place for place, sample in enumerate(samples.tolist()) if sample in (self._quarantine or ())]
         found = self.reader.read(np.delete(samples, known)) if known else self.reader.read(samples)
         places = np.delete(np.arange(len(samples)), known).tolist()
@@ -193,8 +193,7 @@ class Feed:
     def _announce(self, work: Work, first: int) -> None:
         block = [work.samples(batch) for batch in range(first, min(first + self._block, len(work)))]
         if block:
-            samples, stretches = (np.concatenate(parts) for parts in zip(*block, strict=True))
-            self.reader.announce(samples, stretches)
+            self.reader.announce(np.concatenate(block))
 
     def _take(self, work: Work) -> tuple[Tensor, NDArray[np.int64]]:
         while True:

@@ -1,16 +1,15 @@
-"""Lanes: the fixed number of read positions among which an epoch's draws are divided.
+"""Lanes: the fixed number of parts among which an epoch's draws are divided, whatever the number of ranks.
 
-The merged order of an epoch is cut into as many pieces as there are lanes, one each. Position k of the
-global order is place k div L of lane k mod L, so lanes differ in length by one at most.
+Every stratum is cut into as many stretches as there are lanes, and a lane has one stretch of each. Position k of
+the global order is place k div L of lane k mod L, so lanes differ in length by one at most. Rank r of W reads the
+lanes that are alike modulo W. Which lane has which stretch is chosen so that these are neighbours on the disk, for
+any W, and so are the parts of ranks that follow one another: a node reads one part of every stratum.
 """
-
-from math import gcd
 
 import numpy as np
 from numpy.typing import NDArray
 
 _BISECTIONS = 60
-_GOLDEN_RATIO = 0.6180339887498949
 
 
 def lane_lengths(draws: int, lanes: int) -> NDArray[np.int64]:
@@ -23,15 +22,32 @@ def bounds(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(lengths)])
 
 
-def spread(lanes: int) -> NDArray[np.int64]:
-    """Return an order of the lanes in which neighbours are far apart, int64 [lanes].
+def lane_of_stretch(lanes: int) -> NDArray[np.int64]:
+    """Return which lane has each stretch of a stratum, int64 [lanes].
 
-    Consecutive positions of the global order come from consecutive lanes. Where consecutive pieces hold
-    classes of similar frequency, they go to lanes in this order, so that any stretch of a batch mixes them.
+    The number of the stretch with its digits reversed, to the base of the prime factors of `lanes`: the lanes that
+    are even have the first half, those divisible by 4 the first quarter, and so on.
     """
-    near = round(lanes * _GOLDEN_RATIO)
-    stride = next(step for step in range(near, near + lanes + 1) if gcd(step, lanes) == 1)
-    return np.arange(lanes) * stride % lanes
+    order, apart = np.zeros(1, dtype=np.int64), 1
+    while apart < lanes:
+        rest = lanes // apart
+        factor = next(factor for factor in range(2, rest + 1) if rest % factor == 0)
+        order = (order[:, None] + apart * np.arange(factor)).reshape(-1)
+        apart *= factor
+    return order
+
+
+def lanes_modulo_ranks(lanes: int, ranks: int) -> NDArray[np.int64]:
+    """Return what the lanes of each rank are modulo the number of ranks, int64 [ranks].
+
+    Ranks count along the stretches, so that what the ranks of a node read lies together.
+
+    Args:
+        lanes: A multiple of `ranks`.
+        ranks: How many there are.
+    """
+    _, first = np.unique(lane_of_stretch(lanes) % ranks, return_index=True)
+    return np.argsort(first)
 
 
 def cut_interleaved(

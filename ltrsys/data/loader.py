@@ -186,9 +186,8 @@ class _Training:
         step, accumulated = divmod(batch, self.batching.accumulation)
         return self.batching.positions(self.first_step + step, accumulated)
 
-    def samples(self, batch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        positions = self.positions(batch)
-        return self.plan.samples(positions), self.plan.stretches(positions)
+    def samples(self, batch: int) -> NDArray[np.int64]:
+        return self.plan.samples(self.positions(batch))
 
     def augmentation(self, batch: int, samples: NDArray[np.int64]) -> Augmentation:
         return training_augmentation(
@@ -215,12 +214,11 @@ class _Evaluation:
     def __len__(self) -> int:
         return -(-len(self.own) // self.batch_size)
 
-    def samples(self, batch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        samples = self.own[batch * self.batch_size : (batch + 1) * self.batch_size]
-        return samples, np.zeros_like(samples)
+    def samples(self, batch: int) -> NDArray[np.int64]:
+        return self.own[batch * self.batch_size : (batch + 1) * self.batch_size]
 
     def positions(self, batch: int) -> NDArray[np.int64]:
-        return self.samples(batch)[0]
+        return self.samples(batch)
 
     def augmentation(self, batch: int, samples: NDArray[np.int64]) -> Augmentation:
         width, height = self.split.width[samples], self.split.height[samples]

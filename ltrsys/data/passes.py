@@ -56,6 +56,29 @@ def taken_positions(
     return np.concatenate(pieces)
 
 
+def draws_of_one_class(
+    positions: NDArray[np.int64], tape: NDArray[np.unsignedinteger], order: NDArray[np.uint64], size: int
+) -> NDArray[np.int64]:
+    """Group what is taken into draws of `size` images of one class, as positions on the tape, [draws, size].
+
+    As in the paper's code, a class goes round and round through its images in random order. Those that come once more
+    than others come first in it; so no image comes again before all of its class have come.
+
+    Args:
+        positions: What is taken; of each class a multiple of `size`.
+        tape: Class of each sample, as its number within the stratum; [N].
+        order: A random number for each sample of the tape, [N].
+        size: Images of a draw.
+    """
+    times = np.bincount(positions % len(tape), minlength=len(tape))
+    images, quota = np.bincount(tape), np.bincount(tape, weights=times).astype(np.int64)
+    seldom = times == (quota // images)[tape]
+    round_of_class = np.lexsort((order, seldom, tape))
+    first = np.repeat(np.cumsum(images) - images, quota)
+    turn = np.arange(len(positions)) - np.repeat(np.cumsum(quota) - quota, quota)
+    return round_of_class[first + turn % np.repeat(images, quota)].reshape(-1, size)
+
+
 def occurrences(tape: NDArray[np.unsignedinteger], counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return how many samples of the same class stand before each sample, int64 [N]."""
     by_class = np.argsort(tape, kind="stable")  # a radix sort, since tapes of up to 65,536 classes are uint16

@@ -3,22 +3,19 @@
 A pure function of (index, sampler, seed, epoch): the same on every machine, whatever the number of ranks.
 
 1. Quotas: how often each class is drawn (`sampling`).
-2. Passes: each stratum is read forward, going on where the last epoch stopped (`passes`).
-3. Merge: the strata are interleaved by relative progress, (rank + u_s) / M_s, and cut into equal lanes; a
-   lane reads its own stretch of every stratum.
-4. Shuffle: inside a lane a sample moves by up to about `shuffle_window` places.
-5. Position k is place k div L of lane k mod L.
+2. Passes: which samples of a stratum that takes, going on where the last epoch stopped (`passes`).
+3. Lanes: every stratum is cut into stretches, and a lane takes one stretch of each (`lanes`), its samples in random
+   order. Position k of the epoch is place k div L of lane k mod L.
 
-Where several images of a class come in a row (`class_aware`), the unit of steps 3 to 5 is the draw of k
-images. Such a draw spans k/n_j of its stratum, far more than one stretch of many; so the strata are then
-laid end to end instead of interleaved, and k lanes together read one long stretch of one stratum or two.
+A class stands evenly in its stratum, so every lane has about its part of it, and of each image only the place within
+the lane is random: as random as in a shuffle of the whole epoch, but that each node keeps to its own part. Where that
+would save nothing, the whole epoch is one shuffle: in a small set, and in `class_aware` sampling, whose k images of a
+class at consecutive positions go to k micro-batches, and so to k ranks.
 """
 
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cached_property
-from math import gcd
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +23,19 @@ from numpy.typing import NDArray
 
 from ltrsys.config import SamplerConfig
 from ltrsys.data.index import Split
-from ltrsys.data.lanes import bounds, cut_interleaved, lane_lengths, spread
-from ltrsys.data.passes import Choices, taken_positions
+from ltrsys.data.lanes import bounds, cut_interleaved, lane_lengths, lane_of_stretch
+from ltrsys.data.passes import Choices, draws_of_one_class, taken_positions
 from ltrsys.data.plan_cache import PlanCache
 from ltrsys.data.random import Stream, permutation, uniforms, words
 from ltrsys.data.sampling import ClassWeights, class_weights, quotas
 from ltrsys.errors import DataError, UsageError
 
-VERSION = 1
-"""Raised when the same inputs come to give another plan: cached plans are then made anew."""
+VERSION = 2
+"""Raised when the same inputs come to give another plan. Cached plans are then made anew; a run that was begun with
+another plan is not gone on with."""
+
+DRAWS_OF_A_LANE = 256
+"""An epoch that would give its lanes fewer draws than this is one shuffle: every node reads all of a set so small."""
 
 
 @dataclass(frozen=True)
@@ -42,31 +43,19 @@ class Plan:
     """The order of one epoch."""
 
     order: NDArray[np.integer]
-    """Sample ids, lane after lane; int32, or int64 above 2**31 samples; possibly memory-mapped."""
+    """Sample ids by global position; int32, or int64 above 2**31 samples; possibly memory-mapped."""
     lanes: int
-    samples_per_draw: int
 
     def __len__(self) -> int:
         return len(self.order)
 
     def samples(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the sample ids at global positions, int64, of the same shape."""
-        draw, image = np.divmod(positions, self.samples_per_draw)
-        place, lane = np.divmod(draw, self.lanes)
-        return self.order[(self._bounds[lane] + place) * self.samples_per_draw + image].astype(np.int64)
-
-    def stretches(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return numbers of what is read at global positions, int64: lanes that share a piece share its number."""
-        return positions // self.samples_per_draw % (self.lanes // gcd(self.lanes, self.samples_per_draw))
+        return self.order[positions].astype(np.int64)
 
     def lane(self, lane: int) -> NDArray[np.integer]:
-        """Return the sample ids of one lane in reading order: a view of `order`."""
-        begin, end = self._bounds[lane : lane + 2] * self.samples_per_draw
-        return self.order[begin:end]
-
-    @cached_property
-    def _bounds(self) -> NDArray[np.int64]:
-        return bounds(lane_lengths(len(self) // self.samples_per_draw, self.lanes))
+        """Return the sample ids of one lane in their order: a view of `order`."""
+        return self.order[lane :: self.lanes]
 
 
 @dataclass(frozen=True)
@@ -86,12 +75,14 @@ class _Reading:
     stratum: _Stratum
     start: int
     """Sample of the stratum that the tape begins with."""
+    tape: NDArray[np.unsignedinteger]
+    """Class of each sample from there on, round, as its number within the stratum; [N]."""
     positions: NDArray[np.int64]
-    """Positions on the tape, [draws, samples_per_draw]."""
+    """Positions on the tape, rising."""
 
-    def samples(self) -> NDArray[np.int64]:
-        """Return sample ids, [draws, samples_per_draw]."""
-        return self.stratum.first + (self.positions + self.start) % self.stratum.samples
+    def samples(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the sample ids at positions on the tape."""
+        return self.stratum.first + (positions + self.start) % self.stratum.samples
 
 
 class Planner:
@@ -106,7 +97,7 @@ class Planner:
         num_epochs: int,
         samples_per_epoch: int | None = None,
         lanes: int = 192,
-        shuffle_window: int = 256,
+        shuffle_window: int | None = None,
         cache: Path | None = None,
     ) -> None:
         """Prepare the strata of `split`.
@@ -117,8 +108,9 @@ class Planner:
             seed: With the rest, decides everything random.
             num_epochs: For progressively-balanced sampling.
             samples_per_epoch: The number of images if not given.
-            lanes: Independent read positions.
-            shuffle_window: How far a sample may move within its lane, in places.
+            lanes: Parts of the epoch that are dealt to the ranks.
+            shuffle_window: How far a sample may move from its place where a lane reads each of its stretches forward,
+                once round from a random place; without it, a lane's samples come in any order.
             cache: A folder of this node in which its ranks share the plans that one of them made.
 
         Raises:
@@ -149,7 +141,7 @@ class Planner:
             order = self._cache.get(
                 self._digest(epoch), self.samples_per_epoch, self._dtype, lambda order: self._fill(order, epoch)
             )
-        return Plan(order, self.lanes, self.samples_per_draw)
+        return Plan(order, self.lanes)
 
     def weights(self, epoch: int) -> ClassWeights:
         """Return the classes' sampling weights at an epoch."""
@@ -159,14 +151,14 @@ class Planner:
         """Return how often an epoch draws each class, int64 [num_classes], in images."""
         return quotas(self.weights(epoch).weights, self.draws, seed=self.seed, epoch=epoch) * self.samples_per_draw
 
-    def bytes_read(self, epoch: int) -> tuple[int, int]:
-        """Return what an epoch reads and what it uses of it, in bytes of encoded images.
+    def bytes_spanned(self, epoch: int) -> tuple[int, int]:
+        """Return what the stretches of an epoch span and what is used of it, in bytes of encoded images.
 
-        A piece of the merged order reads, of each stratum, everything from the first to the last sample that it
-        takes there, skipped ones included, and a byte that it passes twice counts twice.
+        A stretch spans everything from the first to the last sample that its lane takes there, passed ones included,
+        and a byte that it meets in two passes counts twice: what a disk reads that reads each stretch in one go.
         """
         readings = self._readings(epoch)
-        read = used = 0
+        spanned = used = 0
         for reading, cut in zip(readings, self._cuts(readings, epoch), strict=True):
             if not len(reading.positions):
                 continue
@@ -178,34 +170,44 @@ class Planner:
                 passes, sample = np.divmod(position, len(before) - 1)
                 return passes * before[-1] + before[sample]
 
-            begin = cut[:-1][cut[:-1] < cut[1:]]
-            first = reading.positions[begin, 0]
-            last = np.maximum.reduceat(reading.positions.max(axis=1), begin)
-            read += int((bytes_before(last + 1) - bytes_before(first)).sum())
+            begin, end = cut[:-1][cut[:-1] < cut[1:]], cut[1:][cut[:-1] < cut[1:]]
+            first, last = reading.positions[begin], reading.positions[end - 1]
+            spanned += int((bytes_before(last + 1) - bytes_before(first)).sum())
             used += int((bytes_before(reading.positions + 1) - bytes_before(reading.positions)).sum())
-        return read, used
+        return spanned, used
 
     def _fill(self, order: NDArray[np.integer], epoch: int) -> None:
         readings = self._readings(epoch)
+        if self._one_shuffle:
+            draws = np.concatenate([self._draws(reading, epoch) for reading in readings])
+            order[:] = draws[permutation(len(draws), seed=self.seed, stream=Stream.ORDER, major=epoch)].reshape(-1)
+            return
         cuts = self._cuts(readings, epoch)
-        samples = [reading.samples().astype(self._dtype) for reading in readings]
-        progress = self._progress(readings, epoch)
-        lanes_of_piece = self._lanes_of_piece(epoch)
-        window = self.shuffle_window * lanes_of_piece.shape[1] / self.samples_per_draw
-        lane_bounds = bounds(self._lane_lengths) * self.samples_per_draw
-        for piece, lanes in enumerate(lanes_of_piece):
-            parts = [slice(cut[piece], cut[piece + 1]) for cut in cuts]
-            key = np.concatenate(
-                [
-                    first + apart * np.arange(part.start, part.stop)
-                    for part, (first, apart) in zip(parts, progress, strict=True)
-                ]
-            )
-            key += window * uniforms(len(key), seed=self.seed, stream=Stream.ORDER, major=epoch, minor=piece)
-            draws = np.concatenate([ids[part] for part, ids in zip(parts, samples, strict=True)])
-            draws = draws[np.argsort(key, kind="stable")]
-            for turn, lane in enumerate(lanes):
-                order[lane_bounds[lane] : lane_bounds[lane + 1]] = draws[turn :: len(lanes)].reshape(-1)
+        samples = [reading.samples(reading.positions).astype(self._dtype) for reading in readings]
+        for stretch, lane in enumerate(lane_of_stretch(self.lanes)):
+            parts = [own[cut[stretch] : cut[stretch + 1]] for own, cut in zip(samples, cuts, strict=True)]
+            place = self._places([len(part) for part in parts], epoch, stretch)
+            order[lane :: self.lanes] = np.concatenate(parts)[np.argsort(place, kind="stable")]
+
+    def _places(self, lengths: list[int], epoch: int, stretch: int) -> NDArray[np.float64]:
+        """Return by what the samples of a lane are ordered, which come stratum after stratum, so many of each."""
+        random = uniforms(sum(lengths), seed=self.seed, stream=Stream.ORDER, major=epoch, minor=stretch)
+        if self.shuffle_window is None:
+            return random
+        begin = uniforms(len(lengths), seed=self.seed, stream=Stream.BEGIN, major=epoch, minor=stretch)
+        round_trip = [
+            (np.arange(length) / max(length, 1) + offset) % 1 for length, offset in zip(lengths, begin, strict=True)
+        ]
+        return sum(lengths) * np.concatenate(round_trip) + self.shuffle_window * random
+
+    def _draws(self, reading: _Reading, epoch: int) -> NDArray[np.integer]:
+        """Return what is taken from a stratum in draws, sample ids, [draws, samples_per_draw]."""
+        positions = reading.positions[:, None]
+        if self.samples_per_draw > 1:
+            minor = reading.stratum.number
+            order = words(len(reading.tape), seed=self.seed, stream=Stream.DRAWS, major=epoch, minor=minor)
+            positions = draws_of_one_class(reading.positions, reading.tape, order, self.samples_per_draw)
+        return reading.samples(positions).astype(self._dtype)
 
     def _readings(self, epoch: int) -> list[_Reading]:
         weights = self.weights(epoch)
@@ -221,8 +223,7 @@ class Planner:
         tape = number[np.concatenate([labels[start:], labels[:start]])]
         random = words(2 * len(counts), seed=self.seed, stream=Stream.PASSES, major=epoch, minor=stratum.number)
         choices = Choices(*(random >> np.uint64(32)).astype(np.int64).reshape(2, -1))
-        positions = taken_positions(tape, counts, quota, choices)
-        return _Reading(stratum, start, _draws_in_a_row(positions, tape, self.samples_per_draw))
+        return _Reading(stratum, start, tape, taken_positions(tape, counts, quota, choices))
 
     def _start(self, stratum: _Stratum, weights: ClassWeights) -> int:
         """Where the epochs before this one stopped: the passes that their neediest class made, less the whole ones."""
@@ -233,44 +234,18 @@ class Planner:
         return before[neediest] * self.samples_per_epoch % whole_pass * stratum.samples // whole_pass
 
     def _cuts(self, readings: list[_Reading], epoch: int) -> NDArray[np.int64]:
-        """Return where each stratum's draws are cut into pieces, int64 [strata, pieces + 1]."""
-        draws = np.array([len(reading.positions) for reading in readings])
-        places = bounds(self._lane_lengths[self._lanes_of_piece(epoch)].sum(axis=1))
-        if self.samples_per_draw > 1:
-            return np.clip(places - bounds(draws)[:-1, None], 0, draws[:, None])
-        return cut_interleaved(draws, self._merge_offsets(epoch), places)
+        """Return where what is taken of each stratum is cut into stretches, int64 [strata, stretches + 1]."""
+        taken = np.array([len(reading.positions) for reading in readings])
+        if self._one_shuffle:
+            return np.stack([np.zeros_like(taken), taken], axis=1)
+        offsets = uniforms(len(taken), seed=self.seed, stream=Stream.MERGE, major=epoch)
+        lengths = lane_lengths(self.draws, self.lanes)[lane_of_stretch(self.lanes)]
+        return cut_interleaved(taken, offsets, bounds(lengths))
 
-    def _progress(self, readings: list[_Reading], epoch: int) -> list[tuple[float, float]]:
-        """Return the place of each stratum's first draw in the merged order, and the distance between its draws."""
-        draws = np.array([len(reading.positions) for reading in readings])
-        if self.samples_per_draw > 1:
-            return [(float(before), 1.0) for before in bounds(draws)[:-1]]
-        apart = self.draws / np.maximum(draws, 1)
-        return list(zip(self._merge_offsets(epoch) * apart, apart, strict=True))
-
-    def _merge_offsets(self, epoch: int) -> NDArray[np.float64]:
-        return uniforms(len(self._strata), seed=self.seed, stream=Stream.MERGE, major=epoch)
-
-    @cached_property
-    def _lane_lengths(self) -> NDArray[np.int64]:
-        return lane_lengths(self.draws, self.lanes)
-
-    def _lanes_of_piece(self, epoch: int) -> NDArray[np.int64]:
-        """The lanes that take turns at each piece of the merged order, int64 [pieces, lanes of a piece].
-
-        Draws of k images make the stretches k times as long with k lanes at each. Lanes of one piece are as
-        far apart as can be, so that they belong to one rank as long as there are no more ranks than pieces.
-        """
-        together = gcd(self.lanes, self.samples_per_draw)
-        pieces = self.lanes // together
-        if self.draws <= self.lanes * self.shuffle_window:
-            # A small set is read whole by everyone: which lane has which piece may change, for better mixing.
-            first = permutation(pieces, seed=self.seed, stream=Stream.MERGE, major=epoch, minor=1)
-        elif together > 1:
-            first = spread(pieces)
-        else:
-            first = np.arange(pieces)
-        return first[:, None] + pieces * np.arange(together)
+    @property
+    def _one_shuffle(self) -> bool:
+        """Whether lanes would save nothing."""
+        return self.samples_per_draw > 1 or self.draws <= self.lanes * DRAWS_OF_A_LANE
 
     def _digest(self, epoch: int) -> str:
         """Name everything that the plan of an epoch depends on."""
@@ -287,14 +262,6 @@ class Planner:
             "shuffle_window": self.shuffle_window,
         }
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def _draws_in_a_row(positions: NDArray[np.int64], tape: NDArray[np.unsignedinteger], size: int) -> NDArray[np.int64]:
-    """Group positions into draws of `size` consecutive images of a class, in order of their first; [draws, size]."""
-    if size == 1:
-        return positions[:, None]
-    by_class = positions[np.argsort(tape[positions % len(tape)], kind="stable")].reshape(-1, size)
-    return by_class[np.argsort(by_class[:, 0], kind="stable")]
 
 
 def _open_strata(split: Split) -> list[_Stratum]:

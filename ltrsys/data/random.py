@@ -27,6 +27,8 @@ class Stream(IntEnum):
     CLASSIFIER = 8
     GLYPHS = 9
     REPLACEMENT = 10
+    DRAWS = 11
+    BEGIN = 12
 
 
 def words(

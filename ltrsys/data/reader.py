@@ -1,12 +1,11 @@
 """Sample ids → encoded bytes: read ahead, counted, and checked against their checksums.
 
-A lane of the plan goes forward through its stretch of each stratum. What lies between two samples that it
-takes there is read through if it is short, as a disk does anyway, and skipped if it is long.
+Samples come in random order, as the plan has them. What comes soon is asked of the kernel together, in the order of the
+disk, and neighbours in one go.
 """
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -17,10 +16,8 @@ from ltrsys.data.index import Split, checksum
 from ltrsys.data.shard_files import Encoded, ShardFile, open_files
 from ltrsys.errors import DataError
 
-READ_THROUGH_BYTES = 512 * 1024
-"""A gap up to this long is read through; a longer one is skipped, and not counted as read."""
-_COUNTED_AT_ONCE = 2**22
-"""Announced samples that are remembered before they are counted for good."""
+READ_THROUGH_BYTES = 4096
+"""A gap up to this long between two samples is read with them: a page, and more than the tar headers of neighbours."""
 
 
 class BadSample(DataError):
@@ -47,11 +44,10 @@ class Ranges(NamedTuple):
 class ShardReader:
     """Hands out the encoded images of a split, and counts what that reads.
 
-    What is counted is what is announced. `bytes_used` is the size of its encoded images. `bytes_read` is, for
-    each stretch in each stratum, every byte from the first to the last sample taken there in an epoch (tar
-    headers and passed samples included), less the gaps longer than `READ_THROUGH_BYTES`: neither `posix_fadvise`
-    nor the kernel's own read-ahead, which is switched off, touches those. A sample that is taken again from the
-    same stretch in the same epoch counts its own bytes again.
+    What is counted is what is announced. `bytes_used` is the size of its encoded images. `bytes_read` is what the
+    kernel is asked for, in `requests` pieces: with it gaps of up to `READ_THROUGH_BYTES`, and once an image that is
+    announced twice at once. Neither `posix_fadvise` nor the kernel's own read-ahead, which is switched off, touches
+    other bytes.
     """
 
     def __init__(self, split: Split, *, max_open_shards: int = 256) -> None:
@@ -61,59 +57,35 @@ class ShardReader:
             split: The images.
             max_open_shards: Shards that stay open; the one longest unused is given up for another.
         """
-        self.bytes_used = 0
+        self.bytes_used = self.bytes_read = self.requests = 0
         self._split = split
         self._files = open_files(split)
         self._max_open_shards = min(max_open_shards, self._files.most_open)
         self._open: OrderedDict[int, ShardFile] = OrderedDict()
-        self._strata = np.array([stratum.first for stratum in split.record.strata], dtype=np.int64)
-        self._announced: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
-        self._counted_bytes = 0
-        self._counted_announcements = 0
-        self._bytes_of_announced = 0
 
-    def announce(self, samples: NDArray[np.int64], stretches: NDArray[np.int64]) -> None:
+    def announce(self, samples: NDArray[np.int64]) -> None:
         """Have the kernel read what will be needed soon, in one go for neighbours, and count it as read.
 
         Args:
             samples: Sample ids, [S], in the order of use.
-            stretches: The number of the stretch that each is read from (`Plan.stretches`), [S].
         """
         shards = self._split.shard[samples]
         self._files.announce(shards[np.sort(np.unique(shards, return_index=True)[1])].tolist())
-        for shard, begin, end in _rows(self._ranges(np.unique(samples))):
+        ranges = self._ranges(np.unique(samples))
+        for shard, begin, end in zip(*(column.tolist() for column in ranges), strict=True):
             self._advise(shard, begin, end)
         self.bytes_used += int(self._split.size[samples].sum(dtype=np.int64))
-        self._announced.append((samples, stretches))
-        if sum(len(samples) for samples, _ in self._announced) > _COUNTED_AT_ONCE:
-            self._settle()
+        self.bytes_read += ranges.total_bytes
+        self.requests += len(ranges.shard)
 
     @property
     def block_bytes(self) -> int:
         """About how much is worth being announced at once, so that neighbours are read together."""
         return self._files.block_bytes
 
-    @property
-    def bytes_read(self) -> int:
-        """Bytes read so far, as the class says; takes a moment after a long epoch."""
-        if self._announced and self._counted_announcements != len(self._announced):
-            samples, stretches = (np.concatenate(parts) for parts in zip(*self._announced, strict=True))
-            stretch_and_sample, first = np.unique(stretches * len(self._split) + samples, return_index=True)
-            again = self._split.size[samples].sum(dtype=np.int64) - self._split.size[samples[first]].sum(dtype=np.int64)
-            ranges = self._ranges(samples[first], stretch_and_sample // len(self._split))
-            self._bytes_of_announced = int(again) + ranges.total_bytes
-            self._counted_announcements = len(self._announced)
-        return self._counted_bytes + self._bytes_of_announced
-
     def begin_pass(self) -> None:
-        """Begin an epoch: its stretches are others, and what is taken there counts anew."""
+        """Begin an epoch: what was announced before does not come any more."""
         self._files.begin_pass()
-        self._settle()
-
-    def _settle(self) -> None:
-        self._counted_bytes = self.bytes_read
-        self._announced.clear()
-        self._bytes_of_announced = self._counted_announcements = 0
 
     def read(self, samples: NDArray[np.int64]) -> list[Encoded | BadSample]:
         """Return the encoded images, and in the place of one that cannot be had the error that says why.
@@ -153,22 +125,15 @@ class ShardReader:
             return encoded
         return BadSample(self._split, sample, self._what_is_wrong(shard, sample, os.fstat(file.descriptor).st_size))
 
-    def _ranges(self, samples: NDArray[np.int64], stretches: NDArray[np.int64] | None = None) -> Ranges:
-        """Return what is read for `samples`: per stretch and stratum if stretches are given, else all together."""
+    def _ranges(self, samples: NDArray[np.int64]) -> Ranges:
+        """Return what is read for `samples`, which rise: in the order of the shards."""
         shard = self._split.shard[samples].astype(np.int64)
         begin = self._split.offset[samples].astype(np.int64)
         end = begin + self._split.size[samples]
-        keys = [begin, shard]
-        if stretches is not None:
-            keys += [np.searchsorted(self._strata, samples, side="right"), stretches]
-        order = np.lexsort(keys)
-        shard, begin, end = shard[order], begin[order], end[order]
-        starts = np.ones(len(order), dtype=bool)
-        starts[1:] = begin[1:] - end[:-1] > READ_THROUGH_BYTES
-        for key in keys[1:]:
-            starts[1:] |= np.diff(key[order]) != 0
+        starts = np.ones(len(samples), dtype=bool)
+        starts[1:] = (np.diff(shard) != 0) | (begin[1:] - end[:-1] > READ_THROUGH_BYTES)
         first = np.flatnonzero(starts)
-        last = np.append(first[1:], len(order))[: len(first)] - 1
+        last = np.append(first[1:], len(samples))[: len(first)] - 1
         return Ranges(shard[first], begin[first], end[last])
 
     def _advise(self, shard: int, begin: int, end: int) -> None:
@@ -204,7 +169,3 @@ class ShardReader:
             f"{self._split.describe(sample)}: its bytes do not have the checksum of the index. The shard has changed "
             f"since it was built: `ltrsys inspect --verify` lists what is damaged. {self._files.advice}"
         )
-
-
-def _rows(ranges: Ranges) -> Iterator[tuple[int, int, int]]:
-    return zip(ranges.shard.tolist(), ranges.begin.tolist(), ranges.end.tolist(), strict=True)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ltrsys import __version__
 from ltrsys.config import Config
+from ltrsys.data.plan import VERSION as PLAN_VERSION
 from ltrsys.data.sampling import weights_digest
 from ltrsys.errors import DataError, UsageError
 from ltrsys.models.weights import load_tensors, save_tensors
@@ -44,6 +45,8 @@ class Progress(BaseModel):
     format: int = 2
     code: str = __version__
     """The version that wrote it."""
+    plan: int = 1
+    """The version of the plan that the run was begun with; none was recorded before the second."""
     epoch: int = 0
     """Finished epochs, their evaluation included."""
     step: int = 0
@@ -129,7 +132,8 @@ def check_same_experiment(progress: Progress, config: Config, dataset: str, path
         UsageError: Names the first key, or the dataset or the file of class weights, that differs.
     """
     now, then = _important(config.dump()), _important(progress.config)
-    for key in sorted(now.keys() | then.keys()):
+    without_meaning = {"data.shuffle_window"} if progress.plan == 1 else set()
+    for key in sorted(now.keys() | then.keys() - without_meaning):
         if now.get(key) != then.get(key):
             raise UsageError(
                 f"{path}: this run was begun with {key}={then.get(key)}, but the config now says {now.get(key)}. "
@@ -145,6 +149,20 @@ def check_same_experiment(progress: Progress, config: Config, dataset: str, path
         raise UsageError(
             f"{path}: this run was begun with other class weights than {config.data.sampler.weights} now holds. Put "
             "them back, or choose another name for the new run."
+        )
+
+
+def check_same_plan(progress: Progress, path: Path) -> None:
+    """Refuse to go on with another order of the samples than the run was begun with.
+
+    Raises:
+        UsageError: Names both versions.
+    """
+    if progress.plan != PLAN_VERSION:
+        raise UsageError(
+            f"{path}: this run was begun by ltrsys {progress.code} with version {progress.plan} of the plan, and "
+            f"ltrsys {__version__} makes version {PLAN_VERSION}: it would go on with other samples. Finish it with "
+            f"ltrsys {progress.code}, or choose another name for the new run."
         )
 
 

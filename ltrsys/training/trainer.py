@@ -18,6 +18,7 @@ from ltrsys.config import Config
 from ltrsys.config_file import save_config
 from ltrsys.data.batching import Batching
 from ltrsys.data.loader import Batch, EvaluationLoader, TrainLoader
+from ltrsys.data.plan import VERSION as PLAN_VERSION
 from ltrsys.data.plan import Planner
 from ltrsys.data.quarantine import Quarantine, quarantined
 from ltrsys.data.remote import open_dataset
@@ -31,7 +32,7 @@ from ltrsys.run_folder import RunFolder
 from ltrsys.tracking import Tracker
 from ltrsys.training.audit_log import AuditLog, begin_attempt
 from ltrsys.training.batch_norm import average_buffers
-from ltrsys.training.checkpoint import Checkpoint, Progress, check_same_experiment
+from ltrsys.training.checkpoint import Checkpoint, Progress, check_same_experiment, check_same_plan
 from ltrsys.training.checkpoint_folder import CheckpointFolder
 from ltrsys.training.engine import start_engine
 from ltrsys.training.failures import first_failure
@@ -356,6 +357,7 @@ class Trainer:
             self._refuse_to_overwrite()
             return None
         path, checkpoint = found
+        check_same_plan(checkpoint.progress, path)
         check_same_experiment(checkpoint.progress, self.config, self.dataset.fingerprint, path)
         return checkpoint
 
@@ -390,6 +392,7 @@ class Trainer:
 
     def _no_progress(self) -> Progress:
         return Progress(
+            plan=PLAN_VERSION,
             dataset=self.dataset.fingerprint,
             config=self.config.dump(),
             sampler_weights=weights_digest(self.config.data.sampler),

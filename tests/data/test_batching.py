@@ -5,17 +5,19 @@ from hypothesis import strategies as st
 
 from ltrsys.config import Config
 from ltrsys.data.batching import Batching
+from ltrsys.data.lanes import lanes_modulo_ranks
 from ltrsys.errors import UsageError
 from ltrsys.world import World
 
 
 def all_micro_batches(ranks, *, step=3, batch_size=96, micro_batch_size=8, samples_per_draw=1):
-    """Every micro-batch of a step by its global number, as the ranks see them."""
+    """Every micro-batch of a step by its first position, as the ranks see them."""
     found = {}
     for rank in range(ranks):
         batching = Batching(batch_size, micro_batch_size, World(rank, ranks), 192, samples_per_draw)
         for accumulated in range(batching.accumulation):
-            found[accumulated * ranks + rank] = batching.positions(step, accumulated)
+            positions = batching.positions(step, accumulated)
+            found[int(positions[0])] = positions
     return found
 
 
@@ -35,19 +37,20 @@ def test_a_step_takes_its_stretch_of_positions_once(step, samples_per_draw):
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4, 12])
-@pytest.mark.parametrize("samples_per_draw", [1, 4])
-def test_a_rank_meets_only_its_own_lanes(ranks, samples_per_draw):
+def test_a_rank_meets_only_its_own_lanes(ranks):
+    own = lanes_modulo_ranks(192, ranks)
+    assert sorted(own) == list(range(ranks))
     for rank in range(ranks):
-        batching = Batching(96, 8, World(rank, ranks), 192, samples_per_draw)
+        batching = Batching(96, 8, World(rank, ranks), 192)
         for step in range(5):
             for accumulated in range(batching.accumulation):
-                lanes = batching.positions(step, accumulated) // samples_per_draw % 192
-                assert (lanes % ranks == rank).all()
+                assert (batching.positions(step, accumulated) % ranks == own[rank]).all()
 
 
-def test_images_of_a_draw_stay_together():
-    positions = Batching(96, 8, World(), 192, 4).positions(0, 0)
-    assert positions.reshape(-1, 4).tolist() == [[0, 1, 2, 3], [48, 49, 50, 51]]
+def test_images_of_a_draw_are_dealt_to_the_micro_batches():
+    batching = Batching(16, 4, World(), 192, 4)
+    micro_batches = [batching.positions(0, accumulated).tolist() for accumulated in range(4)]
+    assert micro_batches == [[0, 4, 8, 12], [1, 5, 9, 13], [2, 6, 10, 14], [3, 7, 11, 15]]
 
 
 def test_without_a_micro_batch_size_each_rank_takes_its_part_at_once():
@@ -66,7 +69,7 @@ def test_the_incomplete_last_batch_is_dropped():
     [
         ((100, 10, World(0, 5), 192), "run on 4 ranks, or make data.lanes a multiple of 5"),
         ((100, 30, World(0, 2), 192), "not a multiple of 2 ranks times train.micro_batch_size=30"),
-        ((100, 25, World(0, 2), 192, 2), "cut the 2 images"),
+        ((100, 50, World(0, 2), 192, 3), "cut the 3 images"),
     ],
 )
 def test_sizes_that_do_not_divide_are_refused(arguments, message):

@@ -148,6 +148,7 @@ def test_bytes_and_waiting_are_counted(open_loader, tiny_shards):
     samples = np.concatenate([batch.samples.numpy() for batch in loader.epoch(0)])
     split = Dataset.open(tiny_shards).split("train")
     assert loader.bytes_used == split.size[samples].sum()
+    # all of it within one announcement, neighbours with the tar headers between them
     assert loader.bytes_used < loader.bytes_read <= sum(shard.bytes for shard in split.record.shards)
     waited = loader.stall_seconds
     assert waited > 0

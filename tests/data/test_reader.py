@@ -2,7 +2,6 @@ import dataclasses
 import errno
 import os
 import shutil
-from itertools import pairwise
 
 import numpy as np
 import psutil
@@ -183,28 +182,24 @@ def test_announcing_what_is_not_there_tells_nothing(many_shards, tmp_path):
     split = copied(many_shards, tmp_path)
     split.shard_path(0).unlink()
     reader = ShardReader(split)
-    reader.announce(np.arange(len(split)), np.zeros(len(split), np.int64))
+    reader.announce(np.arange(len(split)))
     assert reader.bytes_used == split.size.sum()
 
 
 # What is counted. A hollow shard has sizes and places, but no content.
 
 
-def hollow(folder, sizes, gaps, strata=(0,)):
+def hollow(folder, sizes, gaps):
     """One shard in which sample i of `sizes[i]` bytes stands `gaps[i]` bytes after the one before."""
     sizes, gaps = np.array(sizes, dtype=np.int64), np.array(gaps, dtype=np.int64)
     ends = np.cumsum(sizes + gaps)
     (folder / "shards").mkdir(exist_ok=True)
     with open(folder / "shards" / "hollow.tar", "wb") as file:
         file.truncate(int(ends[-1]))
-    bounds = [*strata, len(sizes)]
     record = SplitRecord(
         samples=len(sizes),
         shards=[ShardRecord(name="hollow.tar", samples=len(sizes), bytes=int(ends[-1]), sha256="")],
-        strata=[
-            StratumRecord(band=band, first=first, samples=stop - first)
-            for band, (first, stop) in enumerate(pairwise(bounds))
-        ],
+        strata=[StratumRecord(band=0, first=0, samples=len(sizes))],
         class_counts=[len(sizes)],
         columns={},
     )
@@ -224,55 +219,32 @@ def hollow(folder, sizes, gaps, strata=(0,)):
 
 
 def counted(split, *announcements):
-    """Bytes read and used for announcements of (samples, stretches)."""
+    """Bytes read and used, and the requests it took, for announcements of samples."""
     reader = ShardReader(split)
-    for samples, stretches in announcements:
-        reader.announce(np.array(samples), np.broadcast_to(np.array(stretches), np.array(samples).shape))
-    return reader.bytes_read, reader.bytes_used
+    for samples in announcements:
+        reader.announce(np.array(samples))
+    return reader.bytes_read, reader.bytes_used, reader.requests
 
 
-def test_a_short_gap_is_read_through_and_a_long_one_is_skipped(tmp_path):
-    split = hollow(tmp_path, [100, 100, 100], [1500, GAP, GAP + 1])
-    assert counted(split, ([0, 1, 2], 0)) == (100 + GAP + 100 + 100, 300)
+def test_neighbours_are_asked_for_together_and_what_lies_between_others_is_not(tmp_path):
+    split = hollow(tmp_path, [100, 100, 100, 10_000, 100], [1500, GAP, GAP + 1, 10, 10])
+    assert counted(split, [0, 1, 2]) == (100 + GAP + 100 + 100, 300, 2)
+    assert counted(split, [4, 2]) == (200, 200, 2)
 
 
-def test_a_passed_sample_counts_as_read(tmp_path):
-    split = hollow(tmp_path, [100, 100, 100], [10, 10, 10])
-    assert counted(split, ([0, 2], 0)) == (100 + 10 + 100 + 10 + 100, 200)
-
-
-def test_stretches_and_strata_are_counted_apart(tmp_path):
-    split = hollow(tmp_path, [100] * 4, [10] * 4, strata=(0, 2))
-    assert counted(split, ([0, 1, 2, 3], 0)) == (2 * 210, 400)
-    assert counted(split, ([0, 1, 2, 3], [0, 1, 0, 1])) == (400, 400)
-
-
-def test_a_sample_taken_again_from_its_stretch_counts_its_own_bytes_again(tmp_path):
-    split = hollow(tmp_path, [100] * 3, [10] * 3)
-    assert counted(split, ([0, 1, 2, 1], 0)) == (320 + 100, 400)
+def test_a_sample_that_is_announced_twice_is_read_once_if_it_is_so_at_once(tmp_path):
+    split = hollow(tmp_path, [100] * 3, [GAP + 1] * 3)
+    assert counted(split, [1, 0, 1]) == (200, 300, 2)
+    assert counted(split, [1, 0], [1]) == (300, 300, 3)
 
 
 @settings(deadline=None, max_examples=50)
-@given(
-    taken=st.lists(st.tuples(st.integers(0, 29), st.integers(0, 2)), min_size=1, max_size=60),
-    cut=st.integers(0, 60),
-    data=st.data(),
-)
-def test_neither_order_nor_the_cut_into_announcements_changes_the_count(tmp_path_factory, taken, cut, data):
-    split = hollow(tmp_path_factory.mktemp("hollow"), np.arange(1, 31) * 1000, [GAP // 3] * 30, strata=(0, 7, 19))
-    samples, stretches = np.array(taken).T
-    whole = counted(split, (samples, stretches))
-    assert whole[0] >= whole[1] == split.size[samples].sum()
-    shuffled = np.array(data.draw(st.permutations(range(len(taken)))))
-    cut = min(cut, len(taken) - 1)
-    parts = [shuffled[:cut], shuffled[cut:]] if cut else [shuffled]
-    assert counted(split, *((samples[part], stretches[part]) for part in parts)) == whole
-
-
-def test_an_epoch_counts_anew(tmp_path):
-    split = hollow(tmp_path, [100, 100], [10, 10])
-    reader = ShardReader(split)
-    for _ in range(3):
-        reader.announce(np.array([0, 1]), np.zeros(2, np.int64))
-        reader.begin_pass()
-    assert (reader.bytes_read, reader.bytes_used) == (3 * 210, 600)
+@given(taken=st.lists(st.integers(0, 29), min_size=1, max_size=60), data=st.data())
+def test_the_order_of_an_announcement_does_not_change_the_count(tmp_path_factory, taken, data):
+    split = hollow(tmp_path_factory.mktemp("hollow"), np.arange(1, 31) * 1000, [GAP // 3, GAP + 1] * 15)
+    read, used, requests = counted(split, taken)
+    distinct = split.size[np.unique(taken)].sum()
+    assert used == split.size[taken].sum()
+    assert distinct <= read <= distinct + len(set(taken)) * GAP
+    assert requests <= len(set(taken))
+    assert counted(split, data.draw(st.permutations(taken))) == (read, used, requests)

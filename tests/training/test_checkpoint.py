@@ -5,15 +5,16 @@ import torch
 from safetensors.torch import save_file
 
 from ltrsys.config import Config
+from ltrsys.data.plan import VERSION
 from ltrsys.errors import DataError, UsageError
-from ltrsys.training.checkpoint import Checkpoint, Progress, check_same_experiment
+from ltrsys.training.checkpoint import Checkpoint, Progress, check_same_experiment, check_same_plan
 
 CONFIG = Config.model_validate({"name": "run", "data": {"shards": "shards"}})
 
 
 def make_checkpoint() -> Checkpoint:
     progress = Progress(
-        epoch=3, step=77, micro_batch_size=12, world_size=2, best_epoch=2, best_accuracy=51.25,
+        plan=VERSION, epoch=3, step=77, micro_batch_size=12, world_size=2, best_epoch=2, best_accuracy=51.25,
         accuracies={"few": None, "all": 50.0},
         scaler={"scale": 1024.0, "growth_interval": 2000}, dataset="abc", config=CONFIG.dump(),
     )  # fmt: skip
@@ -87,6 +88,16 @@ def test_what_changes_nothing_about_the_weights_is_allowed(key, value):
 def test_other_shards_are_refused():
     with pytest.raises(UsageError, match=r"begun on other shards than data\.shards=shards"):
         check_same_experiment(make_checkpoint().progress, CONFIG, "abd", "last.safetensors")
+
+
+def test_another_plan_is_refused_by_name():
+    progress = make_checkpoint().progress
+    check_same_plan(progress, "last.safetensors")
+    before_plans_had_versions = Progress.model_validate(progress.model_dump(exclude={"plan"}) | {"code": "0.1.0"})
+    with pytest.raises(
+        UsageError, match=rf"begun by ltrsys 0\.1\.0 with version 1 of the plan.*makes version {VERSION}"
+    ):
+        check_same_plan(before_plans_had_versions, "last.safetensors")
 
 
 def change(key: str, value: object) -> Config:

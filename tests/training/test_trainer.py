@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 from ltrsys.audit import audit_run
 from ltrsys.config_file import load_config
 from ltrsys.errors import DataError, LtrsysError, UsageError
+from ltrsys.training.checkpoint import Checkpoint
 from ltrsys.training.trainer import Trainer, train
 from ltrsys.world import World
 from tests.training.conftest import losses_of, read_metrics
@@ -82,6 +83,34 @@ def test_another_experiment_does_not_go_on_from_this_one_s_checkpoint(write_conf
     run_until(path, stop_after=1)
     with pytest.raises(UsageError, match=r"begun with train\.optimizer\.lr=0\.02, but the config now says 0\.5"):
         fit(path, ["train.optimizer.lr=0.5"])
+
+
+def with_plan_1(folder):
+    """Have a run's checkpoints say what the first version of the plan had them say."""
+    for path in folder.glob("checkpoints/*.safetensors"):
+        checkpoint = Checkpoint.load(path)
+        checkpoint.progress.plan, checkpoint.progress.code = 1, "0.1.0"
+        checkpoint.progress.config["data"]["shuffle_window"] = 256
+        checkpoint.save(path)
+
+
+def test_a_run_of_another_plan_is_not_gone_on_with_and_kept(write_config):
+    path = write_config()
+    run_until(path, stop_after=1)
+    run = load_config(path).run_folder
+    with_plan_1(run)
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    with pytest.raises(UsageError, match=r"begun by ltrsys 0\.1\.0 with version 1 of the plan"):
+        fit(path)
+    assert {file: file.read_bytes() for file in before} == before
+
+
+def test_a_finished_run_of_another_plan_is_finished(write_config, capsys):
+    path = write_config(train__epochs=1)
+    with_plan_1(fit(path))
+    capsys.readouterr()
+    train(load_config(path), World())
+    assert "There is nothing left to do." in capsys.readouterr().out
 
 
 def test_other_class_weights_in_the_same_file_are_refused(write_config, tmp_path):
