@@ -133,7 +133,7 @@ def check_same_experiment(progress: Progress, config: Config, dataset: str, path
     """
     now, then = _important(config.dump()), _important(progress.config)
     without_meaning = {"data.shuffle_window"} if progress.plan == 1 else set()
-    for key in sorted(now.keys() | then.keys() - without_meaning):
+    for key in sorted((now.keys() | then.keys()) - without_meaning):
         if now.get(key) != then.get(key):
             raise UsageError(
                 f"{path}: this run was begun with {key}={then.get(key)}, but the config now says {now.get(key)}. "
