@@ -14,6 +14,7 @@ from ltrsys.location import folder_or_url
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+DeviceName = Literal["auto", "cuda", "cpu"]
 RGB = Annotated[list[float], Field(min_length=3, max_length=3)]
 
 IMAGENET_MEAN = [0.485, 0.456, 0.406]
@@ -134,7 +135,7 @@ class OptimizerConfig(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     nesterov: bool = False
     impl: Literal["auto", "torch", "apex"] = "auto"
-    """torch's fused SGD or NVIDIA apex's FusedSGD; `auto` takes apex where it is installed and there is a GPU."""
+    """torch's fused SGD, which `auto` is, or NVIDIA apex's FusedSGD."""
 
 
 class ScheduleConfig(Section):
@@ -154,9 +155,16 @@ class TrainConfig(Section):
     epochs: Count = 90
     batch_size: Count = 512
     """Samples of one optimizer step, over all ranks."""
-    micro_batch_size: Count | None = None
+    micro_batch_size: Count | Literal["auto"] | None = None
     """Samples that go through the network at once on one rank; BatchNorm sees such groups. Gradient
-    accumulation makes up the rest. `batch_size` over the number of ranks if not given."""
+    accumulation makes up the rest. `batch_size` over the number of ranks if not given; `auto` is that, or its half,
+    its quarter, ...: the largest that fits into the GPU's memory, tried before the first step."""
+    device: DeviceName = "auto"
+    """`auto` is the GPU where there is one; a run whose GPU should be there and cannot be used ends with a line."""
+    cudnn_benchmark: bool = True
+    """On a GPU, cuDNN tries the algorithms of every convolution at its first call, and keeps the fastest."""
+    tf32: bool = True
+    """On a GPU, float32 products and convolutions are computed in TensorFloat-32, with 10 bits of mantissa."""
     precision: Literal["float32", "bf16", "fp16"] = "bf16"
     """The type of the matrix products under autocast; weights and BatchNorm statistics stay float32."""
     channels_last: bool = True
@@ -300,7 +308,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
         micro = self.train.micro_batch_size
-        if micro is not None and self.train.batch_size % micro:
+        if isinstance(micro, int) and self.train.batch_size % micro:
             raise ValueError(
                 f"train.batch_size={self.train.batch_size} is not a multiple of train.micro_batch_size={micro}"
             )

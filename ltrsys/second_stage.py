@@ -19,6 +19,7 @@ from ltrsys.classifiers.store import Fitted, load_fitted
 from ltrsys.config import Config
 from ltrsys.data.index import SPLITS, SplitName
 from ltrsys.data.remote import open_dataset
+from ltrsys.device import choose_device, set_up_gpu
 from ltrsys.errors import DataError, UsageError
 from ltrsys.evaluated_split import EvaluatedSplit
 from ltrsys.evaluation import COLUMNS
@@ -41,6 +42,8 @@ CHANGEABLE = (
     "data.max_bad_share=",
     "data.cache",
     "data.retry_seconds=",
+    "train.device=",
+    "train.cudnn_benchmark=",
 )
 """What may differ from the training's config: the rest is what the model was trained with."""
 
@@ -62,7 +65,7 @@ def balance_run(folder: Path, overrides: Sequence[str], classifiers: str | None,
     dataset = open_dataset(config.data)
     name, selection = evaluated_split(dataset), tau_selection(config.balance, dataset)
     world = World.detect()
-    device = _device(world)
+    device = _device(world, config)
     with _joined(world, config):
         bank = make_bank(run, config, dataset, world=world, device=device)
     if not world.is_main:
@@ -105,7 +108,7 @@ def evaluate_run(folder: Path, overrides: Sequence[str], classifier: str, split:
     difference = bank.identity.difference(BankIdentity.of(run, config, dataset, settings=bank.identity.settings))
     if difference:
         raise DataError(f"{run.features}: {difference} since this bank was made. Run `ltrsys balance {folder}` again.")
-    device = _device(World.detect())
+    device = _device(World.detect(), config)
     fitted = load_fitted(run.classifiers, name, device)
     if fitted.bank != bank.fingerprint:
         raise DataError(
@@ -119,8 +122,9 @@ def _open_run(folder: Path, overrides: list[str]) -> tuple[RunFolder, Config]:
     for override in overrides:
         if not override.startswith(CHANGEABLE):
             raise UsageError(
-                f"`{override}`: after training only balance.*, shots.*, tracking.* and data.shards, threads, prefetch, "
-                "decode, on_error, max_bad_share, cache, cache_gb, retry_seconds may be changed."
+                f"`{override}`: after training only balance.*, shots.*, tracking.*, train.device and cudnn_benchmark, "
+                "and data.shards, threads, prefetch, decode, on_error, max_bad_share, cache, cache_gb, retry_seconds "
+                "may be changed."
             )
     run = RunFolder(folder)
     config = run.config(overrides)
@@ -141,8 +145,10 @@ def _classifier_name(text: str) -> ClassifierName:
     raise UsageError(f"`{text}`: unknown classifier. {hint}")
 
 
-def _device(world: World) -> torch.device:
-    return torch.device("cuda", world.local_rank) if torch.cuda.is_available() else torch.device("cpu")
+def _device(world: World, config: Config) -> torch.device:
+    device = choose_device(config.train.device, world)
+    set_up_gpu(device, cudnn_benchmark=config.train.cudnn_benchmark, tf32=config.train.tf32)
+    return device
 
 
 @contextmanager

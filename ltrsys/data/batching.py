@@ -60,20 +60,16 @@ class Batching:
             config: The experiment.
             world: The ranks.
             samples_per_draw: Images that are drawn together.
-            micro_batch_size: What the run began with, where it goes on: BatchNorm goes on to see such groups.
+            micro_batch_size: What has been found to fit, or what the run began with where it goes on: BatchNorm goes
+                on to see such groups.
 
         Raises:
             UsageError: Where the sizes do not divide.
         """
-        micro_batch_size = micro_batch_size or config.train.micro_batch_size
-        if micro_batch_size is None:
-            if config.train.batch_size % world.world_size:
-                raise UsageError(
-                    f"train.batch_size={config.train.batch_size} does not split evenly over {world.world_size} "
-                    f"ranks; choose a multiple of {world.world_size}."
-                )
-            micro_batch_size = config.train.batch_size // world.world_size
-        return cls(config.train.batch_size, micro_batch_size, world, config.data.lanes, samples_per_draw)
+        size = micro_batch_size or config.train.micro_batch_size
+        if not isinstance(size, int):
+            size = part_of_a_rank(config.train.batch_size, world)
+        return cls(config.train.batch_size, size, world, config.data.lanes, samples_per_draw)
 
     @property
     def accumulation(self) -> int:
@@ -107,3 +103,17 @@ class Batching:
     @cached_property
     def _first_micro_batch(self) -> int:
         return int(lanes_modulo_ranks(self.lanes, self.world.world_size)[self.world.rank])
+
+
+def part_of_a_rank(batch_size: int, world: World) -> int:
+    """Return how many samples of a batch each rank takes.
+
+    Raises:
+        UsageError: Where they do not split evenly.
+    """
+    if batch_size % world.world_size:
+        raise UsageError(
+            f"train.batch_size={batch_size} does not split evenly over {world.world_size} ranks; choose a multiple of "
+            f"{world.world_size}."
+        )
+    return batch_size // world.world_size

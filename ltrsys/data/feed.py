@@ -1,6 +1,5 @@
 """Keeps a few batches in work: reads ahead, feeds DALI, hands out what is ready."""
 
-import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from ltrsys.data.pipeline import DecodingError, ImagePipeline
 from ltrsys.data.quarantine import Quarantine
 from ltrsys.data.reader import BadSample, ShardReader
 from ltrsys.data.shard_files import Encoded
+from ltrsys.data.stall import StallClock
 from ltrsys.errors import DataError, LtrsysError
 
 Batches = Generator[tuple[Tensor, NDArray[np.int64]], None, None]
@@ -80,7 +80,7 @@ class Feed:
         Raises:
             UsageError: Where decoding on a GPU is asked for and `device` is none.
         """
-        self.stall_seconds = 0.0
+        self.stall = StallClock(device)
         self.failure: LtrsysError | None = None
         """Why reading ahead has stopped; the iterator raises it when it gets there."""
         self.reader = ShardReader(split)
@@ -104,14 +104,14 @@ class Feed:
         Raises:
             DataError: By the iterator, where a shard or an image in it is damaged; it names the sample.
         """
-        asked = time.perf_counter()
+        self.stall.begin()
         self._stop()
         self._pipeline.drain()  # what the last iterator left when it was abandoned
         self.reader.begin_pass()
         self.failure = None
         self._read_until = 0
         self._prepare(work, self._prefetch)
-        self._running = self._batches(work, asked)
+        self._running = self._batches(work)
         return self._running
 
     def close(self) -> None:
@@ -127,7 +127,7 @@ class Feed:
         self._waiting.clear()
         self._in_work.clear()
 
-    def _batches(self, work: Work, asked: float) -> Batches:
+    def _batches(self, work: Work) -> Batches:
         for batch in range(len(work)):
             self._prepare(work, batch + self._prefetch)
             if not self._in_work:
@@ -135,9 +135,9 @@ class Feed:
                 raise self.failure
             images, samples = self._take(work)
             self._prepare(work, batch + 1 + self._prefetch)
-            self.stall_seconds += time.perf_counter() - asked
+            self.stall.end()
             yield images, samples
-            asked = time.perf_counter()
+            self.stall.begin()
 
     def _prepare(self, work: Work, stop: int) -> None:
         """Have the batches before `stop` in DALI's hands, and those of the look-ahead after them read."""

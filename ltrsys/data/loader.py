@@ -87,8 +87,8 @@ class TrainLoader:
 
     @property
     def stall_seconds(self) -> float:
-        """Time that the caller has waited for data so far."""
-        return self._feed.stall_seconds
+        """Time that the device has waited for data so far, as far as it is known."""
+        return self._feed.stall.seconds
 
     @property
     def failure(self) -> LtrsysError | None:

@@ -114,7 +114,10 @@ class ImagePipeline:
         if not fits:
             raise DecodingError("a window leaves its image", encoded)
         # The tensor holds on to DALI's memory, which goes back to DALI's pool when the tensor is freed.
-        tensor = torch.from_dlpack(images.as_tensor()).to(self._device, non_blocking=True)
+        tensor = torch.from_dlpack(images.as_tensor())
+        if self._gpu is None and self._device.type == "cuda":
+            tensor = tensor.pin_memory()  # from other memory, the copy to the GPU would be waited for
+        tensor = tensor.to(self._device, non_blocking=True)
         return tensor.permute(0, 3, 1, 2) if self._channels_last else tensor
 
     def drain(self) -> None:
@@ -138,10 +141,15 @@ class ImagePipeline:
         return None if self._gpu is None else torch.cuda.current_stream(self._gpu)
 
 
+def decodes_on_gpu(config: DataConfig, device: torch.device) -> bool:
+    """Whether images are decoded and augmented on the GPU, where the batches are wanted on `device`."""
+    return config.decode != "cpu" and device.type == "cuda"
+
+
 def _gpu_to_decode_on(config: DataConfig, device: torch.device) -> int | None:
     if config.decode == "gpu" and device.type != "cuda":
         raise UsageError(f"data.decode=gpu, but this process runs on {device}: use data.decode=auto or cpu.")
-    if config.decode == "cpu" or device.type != "cuda":
+    if not decodes_on_gpu(config, device):
         return None
     return torch.cuda.current_device() if device.index is None else device.index
 

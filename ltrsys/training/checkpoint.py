@@ -30,7 +30,7 @@ UNIMPORTANT = {
     "name", "runs", "tracking", "balance", "shots",
     "data.shards", "data.decode", "data.threads", "data.prefetch", "data.on_error",
     "data.max_bad_share", "data.cache", "data.cache_gb", "data.retry_seconds",
-    "train.engine", "train.zero_stage", "train.compile", "train.channels_last",
+    "train.device", "train.cudnn_benchmark", "train.engine", "train.zero_stage", "train.compile", "train.channels_last",
     "train.evaluate_every", "train.log_every", "train.checkpoint_every", "train.checkpoint_every_steps",
     "train.checkpoint_every_minutes", "train.keep_checkpoints", "train.timeout_seconds",
 }  # fmt: skip

@@ -52,14 +52,19 @@ class CheckpointFolder:
             raise DataError(f"{damaged} No checkpoint of this run is whole: move {self.path} away to begin it anew.")
         return None
 
-    def save(self, checkpoint: Checkpoint, *, best: bool = False) -> None:
+    def save(self, checkpoint: Checkpoint, *, best: bool = False, last: bool = True) -> None:
         """Copy the checkpoint and have it written meanwhile; a second call waits for the first one's writing.
 
         A full disk ends neither the run nor the checkpoints that are there: it is logged, and the next is tried.
+
+        Args:
+            checkpoint: The run as it is.
+            best: Whether it takes the place of the best one.
+            last: Whether the run may go on from it.
         """
         self.wait()
-        path = self.path / (BEST if best else f"step-{checkpoint.progress.step:09d}.safetensors")
-        self._writing = self._writer.submit(self._write, checkpoint.copied(), path)
+        names = [BEST] * best + [f"step-{checkpoint.progress.step:09d}.safetensors"] * last
+        self._writing = self._writer.submit(self._write, checkpoint.copied(), [self.path / name for name in names])
 
     def wait(self) -> bool:
         """Wait for what is being written; return False, and log why, where it could not be.
@@ -84,13 +89,14 @@ class CheckpointFolder:
         self.wait()
         self._writer.shutdown()
 
-    def _write(self, checkpoint: Checkpoint, path: Path) -> None:
-        checkpoint.save(path)
-        if path.name != BEST:
-            # Those of later steps were damaged, or the run would have gone on from them: they take nobody's place.
-            own = [one for one in self._newest_first() if one.name <= path.name]
-            for old in own[self._kept :]:
-                old.unlink()
+    def _write(self, checkpoint: Checkpoint, paths: list[Path]) -> None:
+        for path in paths:
+            checkpoint.save(path)
+            if path.name != BEST:
+                # Those of later steps were damaged, or the run would have gone on from them: they take nobody's place.
+                own = [one for one in self._newest_first() if one.name <= path.name]
+                for old in own[self._kept :]:
+                    old.unlink()
 
     def _newest_first(self) -> Iterator[Path]:
         # Unlike glob, listdir does not take a folder that it may not read for an empty one.

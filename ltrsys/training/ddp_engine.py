@@ -28,7 +28,7 @@ class DDPEngine:
         if config.channels_last:
             network.to(memory_format=torch.channels_last)
         self.network, self._optimizer, self._config, self._accumulation = network, optimizer, config, accumulation
-        self._replica = average_gradients_of(network)
+        self._replica = average_gradients_of(network, compiled=config.compile)
         self._device_type = network.classifier.weight.device.type
         self._scaler = torch.amp.GradScaler(self._device_type, enabled=config.precision == "fp16")
 

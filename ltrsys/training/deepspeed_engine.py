@@ -42,7 +42,9 @@ class DeepSpeedEngine:
             # DeepSpeed broadcasts the weights as flat bytes, which this layout is not: so only now.
             network.to(memory_format=torch.channels_last)
         # ZeRO-0 reduces after backward, by way of a flat copy of all gradients; DDP's reducer does it meanwhile.
-        self._replica = average_gradients_of(network) if config.zero_stage == 0 else None
+        self._replica = None
+        if config.zero_stage == 0:
+            self._replica = average_gradients_of(network, compiled=config.compile)
         if self._replica is not None:
             self._called.by(self._replica)
 
@@ -161,6 +163,8 @@ def _initialize(
                 "dtype": {"bf16": "bfloat16", "fp16": "float16"}.get(config.precision, "bfloat16"),
             },
             "steps_per_print": None,
+            # Each of its two readings a micro-batch waits until the GPU has done all that it has been given.
+            "timers": {"throughput": {"enabled": False}},
         },
     )
     return engine

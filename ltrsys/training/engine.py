@@ -77,7 +77,7 @@ def start_engine(network: Network, config: TrainConfig, *, accumulation: int, mi
     device = network.classifier.weight.device
     if config.batch_norm == "sync":
         network = synchronise_batch_norm(network, device)
-    if config.compile:
+    if config.compile and config.engine == "deepspeed" and config.zero_stage > 0:
         network.compile()
     optimizer = build_optimizer(network, config.optimizer, device)
     if config.engine == "ddp":
@@ -89,21 +89,29 @@ def start_engine(network: Network, config: TrainConfig, *, accumulation: int, mi
     return DeepSpeedEngine(network, optimizer, config, accumulation=accumulation, micro_batch_size=micro_batch_size)
 
 
-def average_gradients_of(network: Network) -> DistributedDataParallel:
+def average_gradients_of(network: Network, *, compiled: bool) -> DistributedDataParallel:
     """Wrap `network` so that backward averages its gradients over the ranks while it still runs.
 
     Buffers are left alone: they are averaged before every evaluation and save.
+
+    Args:
+        network: On its device.
+        compiled: Whether to compile the wrapper. Compiled inside of it, the network would hand over all its gradients
+            at the end of backward; torch cuts the compiled wrapper where a bucket of them is complete.
     """
     device = network.classifier.weight.device
     with warnings.catch_warnings():
         # torch 2.14 renames the argument; the releases before it know only this name.
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-        return DistributedDataParallel(
+        replica = DistributedDataParallel(
             network,
             device_ids=[device.index] if device.type == "cuda" else None,
             broadcast_buffers=False,
             gradient_as_bucket_view=True,
         )
+    if compiled:
+        replica.compile()
+    return replica
 
 
 def classification_loss(logits: Tensor, labels: Tensor, config: TrainConfig) -> Tensor:

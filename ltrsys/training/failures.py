@@ -12,7 +12,7 @@ def first_failure(world: World, device: torch.device, own: Exception | None) -> 
     """Return the message of the first rank that has one; every rank calls this. Empty where none has."""
     message = str(own or "").encode()[:_BYTES]
     told = torch.zeros(world.world_size, _BYTES, dtype=torch.int32, device=device)
-    told[world.rank, : len(message)] = torch.tensor(list(message), dtype=torch.int32, device=device)
+    told[world.rank, : len(message)] = torch.tensor(list(message), dtype=torch.int32, device=device)  # noqa: TID251
     dist.all_reduce(told)
     for row in told.cpu().numpy().astype("uint8"):
         if text := row.tobytes().rstrip(b"\0").decode(errors="ignore"):

@@ -35,7 +35,7 @@ class Meter:
         """
         elapsed = time.perf_counter() - self._started
         share = (stall_seconds - self._last_stall) / elapsed
-        means = torch.stack((self._loss / self._steps, torch.tensor(share, device=self._device)))
+        means = torch.stack((self._loss / self._steps, torch.zeros_like(self._loss).fill_(share)))
         dist.all_reduce(means)
         loss, share = (means / self._world.world_size).tolist()
         images_per_second = self._images / elapsed

@@ -1,7 +1,6 @@
 """Stochastic gradient descent: groups of parameters, and which implementation updates them."""
 
 import importlib
-import logging
 from importlib.util import find_spec
 from typing import Any
 
@@ -11,8 +10,6 @@ from torch import nn
 from ltrsys.config import OptimizerConfig
 from ltrsys.errors import UsageError
 from ltrsys.models.network import Network
-
-log = logging.getLogger("ltrsys")
 
 BASE_LR = "base_lr"
 """Key of a parameter group: its learning rate before the schedule."""
@@ -31,9 +28,8 @@ def build_optimizer(network: Network, config: OptimizerConfig, device: torch.dev
         "nesterov": config.nesterov,
     }
     groups = _parameter_groups(network, config)
-    fused_sgd = _find_fused_sgd(config.impl, device)
-    if fused_sgd is not None:
-        return fused_sgd(groups, **arguments)
+    if config.impl == "apex":
+        return _fused_sgd_of_apex(device)(groups, **arguments)
     return torch.optim.SGD(groups, fused=device.type in ("cpu", "cuda"), **arguments)
 
 
@@ -54,20 +50,14 @@ def _parameter_groups(network: Network, config: OptimizerConfig) -> list[dict[st
     ]
 
 
-def _find_fused_sgd(impl: str, device: torch.device) -> Any | None:
-    """Return apex's FusedSGD where it is wanted and can be had; None means torch's."""
-    if impl == "torch" or (impl == "auto" and (device.type != "cuda" or find_spec("apex") is None)):
-        return None
+def _fused_sgd_of_apex(device: torch.device) -> Any:
+    """Return apex's FusedSGD."""
     if device.type != "cuda":
         raise UsageError("train.optimizer.impl: `apex` needs a GPU, and this is a CPU. Use `auto` or `torch`.")
     try:
         return importlib.import_module("apex.optimizers").FusedSGD
     except (ImportError, AttributeError) as error:
-        problem = _explain_apex(error)
-    if impl == "apex":
-        raise UsageError(f"train.optimizer.impl: {problem} Or use `impl: torch`.")
-    log.warning("train.optimizer.impl: %s Going on with torch's fused SGD.", problem)
-    return None
+        raise UsageError(f"train.optimizer.impl: {_explain_apex(error)} Or use `impl: torch`.") from error
 
 
 def _explain_apex(error: Exception) -> str:

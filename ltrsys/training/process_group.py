@@ -10,21 +10,24 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from ltrsys.config import DeviceName
+from ltrsys.device import choose_device
 from ltrsys.errors import LtrsysError
+from ltrsys.training.requests import Stopped
 from ltrsys.world import World
 
 
 @contextmanager
-def process_group(world: World, timeout_seconds: float) -> Iterator[torch.device]:
+def process_group(world: World, timeout_seconds: float, wanted: DeviceName = "auto") -> Iterator[torch.device]:
     """Join the ranks, by NCCL on GPUs and gloo elsewhere; yields the device of this one.
 
     A collective that takes `timeout_seconds` ends the run; `watched` knows whose fault it is. Without a launcher the
     process is alone.
 
     Raises:
-        LtrsysError: Where the ranks do not meet in that time.
+        LtrsysError: Where the ranks do not meet in that time, or have no GPU where there should be one.
     """
-    device = choose_device(world)
+    device = choose_device(wanted, world)
     _share_cores(world, device)
     logging.getLogger("torch.distributed").setLevel(logging.ERROR)
     with _completed_environment(world):
@@ -45,17 +48,22 @@ def process_group(world: World, timeout_seconds: float) -> Iterator[torch.device
             ) from error
         try:
             yield device
-        finally:
+        except Stopped:  # by all ranks after the same step
             dist.destroy_process_group()
+            raise
+        except BaseException:
+            _leave_the_others(device)
+            raise
+        dist.destroy_process_group()
 
 
-def choose_device(world: World) -> torch.device:
-    """Return this rank's GPU, or the CPU where there is none."""
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    device = torch.device("cuda", world.local_rank)
-    torch.cuda.set_device(device)
-    return device
+def _leave_the_others(device: torch.device) -> None:
+    """Give the group up without waiting for a collective that the other ranks may never finish."""
+    if device.type == "cuda":
+        # NCCL's destruction waits for what is under way, without end where a partner is gone.
+        torch.distributed.distributed_c10d._abort_process_group()
+    else:
+        dist.destroy_process_group()
 
 
 @contextmanager

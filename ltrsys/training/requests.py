@@ -49,12 +49,13 @@ class Requests:
             device: Where their agreement is reached.
             minutes: Between checkpoints asked for by the first rank's clock; None for never.
         """
-        self._world, self._device, self._minutes = world, device, minutes
+        self._world, self._minutes = world, minutes
         self._own = Request.NOTHING
         self.signal = int(signal.SIGTERM)
         """The number of the last signal that asked for an end."""
         self._saved = time.monotonic()
         self._agreeing: HostCopy | None = None
+        self._flag = torch.zeros(1, device=device)
         self._before = {number: signal.signal(number, self._take) for number in SIGNALS}
 
     def agreed(self) -> Request:
@@ -67,18 +68,21 @@ class Requests:
             asked = max(asked, Request.SAVE)
         if self._world.world_size == 1:
             return asked
-        flag = torch.tensor([float(asked)], device=self._device)
-        dist.all_reduce(flag, dist.ReduceOp.MAX)
-        before, self._agreeing = self._agreeing, HostCopy(flag)
+        before, self._agreeing = self._agreeing, HostCopy(self._highest(asked))
         return Request(int(before.read()[0])) if before else Request.NOTHING
 
     def agreed_at_once(self) -> Request:
         """Return what any rank asks for now, waiting for all of them."""
         if self._world.world_size == 1:
             return self._own
-        flag = torch.tensor([float(self._own)], device=self._device)
-        dist.all_reduce(flag, dist.ReduceOp.MAX)
-        return Request(int(flag[0]))
+        return Request(int(self._highest(self._own)[0]))
+
+    def _highest(self, asked: Request) -> torch.Tensor:
+        """Return the highest of what the ranks ask, [1], on the device."""
+        # Filling what is there: a tensor made of a Python number would be copied there, after all that goes on there.
+        self._flag.fill_(float(asked))
+        dist.all_reduce(self._flag, dist.ReduceOp.MAX)
+        return self._flag
 
     def fail(self) -> None:
         """Ask for an end of all ranks, since this one cannot go on for long."""

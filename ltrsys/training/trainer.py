@@ -18,11 +18,13 @@ from ltrsys.config import Config
 from ltrsys.config_file import save_config
 from ltrsys.data.batching import Batching
 from ltrsys.data.loader import Batch, EvaluationLoader, TrainLoader
+from ltrsys.data.pipeline import decodes_on_gpu
 from ltrsys.data.plan import VERSION as PLAN_VERSION
 from ltrsys.data.plan import Planner
 from ltrsys.data.quarantine import Quarantine, quarantined
 from ltrsys.data.remote import open_dataset
 from ltrsys.data.sampling import weights_digest
+from ltrsys.device import describe_device, set_up_gpu
 from ltrsys.errors import DataError, LtrsysError, UsageError
 from ltrsys.evaluation import accuracy_by_shot, shot_of_class
 from ltrsys.models.network import Network, build_network
@@ -37,6 +39,7 @@ from ltrsys.training.checkpoint_folder import CheckpointFolder
 from ltrsys.training.engine import start_engine
 from ltrsys.training.failures import first_failure
 from ltrsys.training.losses import LossWatch
+from ltrsys.training.memory import choose_micro_batch_size, memory_advice
 from ltrsys.training.meter import Meter
 from ltrsys.training.process_group import process_group
 from ltrsys.training.rank_state import gather_rank_state, mean_buffers, restore_rank_state
@@ -69,7 +72,10 @@ def train(config: Config, world: World) -> None:
         return
     timeout = config.train.timeout_seconds
     with ExitStack() as stack:
-        device = stack.enter_context(process_group(world, timeout))
+        device = stack.enter_context(process_group(world, timeout, config.train.device))
+        set_up_gpu(device, cudnn_benchmark=config.train.cudnn_benchmark, tf32=config.train.tf32)
+        if world.is_main:
+            log.info("%s", _describe_processes(config, world, device))
         reached = stack.enter_context(watched(world, timeout))
         if world.is_main:
             stack.enter_context(locked(RunFolder(config.run_folder), timeout))
@@ -104,13 +110,16 @@ class Trainer:
         )
         self.checkpoints = CheckpointFolder(self.run.checkpoints, kept=config.train.keep_checkpoints)
         checkpoint = self._find_checkpoint()
-        micro_batch_size = checkpoint.progress.micro_batch_size if checkpoint else None
+        network = self._initial_network(checkpoint)
+        if checkpoint:
+            micro_batch_size: int | None = checkpoint.progress.micro_batch_size
+        else:
+            micro_batch_size = choose_micro_batch_size(network, config, world)
         self.batching = Batching.from_config(config, world, planner.samples_per_draw, micro_batch_size)
         self.steps_per_epoch = self.batching.steps_per_epoch(planner.samples_per_epoch)
         self.progress = checkpoint.progress if checkpoint else self._no_progress()
         self.progress.world_size = world.world_size
 
-        network = self._initial_network(checkpoint)
         self.engine = start_engine(
             network,
             config.train,
@@ -220,11 +229,12 @@ class Trainer:
             steps_per_epoch=self.steps_per_epoch,
             epochs=self.config.train.epochs,
         )
-        losses = [
-            self.engine.accumulate(batch.images, batch.labels, last=batch is micro_batches[-1])
-            for batch in micro_batches
-        ]
-        self.engine.step(factor)
+        with memory_advice(self.batching):
+            losses = [
+                self.engine.accumulate(batch.images, batch.labels, last=batch is micro_batches[-1])
+                for batch in micro_batches
+            ]
+            self.engine.step(factor)
         self.meter.add(torch.stack(losses).mean(), self.config.train.batch_size)
         self.progress.step += 1
         self.losses.add(self.progress.step, [batch.samples for batch in micro_batches], losses)
@@ -244,10 +254,8 @@ class Trainer:
         ranks, momentum = gather_rank_state(self.engine.network, loss, self.world), self.engine.momentum()
         network = self.engine.network.state_dict() | mean_buffers(ranks)
         checkpoint = Checkpoint(network, momentum, self.progress, ranks)
-        if self.world.is_main and best:
-            self.checkpoints.save(checkpoint, best=True)
-        if self.world.is_main and last:
-            self.checkpoints.save(checkpoint)
+        if self.world.is_main:
+            self.checkpoints.save(checkpoint, best=best, last=last)
         if last:  # nothing goes on from the best one
             self.requests.granted()
 
@@ -260,7 +268,7 @@ class Trainer:
     def _is_written(self) -> bool:
         """Wait until the first rank has written the last checkpoint; return whether it could. Called by all ranks."""
         self.reached(f"stopping after step {self.progress.step}")
-        written = torch.tensor(int(self.checkpoints.wait()), device=self.device)
+        written = torch.tensor(int(self.checkpoints.wait()), device=self.device)  # noqa: TID251 no step comes after it
         dist.broadcast(written, src=0)  # before it, no rank ends: a launcher may then kill the one that still writes
         return bool(written)
 
@@ -372,7 +380,7 @@ class Trainer:
                 micro_batch_size=self.batching.micro_batch_size,
                 batch_size=self.batching.batch_size,
             )
-        told = torch.tensor([attempt, self.progress.step], device=self.device)
+        told = torch.tensor([attempt, self.progress.step], device=self.device)  # noqa: TID251 no step has begun
         dist.broadcast(told, src=0)
         attempt, step = told.tolist()
         if step != self.progress.step:
@@ -410,6 +418,19 @@ class Trainer:
         elif self.config.model.weights is not None:
             load_backbone(network, Path(self.config.model.weights))
         return network.to(self.device)
+
+
+def _describe_processes(config: Config, world: World, device: torch.device) -> str:
+    """Return the first line of a run: how many ranks it has, and what they compute on."""
+    ranks = f"{world.world_size} rank{'s' if world.world_size != 1 else ''}"
+    nodes = world.world_size // world.local_world_size
+    if nodes > 1:
+        ranks += f" on {nodes} nodes"
+    precision: str = config.train.precision
+    if device.type == "cuda" and precision == "float32" and config.train.tf32:
+        precision += " (products in TF32)"
+    decoder = "GPU" if decodes_on_gpu(config.data, device) else "CPU"
+    return f"{config.name}: {ranks}, {describe_device(device)}, {precision}, images decoded on the {decoder}."
 
 
 def _finished(config: Config) -> Progress | None:

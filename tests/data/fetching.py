@@ -14,7 +14,7 @@ def read_everything(config: DataConfig) -> str:
     split = open_dataset(config).split("train")
     reader = ShardReader(split)
     samples = np.arange(len(split))
-    reader.announce(samples, np.zeros_like(samples))
+    reader.announce(samples)
     digest = hashlib.sha256(b"".join(image.tobytes() for image in reader.read(samples))).hexdigest()
     reader.close()
     return digest

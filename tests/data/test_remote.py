@@ -189,7 +189,7 @@ def test_a_shard_that_the_server_has_not_is_missing(remote, shards):
     (shards / "train" / "shards" / split.record.shards[2].name).unlink()
     sample = int(np.flatnonzero(split.shard == 2)[0])
     reader = ShardReader(split)
-    reader.announce(np.array([sample]), np.zeros(1, np.int64))
+    reader.announce(np.array([sample]))
     (found,) = reader.read(np.array([sample]))
     assert isinstance(found, BadSample)
     assert (
@@ -288,7 +288,7 @@ def test_fetching_goes_on_ahead_of_use(remote, server):
     split = open_dataset(remote()).split("train")
     reader = ShardReader(split)
     samples = np.arange(len(split))
-    reader.announce(samples, np.zeros_like(samples))
+    reader.announce(samples)
     for done in list(reader._files._ahead.values()):
         done.result(timeout=60)
     asked = server.requests.total()
@@ -303,7 +303,7 @@ def test_a_loader_that_is_closed_while_its_server_is_silent_leaves_no_thread_in_
     server.always = "silent"
     reader = ShardReader(split)
     samples = np.arange(len(split))
-    reader.announce(samples, np.zeros_like(samples))
+    reader.announce(samples)
     threads = reader._files._threads
     reader.close()
     server.end.set()

@@ -1,5 +1,7 @@
 import pytest
 import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ltrsys.config import ModelConfig, TrainConfig
 from ltrsys.models.network import build_network
@@ -106,6 +108,22 @@ def test_momentum_moves_from_one_engine_to_the_next(device):
         engine.step(1.0)
     ours, theirs = first.network.state_dict(), second.network.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_compiled_network_hands_over_its_gradients_bucket_by_bucket(device, monkeypatch):
+    """A ResNet-10 has 20 MB of them, and DDP's first bucket is 1 MB: more than one graph, so more than one end."""
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(DistributedDataParallel, "compile", lambda self: nn.Module.compile(self, backend=backend))
+    engine = make_engine(device, compile=True)
+    loss = engine.accumulate(*make_batch(), last=True)
+    plain = make_engine(device).accumulate(*make_batch(), last=True)
+    assert loss == pytest.approx(plain.item(), abs=1e-5)
+    assert len(graphs) > 1
 
 
 @pytest.mark.slow

@@ -1,0 +1,127 @@
+"""How many images go through the network at once: as many as the memory of the GPU holds."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+
+from ltrsys.config import Config
+from ltrsys.data.batching import Batching, part_of_a_rank
+from ltrsys.errors import LtrsysError
+from ltrsys.models.network import Network
+from ltrsys.training.engine import AUTOCAST_TYPE, classification_loss
+from ltrsys.world import World
+
+SPARE = 0.05
+"""Part of the GPU's memory that is left free: a step that just fits once may not fit into memory that is in pieces."""
+
+log = logging.getLogger("ltrsys")
+
+
+@contextmanager
+def memory_advice(batching: Batching) -> Iterator[None]:
+    """Tell what to do where the memory of the GPU does not hold a micro-batch.
+
+    Raises:
+        LtrsysError: Where it does not.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        size, rank = batching.micro_batch_size, batching.world.rank
+        part = part_of_a_rank(batching.batch_size, batching.world)
+        smaller = max((divisor for divisor in range(1, size // 2 + 1) if part % divisor == 0), default=None)
+        advice = (
+            f"Give train.micro_batch_size={smaller}, or auto, which finds the largest that fits: the batch stays as it "
+            "is, and BatchNorm sees groups of that size."
+            if smaller
+            else "Take a smaller network or smaller images."
+        )
+        raise LtrsysError(
+            f"rank {rank}: the GPU's memory does not hold {size} images at once ({_first_sentence(error)}). {advice}"
+        ) from error
+
+
+def choose_micro_batch_size(network: Network, config: Config, world: World) -> int | None:
+    """Return what `train.micro_batch_size: auto` stands for, the same on all ranks; None where that is not asked for.
+
+    Args:
+        network: On its device; it is left as it was.
+        config: The experiment.
+        world: The ranks, all of which call this.
+
+    Raises:
+        UsageError: Where the batch does not split evenly over the ranks.
+        LtrsysError: Where not even one image fits.
+    """
+    if config.train.micro_batch_size != "auto":
+        return None
+    part = part_of_a_rank(config.train.batch_size, world)
+    found = largest_that_fits(part, lambda size: _fits(network, config, size))
+    lowest = torch.full((), found, device=network.classifier.weight.device)
+    dist.all_reduce(lowest, dist.ReduceOp.MIN)
+    size = int(lowest)
+    if not size:
+        raise LtrsysError(
+            "train.micro_batch_size=auto: the memory of a GPU does not hold one image. Take a smaller network."
+        )
+    if world.is_main:
+        log.info("train.micro_batch_size=auto: %d images at once, %d times a step.", size, part // size)
+    return size
+
+
+def largest_that_fits(part: int, fits: Callable[[int], bool]) -> int:
+    """Return `part`, or its half, its quarter, ... down to the last whole number, that fits; 0 where none does."""
+    size = part
+    while not fits(size):
+        if size % 2:
+            return 0
+        size //= 2
+    return size
+
+
+def _fits(network: Network, config: Config, size: int) -> bool:
+    """Try a forward and backward pass of `size` images, with room for the momentum and for the batches to come."""
+    device = network.classifier.weight.device
+    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    training = network.training
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            _pass(network.train(), config, size)
+        needed = torch.cuda.max_memory_reserved(device) if device.type == "cuda" else 0
+    except torch.OutOfMemoryError:
+        return False
+    finally:
+        network.zero_grad(set_to_none=True)
+        network.train(training)
+        with torch.no_grad():
+            for name, buffer in network.named_buffers():
+                buffer.copy_(buffers[name])
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+    if device.type != "cuda":
+        return True
+    momentum = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
+    batches = 4 * 3 * config.data.image_size**2 * size * (config.data.prefetch + 2)
+    free, total = torch.cuda.mem_get_info(device)
+    return needed + momentum + batches <= free + torch.cuda.memory_reserved(device) - SPARE * total
+
+
+def _pass(network: Network, config: Config, size: int) -> None:
+    device, side = network.classifier.weight.device, config.data.image_size
+    dtype = AUTOCAST_TYPE.get(config.train.precision)
+    layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
+    images = torch.zeros(size, 3, side, side, device=device).contiguous(memory_format=layout)
+    labels = torch.zeros(size, dtype=torch.int64, device=device)
+    with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+        logits = network(images)
+    classification_loss(logits, labels, config.train).backward()
+
+
+def _first_sentence(error: torch.OutOfMemoryError) -> str:
+    return str(error).split(". ")[0].splitlines()[0].rstrip(".")
