@@ -1,0 +1,49 @@
+"""What a step does not wait for. On a GPU each of these would drain its queue; here they can be counted."""
+
+import pytest
+import torch
+
+from ltrsys.config import ModelConfig, TrainConfig
+from ltrsys.models.network import build_network
+from ltrsys.training.engine import start_engine
+from ltrsys.training.process_group import process_group
+from ltrsys.training.requests import Request, Requests
+from ltrsys.world import World
+
+
+@pytest.fixture
+def device():
+    with process_group(World(), timeout_seconds=60) as device:
+        yield device
+
+
+@pytest.mark.parametrize("engine", ["ddp", "deepspeed"])
+def test_no_engine_synchronises_the_device(device, engine, monkeypatch):
+    """DeepSpeed's throughput timer did, four times a step of two micro-batches."""
+    from deepspeed.accelerator import get_accelerator
+
+    network = build_network(ModelConfig(backbone="resnet10", stem="small"), 3).to(device)
+    config = TrainConfig(engine=engine, precision="float32", channels_last=False)
+    engine = start_engine(network, config, accumulation=2, micro_batch_size=2)
+    waited = []
+    monkeypatch.setattr(type(get_accelerator()), "synchronize", lambda self, device_index=None: waited.append(1))
+    for _ in range(4):
+        for last in (False, True):
+            engine.accumulate(torch.randn(2, 3, 8, 8), torch.tensor([0, 1]), last=last)
+        engine.step(1.0)
+    engine.close()
+    assert waited == []
+
+
+def test_the_ranks_agree_without_making_a_tensor(device, monkeypatch):
+    """A tensor made of a Python number waits, on a GPU, for all that was queued before it."""
+    requests = Requests(World(0, 2), device, minutes=None)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda flag, operation: None)  # the other rank asks nothing
+    monkeypatch.setattr(torch, "tensor", lambda *arguments, **named: pytest.fail("a tensor was made of a number"))
+    try:
+        assert requests.agreed() is Request.NOTHING
+        requests.fail()
+        assert [requests.agreed(), requests.agreed()] == [Request.NOTHING, Request.FAIL]
+        assert requests.agreed_at_once() is Request.FAIL
+    finally:
+        requests.close()
