@@ -48,7 +48,7 @@ setup(
     install_requires=[
         "torch>=2.9",
         "torchvision",
-        "nvidia-dali-cuda130>=2.1; platform_system == 'Linux'",
+        "nvidia-dali-cuda130>=2.2; platform_system == 'Linux'",
         "deepspeed>=0.18",
         "webdataset>=1.0",
         "wandb>=0.22",

@@ -11,6 +11,7 @@ logarithm or power: the same crop comes out on every machine.
 from dataclasses import dataclass
 from functools import cache
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +61,13 @@ class Augmentation:
 
     def __len__(self) -> int:
         return len(self.mirror)
+
+    def part(self, begin: int, end: int) -> "Augmentation":
+        """Return what is done to images `begin` to `end` - 1."""
+        parts: dict[str, Any] = {
+            name: value if value is None else value[begin:end] for name, value in vars(self).items()
+        }
+        return Augmentation(**parts)
 
 
 def training_augmentation(

@@ -12,12 +12,11 @@ from PIL import Image
 
 from ltrsys.data.index import Split
 from ltrsys.data.reader import BadSample
+from ltrsys.data.shard_files import Encoded
 from ltrsys.errors import DataError
 
 
-def undecodable(
-    split: Split, samples: NDArray[np.int64], encoded: Sequence[NDArray[np.uint8]], why: str
-) -> list[BadSample]:
+def undecodable(split: Split, samples: NDArray[np.int64], encoded: Sequence[Encoded], why: str) -> list[BadSample]:
     """Return an error for each image of a batch that is not what the index says; at least one.
 
     Args:
@@ -40,9 +39,9 @@ def undecodable(
     return bad
 
 
-def _reason(image_bytes: NDArray[np.uint8], size: tuple[int, int]) -> str | None:
+def _reason(image_bytes: Encoded, size: tuple[int, int]) -> str | None:
     try:
-        with Image.open(io.BytesIO(image_bytes.tobytes())) as image:
+        with Image.open(io.BytesIO(image_bytes)) as image:
             if image.size != size:
                 return f"is {image.width} x {image.height} pixels, but the index says {size[0]} x {size[1]}"
             image.load()

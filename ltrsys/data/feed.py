@@ -157,8 +157,12 @@ class Feed:
         if batch % self._block == 0:
             self._announce(work, batch + self._block)
         samples = work.samples(batch).copy()
-        known = [place for place, sample in enumerate(samples.tolist()) if sample in (self._quarantine or ())]
+        bad = self._quarantine or ()
+        known = [place for place, sample in enumerate(samples.tolist()) if sample in bad] if bad else []
         found = self.reader.read(np.delete(samples, known)) if known else self.reader.read(samples)
+        sound = [image for image in found if not isinstance(image, BadSample)]
+        if len(sound) == len(samples):
+            return _Read(batch, samples, sound)
         places = np.delete(np.arange(len(samples)), known).tolist()
         encoded: dict[int, Encoded] = {}
         for place, image in zip(places, found, strict=True):

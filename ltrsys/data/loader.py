@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from ltrsys.data.plan import Plan, Planner
 from ltrsys.data.quarantine import Quarantine, replacements
 from ltrsys.errors import LtrsysError
 from ltrsys.world import World
+
+IMAGES_OF_A_BLOCK = 1024
+"""Training images whose augmentation is drawn together: a few images cost as much as some hundred."""
 
 LOOK_AHEAD_STEPS = 3
 """Steps whose images are read before the step at hand is over, so that all ranks can agree to stop before one fails:
@@ -168,7 +172,17 @@ class EvaluationLoader:
         self._feed.close()
 
 
-@dataclass(frozen=True)
+class _Block(NamedTuple):
+    """Consecutive batches of a rank, for which what is cheaper together is made together."""
+
+    number: int
+    positions: NDArray[np.int64]
+    """[batches, B]"""
+    samples: NDArray[np.int64]
+    augmentation: Augmentation
+
+
+@dataclass
 class _Training:
     split: Split
     config: AugmentationConfig
@@ -178,6 +192,7 @@ class _Training:
     epoch: int
     first_step: int
     steps: int
+    _block: _Block | None = None
 
     def __len__(self) -> int:
         return max(0, self.steps) * self.batching.accumulation
@@ -190,11 +205,28 @@ class _Training:
         return self.plan.samples(self.positions(batch))
 
     def augmentation(self, batch: int, samples: NDArray[np.int64]) -> Augmentation:
+        size = self.batching.micro_batch_size
+        batches = max(1, IMAGES_OF_A_BLOCK // size)
+        number, place = divmod(batch, batches)
+        if self._block is None or self._block.number != number:
+            self._block = self._made(number, batches)
+        if np.array_equal(samples, self._block.samples[place]):
+            return self._block.augmentation.part(place * size, (place + 1) * size)
+        return self._augmentation(self._block.positions[place], samples)  # others, in the place of bad ones
+
+    def _made(self, number: int, batches: int) -> _Block:
+        positions = np.stack(
+            [self.positions(batch) for batch in range(number * batches, min((number + 1) * batches, len(self)))]
+        )
+        samples = self.plan.samples(positions)
+        return _Block(number, positions, samples, self._augmentation(positions.reshape(-1), samples.reshape(-1)))
+
+    def _augmentation(self, positions: NDArray[np.int64], samples: NDArray[np.int64]) -> Augmentation:
         return training_augmentation(
             self.config,
             seed=self.seed,
             epoch=self.epoch,
-            positions=self.positions(batch),
+            positions=positions,
             width=self.split.width[samples],
             height=self.split.height[samples],
         )

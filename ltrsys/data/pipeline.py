@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from nvidia.dali import Pipeline, fn, math
-from nvidia.dali.tensors import TensorCPU
+from nvidia.dali.tensors import TensorCPU, TensorListCPU
 from nvidia.dali.types import DALIDataType, DALIImageType, DALIInterpType
 from torch import Tensor
 
 from ltrsys.config import DataConfig
 from ltrsys.data.augmentation import COLOUR_STEPS, Augmentation
+from ltrsys.data.shard_files import Encoded
 from ltrsys.errors import UsageError
 
 _INPUTS = {
@@ -38,7 +39,7 @@ _ALMOST_HALF = 0.498
 class DecodingError(RuntimeError):
     """DALI refused a batch; it does not say which image."""
 
-    def __init__(self, why: str, encoded: Sequence[NDArray[np.uint8]]) -> None:
+    def __init__(self, why: str, encoded: Sequence[Encoded]) -> None:
         super().__init__(why)
         self.encoded = encoded
 
@@ -73,7 +74,7 @@ class ImagePipeline:
         """Batches that DALI works on at a time. On a GPU one follows the other from stage to stage; on a CPU two would
         take turns on the same threads, and both be late."""
         self._running = 0
-        self._fed: deque[tuple[Sequence[NDArray[np.uint8]], NDArray[np.int32]]] = deque()
+        self._fed: deque[tuple[Sequence[Encoded], NDArray[np.int32]]] = deque()
         """The images of each batch in work, and where their windows end, [B, 2]: columns and rows."""
         # With a depth of 1 every call of schedule_run stands for exactly one batch, also the first; the
         # executor still takes any number of them ahead.
@@ -85,14 +86,16 @@ class ImagePipeline:
             self._pipeline.set_outputs(*_graph(config, on_gpu=on_gpu, colour=colour, channels_last=channels_last))
         self._pipeline.build()
 
-    def feed(self, encoded: Sequence[NDArray[np.uint8]], augmentation: Augmentation) -> None:
-        """Have a batch worked on: B encoded images, uint8 [bytes] each, not copied, and what to do to them."""
+    def feed(self, encoded: Sequence[Encoded], augmentation: Augmentation) -> None:
+        """Have a batch worked on: B encoded images, not copied, and what to do to them."""
         self._fed.append((encoded, augmentation.anchor + augmentation.shape))
-        self._pipeline.feed_input("encoded", [TensorCPU(image) for image in encoded])
+        # Lists of DALI's own, which its Python does not look at image by image.
+        images: Any = list(map(TensorCPU, encoded))
+        self._pipeline.feed_input("encoded", TensorListCPU(images, None, False))  # type: ignore[call-overload]
         for name in _INPUTS.keys() - {"encoded"}:
-            self._pipeline.feed_input(name, getattr(augmentation, name))
+            self._pipeline.feed_input(name, TensorListCPU(getattr(augmentation, name)))
         if self._colour:
-            self._pipeline.feed_input("colour", augmentation.colour)
+            self._pipeline.feed_input("colour", TensorListCPU(augmentation.colour))
         self._go_on()
 
     def take(self) -> Tensor:

@@ -10,16 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ltrsys.data.index import Split
 
 _ADVICE_BYTES = 128 * 1024
 """Linux reads no more than a device's read-ahead, 128 KiB by default, for one POSIX_FADV_WILLNEED."""
 
-Encoded = NDArray[np.uint8]
-"""An encoded image, uint8 [bytes]."""
+Encoded = bytes
+"""An encoded image."""
 
 
 class ShardFile:
@@ -33,7 +30,7 @@ class ShardFile:
         os.posix_fadvise(self.descriptor, 0, 0, os.POSIX_FADV_RANDOM)
 
     def read(self, offset: int, size: int) -> Encoded:
-        """Return a copy of `size` bytes from `offset` on; fewer, where the file ends before.
+        """Return `size` bytes from `offset` on; fewer, where the file ends before.
 
         Raises:
             OSError: Where the file cannot be read there.
@@ -41,7 +38,7 @@ class ShardFile:
         content = os.pread(self.descriptor, size, offset)
         while len(content) < size and (more := os.pread(self.descriptor, size - len(content), offset + len(content))):
             content += more
-        return np.frombuffer(content, dtype=np.uint8)
+        return content
 
     def advise(self, begin: int, end: int) -> None:
         """Have the kernel begin to read these bytes."""

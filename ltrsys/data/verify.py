@@ -86,7 +86,7 @@ def check_shard(dataset: Dataset, name: SplitName, shard: int) -> str | None:
     try:
         file = files.open(shard)
         size = file.bytes
-        content = file.read(0, size).tobytes()
+        content = file.read(0, size)
     except FileNotFoundError:
         return (
             f"{path}: this shard, of samples {samples[0]} to {samples[-1]}, is missing. Copy it here again, or run "
