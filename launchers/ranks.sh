@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What train.sbatch sources: where the ranks meet, which GPUs they have, what they run in.
+# What train.sbatch and balance.sbatch share and source: where the ranks meet, which GPUs they have, what they run in.
 #
 #   srun "${srun_options[@]}" "${task[@]}" "${inside[@]}" "${programs}NAME" ...   runs an installed program on every rank
 #   $code                                                                         the folder of the code that then runs
