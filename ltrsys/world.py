@@ -13,7 +13,7 @@ class World:
     rank: int = 0
     world_size: int = 1
     local_rank: int = 0
-    """The rank among the processes of this node; also the number of its GPU."""
+    """The number of its GPU among those that it sees: its place among the ranks of this node, or 0 if it sees one."""
     local_world_size: int = 1
 
     def __post_init__(self) -> None:
@@ -22,7 +22,12 @@ class World:
 
     @classmethod
     def detect(cls) -> "World":
-        """Read what `deepspeed`, `torchrun` or the SLURM script exported; alone without them."""
+        """Read what `deepspeed`, `torchrun` or the SLURM script exported; alone without them.
+
+        A rank that sees one GPU gets that one, and LOCAL_RANK becomes 0: DeepSpeed takes its device from there.
+        """
+        if os.environ.get("LOCAL_RANK") and _sees_one_gpu():
+            os.environ["LOCAL_RANK"] = "0"
         try:
             return cls(
                 rank=int(os.environ.get("RANK", 0)),
@@ -37,3 +42,8 @@ class World:
     def is_main(self) -> bool:
         """Whether this is the one process that writes files and dashboards."""
         return self.rank == 0
+
+
+def _sees_one_gpu() -> bool:
+    """Whether CUDA_VISIBLE_DEVICES names one device: `1`, `GPU-...` or `MIG-...`."""
+    return len([name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]) == 1

@@ -1,4 +1,4 @@
-"""A SLURM cluster of its own on this machine: two nodes without a GPU, and one that says that it has two."""
+"""A SLURM cluster of its own on this machine: two nodes without a GPU, and two that say that they have two each."""
 
 import os
 import shutil
@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+NODES = ("n1", "n2", "g1", "t1")
 DAEMONS = ("munged", "slurmctld", "slurmd")
 COMMANDS = ("mungekey", "sbatch", "scontrol", "scancel", "squeue", "srun")
 
@@ -27,7 +28,7 @@ class SlurmCluster:
         self._folder = folder
         self._daemons: list[subprocess.Popen[bytes]] = []
         self.environment = os.environ | {"SLURM_CONF": str(folder / "slurm.conf")}
-        for name in ("state", "log", "n1", "n2", "g1"):
+        for name in ("state", "log", *NODES):
             (folder / name).mkdir()
         for path, text in ((folder / "slurm.conf", self._settings()), *self._other_settings().items()):
             path.write_text(text)
@@ -41,16 +42,16 @@ class SlurmCluster:
             )  # fmt: skip
             self._wait_until(own["socket"].exists, "munged makes its socket")
             self._start("slurmctld", "-D", "-f", self.environment["SLURM_CONF"])
-            for node in ("n1", "n2", "g1"):
+            for node in NODES:
                 self._start("slurmd", "-D", "-N", node, "-f", self.environment["SLURM_CONF"])
-            self._wait_until(lambda: self._idle_nodes() == 3, "three nodes are idle")
+            self._wait_until(lambda: self._idle_nodes() == len(NODES), "all nodes are idle")
         except BaseException:
             self.close()
             raise
 
     def _settings(self) -> str:
         host, folder = socket.gethostname().split(".")[0], self._folder
-        ports = _free_ports(4)
+        ports = _free_ports(5)
         node = f"NodeHostname={host} NodeAddr=127.0.0.1 CPUs=1 RealMemory=1000 State=UNKNOWN"
         return f"""
 ClusterName=test
@@ -81,14 +82,18 @@ JobRequeue=1
 NodeName=n1 Port={ports[1]} {node}
 NodeName=n2 Port={ports[2]} {node}
 NodeName=g1 Port={ports[3]} Gres=gpu:2 {node.replace("CPUs=1", "CPUs=2")}
+NodeName=t1 Port={ports[4]} Gres=gpu:a100:2 {node.replace("CPUs=1", "CPUs=2")}
 PartitionName=all Nodes=n1,n2 Default=YES MaxTime=60 State=UP
 PartitionName=gpu Nodes=g1 MaxTime=60 State=UP
+PartitionName=typed Nodes=t1 MaxTime=60 State=UP
 """
 
     def _other_settings(self) -> Mapping[Path, str]:
         return {
             self._folder / "gres.conf": "".join(
-                f"NodeName=g1 Name=gpu File={device}\n" for device in ("/dev/null", "/dev/zero")
+                f"{node} Name=gpu File={device}\n"
+                for node in ("NodeName=g1", "NodeName=t1 Type=a100")
+                for device in ("/dev/null", "/dev/zero")
             ),
             # Without it every start of a job waits for a minute for cgroups that nobody delegates.
             self._folder / "cgroup.conf": "CgroupPlugin=cgroup/v1\nCgroupAutomount=no\nIgnoreSystemd=yes\n",

@@ -2,13 +2,13 @@
 
 import os
 import re
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from ltrsys.audit import audit_run
+from tests.cluster.jobs import program, submit_script, wait_for_end
 from tests.cluster.slurm import SlurmCluster
 from tests.training.conftest import ROOT, config_writer, read_metrics
 
@@ -18,21 +18,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.distributed]
 def submit(
     cluster: SlurmCluster, folder: Path, *arguments: str, options: tuple[str, ...] = (), **environment: str
 ) -> str:
-    """Submit launchers/train.sbatch with its `arguments`; return the job's number."""
-    return cluster.run(
-        "sbatch", "--parsable", f"--chdir={ROOT}", f"--output={folder}/job.out", *options,
-        "launchers/train.sbatch", *arguments,
-        VIRTUAL_ENV=sys.prefix, LTRSYS_LOGS=str(folder / "logs"), OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="",
-        **environment,
-    )  # fmt: skip
-
-
-def wait_for_end(cluster: SlurmCluster, job: str, seconds: float = 240) -> dict[str, str]:
-    deadline = time.monotonic() + seconds
-    while (state := cluster.job(job))["JobState"] in ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING"):
-        assert time.monotonic() < deadline, f"{state}\n{cluster.logs()}"
-        time.sleep(0.2)
-    return state
+    return submit_script(cluster, "launchers/train.sbatch", folder, *arguments, options=options, **environment)
 
 
 def newest_step(run: Path) -> int:
@@ -84,24 +70,67 @@ def test_a_job_is_requeued_before_its_time_limit_and_preempted_and_goes_on_to_th
 def test_there_is_one_task_a_gpu(cluster, tmp_path):
     job = submit(cluster, tmp_path, "none.yaml", options=("--partition=gpu",))
     assert wait_for_end(cluster, job)["ExitCode"] == "2:0"
-    assert "2 ranks on g1" in (tmp_path / "job.out").read_text()
+    assert "2 ranks on g1, 2 GPUs a node" in (tmp_path / "job.out").read_text()
     first, second = sorted((tmp_path / "logs" / job).iterdir())
     assert first.read_text() == "ltrsys: none.yaml: cannot read this config: No such file or directory.\n"
     assert second.read_text() == ""
 
 
-def program(folder: Path, name: str, line: str) -> Path:
-    """Put a program of one line of shell into a folder of programs; return that."""
-    path = folder / "bin" / name
-    path.parent.mkdir()
-    path.write_text(f"#!/bin/sh\n{line}\n")
-    path.chmod(0o755)
-    return path.parent
+TELL_GPUS = (
+    'echo "LOCAL_RANK $LOCAL_RANK of $LOCAL_WORLD_SIZE, step $SLURM_STEP_GPUS, sees ${CUDA_VISIBLE_DEVICES-nothing}"'
+)
+ALL_GPUS = ["LOCAL_RANK 0 of 2, step 0,1, sees 0,1\n", "LOCAL_RANK 1 of 2, step 0,1, sees 0,1\n"]
+ONE_GPU_EACH = ["LOCAL_RANK 0 of 2, step 0, sees 0\n", "LOCAL_RANK 0 of 2, step 1, sees 1\n"]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("", ALL_GPUS),
+        ("--gpus-per-node=2", ALL_GPUS),
+        ("--gres=gpu:2", ALL_GPUS),
+        ("--gpus=2", ALL_GPUS),
+        ("--gpus-per-node=a100:2", ALL_GPUS),
+        ("--gres=gpu:a100:2", ALL_GPUS),
+        ("--ntasks-per-node=1", ["LOCAL_RANK 0 of 1, step 0,1, sees 0,1\n"]),
+        ("--gpus-per-node=1 --ntasks-per-node=1", ["LOCAL_RANK 0 of 1, step 0, sees 0\n"]),
+        ("--ntasks-per-node=2 --gpus-per-task=1", ONE_GPU_EACH),
+        ("--gpus=2 --gpus-per-task=1", ONE_GPU_EACH),
+        ("--gpu-bind=single:1", ONE_GPU_EACH),
+    ],
+)
+def test_each_rank_knows_its_gpu_however_the_job_asked_for_gpus(options, told, cluster, tmp_path):
+    programs = program(tmp_path, "python", TELL_GPUS)
+    partition = "typed" if "a100" in options else "gpu"
+    job = submit(
+        cluster, tmp_path, "some.yaml", options=(f"--partition={partition}", *options.split()),
+        VIRTUAL_ENV=str(programs.parent),
+    )  # fmt: skip
+    assert wait_for_end(cluster, job)["ExitCode"] == "0:0", (tmp_path / "job.out").read_text()
+    assert [log.read_text() for log in sorted((tmp_path / "logs" / job).iterdir())] == told
+
+
+def test_the_gpus_of_a_whole_node_reach_the_ranks_whatever_their_type(cluster, tmp_path):
+    programs = program(tmp_path, "python", TELL_GPUS)
+    job = submit(cluster, tmp_path, "some.yaml", options=("--partition=typed",), VIRTUAL_ENV=str(programs.parent))
+    assert wait_for_end(cluster, job)["ExitCode"] == "0:0", (tmp_path / "job.out").read_text()
+    assert [log.read_text() for log in sorted((tmp_path / "logs" / job).iterdir())] == ALL_GPUS
+
+
+@pytest.mark.parametrize("options", ["--gpus-per-node=1", "--gpus=1", "--gres=gpu:1"])
+def test_two_ranks_do_not_share_a_gpu(options, cluster, tmp_path):
+    job = submit(cluster, tmp_path, "some.yaml", options=("--partition=gpu", options))
+    assert wait_for_end(cluster, job)["ExitCode"] == "2:0"
+    assert [log.read_text() for log in sorted((tmp_path / "logs" / job).iterdir())] == [
+        f"ltrsys: rank {rank} on g1: SLURM gives 2 ranks 1 of the 2 GPUs there; submit with as many --gpus-per-node as "
+        "--ntasks-per-node.\n"
+        for rank in range(2)
+    ]
 
 
 def test_an_image_s_code_runs_by_apptainer_and_sees_the_mounts(cluster, tmp_path):
     """Apptainer itself is no part of Debian: a program of its name tells how it is called."""
-    folder = program(tmp_path, "apptainer", 'echo "rank $RANK of $WORLD_SIZE: $*"')
+    folder = program(tmp_path, "apptainer", 'echo "rank $RANK of $WORLD_SIZE, user site off: $PYTHONNOUSERSITE: $*"')
     job = submit(
         cluster, tmp_path, "some.yaml", "seed=1", options=("--nodes=2",),
         PATH=f"{folder}{os.pathsep}{os.environ['PATH']}",
@@ -110,13 +139,13 @@ def test_an_image_s_code_runs_by_apptainer_and_sees_the_mounts(cluster, tmp_path
     assert wait_for_end(cluster, job)["ExitCode"] == "0:0"
     for rank in range(2):
         assert (tmp_path / "logs" / job / f"rank-{rank:05d}.log").read_text() == (
-            f"rank {rank} of 2: exec --nv --bind {ROOT},/disk:/work/data --pwd {ROOT} ltrsys.sif python "
-            "/opt/ltrsys/launchers/train.py --config some.yaml seed=1\n"
+            f"rank {rank} of 2, user site off: 1: exec --nv --bind {ROOT},/disk:/work/data --pwd {ROOT} ltrsys.sif "
+            "python /opt/ltrsys/launchers/train.py --config some.yaml seed=1\n"
         )
 
 
 def test_any_other_image_is_given_to_pyxis_which_is_a_part_of_srun(cluster, tmp_path):
-    folder = program(tmp_path, "srun", 'echo "srun $*"')
+    folder = program(tmp_path, "srun", 'echo "user site off: $PYTHONNOUSERSITE: srun $*"')
     job = submit(
         cluster, tmp_path, "some.yaml", options=("--nodes=2",),
         PATH=f"{folder}{os.pathsep}{os.environ['PATH']}",
@@ -124,18 +153,19 @@ def test_any_other_image_is_given_to_pyxis_which_is_a_part_of_srun(cluster, tmp_
     )  # fmt: skip
     assert wait_for_end(cluster, job)["ExitCode"] == "0:0"
     told = (tmp_path / "job.out").read_text()
+    assert "user site off: 1: srun " in told
     assert (
         f"--container-image=registry#ltrsys:1 --container-workdir={ROOT} "
         f"--container-mounts={ROOT}:{ROOT},/disk:/work/data bash -c"
     ) in told
-    assert told.endswith(" rank python /opt/ltrsys/launchers/train.py --config some.yaml\n")
+    assert told.endswith(" rank 0 python /opt/ltrsys/launchers/train.py --config some.yaml\n")
 
 
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
         ((), (), "ltrsys: train.sbatch needs a config"),
-        (("none.yaml",), ("--chdir=/",), "ltrsys: /: there is no launchers/train.py here; submit from the checkout."),
+        (("none.yaml",), ("--chdir=/",), "ltrsys: /: there is no launchers/ranks.sh here; submit from the checkout."),
     ],
 )
 def test_a_wrong_submission_is_one_line(arguments, options, message, cluster, tmp_path):
