@@ -1,0 +1,64 @@
+"""The rehearsal on a CPU of what `tests/gpu/test_training.py` runs on a GPU."""
+
+import pytest
+import torch
+
+from tests.training.steps import STEPS, TOLERANCE, alone, losses, resumed_losses, watched_steps
+
+
+@pytest.fixture(scope="module")
+def device():
+    torch.set_num_threads(1)
+    with alone() as device:
+        yield device
+
+
+@pytest.fixture(scope="module")
+def plain(device):
+    """DDP in float32: what everything else is compared with, on a GPU too."""
+    return losses(device, engine="ddp")
+
+
+def test_the_network_learns(plain):
+    assert len(plain) == STEPS
+    assert sum(plain[-5:]) < 0.7 * sum(plain[:5])
+
+
+@pytest.mark.parametrize("engine", ["ddp", "deepspeed"])
+@pytest.mark.parametrize(
+    ("precision", "channels_last"),
+    [
+        ("float32", False),
+        ("float32", True),
+        ("bf16", False),
+        ("bf16", True),
+        pytest.param("fp16", False, marks=pytest.mark.slow),
+    ],
+)
+def test_engines_precisions_and_layouts_train_alike(device, plain, engine, precision, channels_last):
+    found = losses(device, engine=engine, precision=precision, channels_last=channels_last)
+    assert found == pytest.approx(plain, abs=TOLERANCE[precision])
+
+
+def test_zero_1_trains_alike(device, plain):
+    assert losses(device, engine="deepspeed", zero_stage=1) == pytest.approx(plain, abs=TOLERANCE["float32"])
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("engine", ["ddp", "deepspeed"])
+def test_a_saved_run_goes_on_alike(device, engine, precision, tmp_path):
+    whole = losses(device, engine=engine, precision=precision)
+    found = resumed_losses(device, tmp_path / "checkpoint.safetensors", engine=engine, precision=precision)
+    assert found == whole
+
+
+@pytest.mark.parametrize("engine", ["ddp", "deepspeed"])
+def test_all_parts_of_a_step_run_while_waiting_is_forbidden(device, engine, monkeypatch):
+    from deepspeed.accelerator import get_accelerator
+
+    forbidden = []
+    monkeypatch.setattr(
+        type(get_accelerator()), "synchronize", lambda self, device_index=None: pytest.fail("the step waits")
+    )
+    assert watched_steps(device, forbidden.append, engine=engine) == 10
+    assert forbidden == [False] * 5 + [True] * 10 + [False] * 6
