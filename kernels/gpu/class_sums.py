@@ -12,6 +12,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from ltrsys.kernels.cpu.class_sums import cache_folder
 from ltrsys.kernels.exact_sums import Quantum
 from ltrsys.kernels.row_lengths import normalized
 
@@ -93,10 +94,10 @@ def build_extension() -> ModuleType:
         RuntimeError: Without a CUDA compiler, or if the compilation fails.
         OSError: Likewise.
     """
-    from torch.utils import cpp_extension
+    from torch.utils.cpp_extension import CUDA_HOME
 
-    if cpp_extension.CUDA_HOME is None:
+    from ltrsys.kernels.gpu.extension import load_extension
+
+    if CUDA_HOME is None:
         raise RuntimeError("nvcc was not found")
-    return cpp_extension.load(
-        name="ltrsys_class_sums", sources=[str(source) for source in SOURCES], extra_cuda_cflags=["-O3"]
-    )
+    return load_extension("ltrsys_class_sums", SOURCES, cache_folder())
