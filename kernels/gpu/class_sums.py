@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ltrsys.kernels.cpu.class_sums import cache_folder
+from ltrsys.kernels.devices import runs_cuda
 from ltrsys.kernels.exact_sums import Quantum
 from ltrsys.kernels.row_lengths import normalized
 
@@ -41,7 +42,7 @@ def class_sums(
     Returns:
         float64 [C, D].
     """
-    extension = _extension() if features_ND.is_cuda else None
+    extension = _extension() if runs_cuda(features_ND.device) else None
     if extension is None:
         return class_sums_in_torch(features_ND, labels_N, num_classes, quantum, normalize, center_D)
     sums_CD = torch.zeros(num_classes, features_ND.shape[1], dtype=torch.float64, device=features_ND.device)
