@@ -1,10 +1,13 @@
 """What the operations refuse, in one line each: shapes that do not fit, labels out of range, NaN and infinity.
 
 Shapes and types are checked where an operation is called, and so also while torch.compile traces it; values are
-checked where it is computed.
+checked where it is computed. What has to be known of them is reduced on their device to a few numbers, which reach the
+host together: each transfer waits for all that a GPU has queued.
 """
 
 import math
+from collections.abc import Sequence
+from itertools import islice
 from typing import Literal, get_args
 
 import torch
@@ -55,12 +58,14 @@ def check_taus(taus_T: Tensor) -> None:
         raise ValueError(f"taus has shape {list(taus_T.shape)}; it must be a list of at least one tau, [T].")
 
 
-def check_factors(factors: Tensor, taus_T: Tensor) -> None:
-    """Refuse a tau with which products of float64 would overflow or vanish, given its factors [T, ...]."""
-    for tau, (least, most) in zip(taus_T.tolist(), torch.stack(factors.aminmax(dim=1), dim=1).tolist(), strict=True):
-        if not 1 / LARGEST_FACTOR <= least <= most <= LARGEST_FACTOR:
+def check_factors(taus: Sequence[float], least: Sequence[float], most: Sequence[float]) -> None:
+    """Refuse a tau with which products of float64 would overflow or vanish, given its least and greatest factor."""
+    if not all(map(math.isfinite, taus)):
+        raise ValueError("taus holds NaN or infinity.")
+    for tau, low, high in zip(taus, least, most, strict=True):
+        if not 1 / LARGEST_FACTOR <= low <= high <= LARGEST_FACTOR:
             raise ValueError(
-                f"taus holds {tau:g}, with which class weights are multiplied by {least:.3g} to {most:.3g}: "
+                f"taus holds {tau:g}, with which class weights are multiplied by {low:.3g} to {high:.3g}: "
                 f"float64 cannot compare such scores. Choose one nearer to 0."
             )
 
@@ -89,11 +94,22 @@ def check_labels(labels_N: Tensor, num_rows: int) -> None:
         )
 
 
-def check_finite(values: Tensor, name: str) -> float:
-    """Refuse NaN and infinity, naming the first row that holds one; return the largest magnitude."""
-    if not values.numel():
-        return 0.0
-    low, high = (float(end) for end in torch.aminmax(values.detach()))
+def ends_of(values: Tensor) -> Tensor:
+    """Return the lowest and the highest value, [2], on the same device; NaN where one is, 0 where none is."""
+    return torch.stack(torch.aminmax(values.detach())) if values.numel() else values.new_zeros(2)
+
+
+def on_host(*vectors: Tensor) -> list[list[float]]:
+    """Bring the numbers of vectors to the host, in one transfer, as float64 holds them."""
+    if all(vector.device.type == "cpu" for vector in vectors):
+        return [vector.tolist() for vector in vectors]
+    numbers = iter(torch.cat([vector.double() for vector in vectors]).cpu().tolist())
+    return [list(islice(numbers, len(vector))) for vector in vectors]
+
+
+def check_finite(values: Tensor, name: str, ends: Sequence[float]) -> float:
+    """Refuse NaN and infinity, naming the first row that holds one; return the largest magnitude, given `ends_of`."""
+    low, high = ends
     if math.isfinite(low) and math.isfinite(high):
         return max(-low, high)
     if values.ndim < 2:
@@ -102,19 +118,17 @@ def check_finite(values: Tensor, name: str) -> float:
     raise ValueError(f"{name}[{row}] holds NaN or infinity.")
 
 
-def check_label_range(labels_N: Tensor, num_classes: int) -> None:
-    """Refuse class ids that there are not, naming the first."""
-    if not len(labels_N):
-        return
-    low, high = (int(end) for end in torch.aminmax(labels_N))
-    if low < 0 or high >= num_classes:
+def check_label_range(labels_N: Tensor, num_classes: int, ends: Sequence[float]) -> None:
+    """Refuse class ids that there are not, naming the first, given `ends_of`."""
+    low, high = ends
+    if len(labels_N) and (low < 0 or high >= num_classes):
         row = int(((labels_N < 0) | (labels_N >= num_classes)).nonzero()[0])
         raise ValueError(f"labels[{row}] is {int(labels_N[row])}; class ids go from 0 to {num_classes - 1}.")
 
 
-def check_rows_of_a_class(counts_C: Tensor, num_rows: int) -> None:
-    """Refuse more rows of a class than sums were made for: they would no longer be exact."""
-    if len(counts_C) and int(counts_C.max()) > num_rows:
+def check_rows_of_a_class(counts_C: Tensor, num_rows: int, most: float) -> None:
+    """Refuse more rows of a class than sums were made for, given the most of any: they would no longer be exact."""
+    if most > num_rows:
         class_id = int((counts_C > num_rows).nonzero()[0])
         raise ValueError(
             f"class {class_id} has {int(counts_C[class_id])} rows by now, "

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ltrsys.kernels.checks import Metric, check_factors, check_finite
+from ltrsys.kernels.checks import Metric
 from ltrsys.kernels.exact_sums import Quantum
 from ltrsys.kernels.row_lengths import lengths_in_blocks, normalized
 
@@ -102,16 +102,12 @@ def norm_factor(weight_CD: Tensor, tau: float | Tensor) -> Tensor:
 def norm_factors(weight_CD: Tensor, taus_T: Tensor) -> Tensor:
     """Return `norm_factor` for each tau, float64 [T, C]: the same bits wherever a class stands, so that equal ones tie.
 
-    Raises:
-        ValueError: Where a tau is NaN or infinite, or so large that float64 cannot hold the factors.
+    Taus with which float64 cannot hold them are refused by `check_factors`.
     """
-    check_finite(taus_T, "taus")
     length_C = lengths_in_blocks(weight_CD)
     # Vectorised, torch's power differs in the last bit from what it gives for the rest at the end of a tensor.
     lengths, number_C = torch.where(length_C > 0, length_C, 1.0).unique(return_inverse=True)
-    factors = lengths ** -taus_T.double()[:, None]
-    check_factors(factors, taus_T)
-    return factors[:, number_C]
+    return (lengths ** -taus_T.double()[:, None])[:, number_C]
 
 
 def top_classes(scores_NC: Tensor, k: int) -> Tensor:

@@ -6,46 +6,56 @@ compute each in their own way; any other device has `reference`. N samples, C cl
 
 import functools
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
 from ltrsys.kernels import nearest, reference, sweep
-from ltrsys.kernels.checks import check_finite, check_label_range, check_rows_of_a_class
+from ltrsys.kernels.checks import (
+    check_factors,
+    check_finite,
+    check_label_range,
+    check_rows_of_a_class,
+    ends_of,
+    on_host,
+)
 from ltrsys.kernels.cpu import class_sums as cpu_sums
+from ltrsys.kernels.devices import current_device, runs_triton
 from ltrsys.kernels.exact_sums import Quantum
 from ltrsys.kernels.reference import result_type
-
-HAS_TRITON = find_spec("triton") is not None
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
-def _without_autocast(compute: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Let an implementation compute in the types that it names: autocast would make its float32 products bfloat16."""
+def _shielded(compute: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Let an implementation compute in the types that it names, on the GPU that its inputs are on.
+
+    Autocast would make its float32 products bfloat16, and kernels would be launched on whatever GPU is the current one.
+    """
 
     @functools.wraps(compute)
     def computed(*inputs: Parameters.args, **named: Parameters.kwargs) -> Result:
-        device = next(values.device.type for values in (*inputs, *named.values()) if isinstance(values, Tensor))
-        with torch.autocast(device, enabled=False):
+        device = next(values.device for values in (*inputs, *named.values()) if isinstance(values, Tensor))
+        with torch.autocast(device.type, enabled=False), current_device(device):
             return compute(*inputs, **named)
 
     return computed
 
 
 @torch.library.custom_op("ltrsys::tau_logits", mutates_args=())
-@_without_autocast
+@_shielded
 def tau_logits(features: Tensor, weight: Tensor, tau: Tensor, scale: Tensor | None) -> Tensor:
     """See `ltrsys.kernels.tau_logits`."""
-    _check_values(features, weight=weight)
     dtype = result_type(features, weight)
     factor = _factor(weight, tau, scale)
-    wide = _type_that_holds(factor, dtype)
+    of_features, of_weight, held = on_host(ends_of(features), ends_of(weight), _held(factor, dtype))
+    check_finite(features, "features", of_features)
+    check_finite(weight, "weight", of_weight)
+    wide = dtype if all(held) else torch.float64
     factor = factor.to(wide)
-    if _fused(features) and wide == torch.float32:
+    if runs_triton(features.device) and wide == torch.float32:
         from ltrsys.kernels.gpu.tau_logits import scaled_product
 
         return scaled_product(features, weight, factor)
@@ -58,7 +68,7 @@ def _(features: Tensor, weight: Tensor, tau: Tensor, scale: Tensor | None) -> Te
 
 
 @torch.library.custom_op("ltrsys::tau_logits_backward", mutates_args=())
-@_without_autocast
+@_shielded
 def tau_logits_backward(
     gradient: Tensor,
     features: Tensor,
@@ -80,7 +90,8 @@ def tau_logits_backward(
     """
     dtype = gradient.dtype
     factor = _factor(weight, tau, scale)
-    wide = _type_that_holds(factor, dtype)
+    (held,) = on_host(_held(factor, dtype))
+    wide = dtype if all(held) else torch.float64
     wide_gradient, factor = gradient.to(wide), factor.to(wide)
     of_features = gradient.new_empty(0)
     if to_features:
@@ -144,16 +155,22 @@ tau_logits.register_autograd(_backward, setup_context=_save_for_backward)
 
 
 @torch.library.custom_op("ltrsys::tau_sweep", mutates_args=())
-@_without_autocast
+@_shielded
 def tau_sweep(features: Tensor, weight: Tensor, taus: Tensor) -> Tensor:
     """See `ltrsys.kernels.tau_sweep`."""
-    _check_values(features, weight=weight)
+    factors = reference.norm_factors(weight, taus)
+    of_features, of_weight, tau_of, least, most = on_host(
+        ends_of(features), ends_of(weight), taus, *factors.aminmax(dim=1)
+    )
+    check_finite(features, "features", of_features)
+    check_finite(weight, "weight", of_weight)
+    check_factors(tau_of, least, most)
     if features.device.type == "cpu":
-        return sweep.tau_sweep(features, weight, taus)
-    if _fused(features) and result_type(features, weight) == torch.float32:
+        return sweep.tau_sweep(features, weight, taus, factors)
+    if runs_triton(features.device) and result_type(features, weight) == torch.float32:
         from ltrsys.kernels.gpu.tau_sweep import tau_sweep as fused
 
-        return fused(features.contiguous(), weight.contiguous(), reference.norm_factors(weight, taus))
+        return fused(features.contiguous(), weight.contiguous(), factors)
     return reference.tau_sweep(features, weight, taus)
 
 
@@ -163,15 +180,19 @@ def _(features: Tensor, weight: Tensor, taus: Tensor) -> Tensor:
 
 
 @torch.library.custom_op("ltrsys::ncm_search", mutates_args=())
-@_without_autocast
+@_shielded
 def ncm_search(
     features: Tensor, class_means: Tensor, k: int, metric: str, center: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """See `ltrsys.kernels.ncm_search`."""
-    _check_values(features, class_means=class_means, center=center)
+    inputs = {"features": features, "class_means": class_means}
+    if center is not None:
+        inputs["center"] = center
+    for (name, values), ends in zip(inputs.items(), on_host(*map(ends_of, inputs.values())), strict=True):
+        check_finite(values, name, ends)
     if features.device.type == "cpu":
         return nearest.ncm_search(features, class_means, k, metric, center)
-    if _fused(features) and result_type(features, class_means) == torch.float32:
+    if runs_triton(features.device) and result_type(features, class_means) == torch.float32:
         from ltrsys.kernels.gpu.ncm_search import ncm_search as fused
 
         return fused(features.contiguous(), class_means.contiguous(), k, metric, center)
@@ -185,17 +206,20 @@ def _(features: Tensor, class_means: Tensor, k: int, metric: str, center: Tensor
 
 
 @torch.library.custom_op("ltrsys::class_sums", mutates_args=())
-@_without_autocast
+@_shielded
 def class_sums(
     features: Tensor, labels: Tensor, num_classes: int, normalize: bool, center: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """See `ltrsys.kernels.class_sums`."""
-    largest = check_finite(features, "features")
+    counts = _counts(labels, num_classes)
+    of_features, of_labels, (most,), *of_center = on_host(
+        ends_of(features), ends_of(labels), ends_of(counts)[1:], *(() if center is None else (ends_of(center),))
+    )
+    largest = check_finite(features, "features", of_features)
     if center is not None:
-        largest += check_finite(center, "center")
-    check_label_range(labels, num_classes)
-    counts = torch.bincount(labels, minlength=num_classes)
-    quantum = Quantum.of(1.0 if normalize else largest, int(counts.max()) if num_classes else 0)
+        largest += check_finite(center, "center", *of_center)
+    check_label_range(labels, num_classes, of_labels)
+    quantum = Quantum.of(1.0 if normalize else largest, int(most))
     if features.device.type == "cpu":
         return cpu_sums.class_totals(features, labels, num_classes, quantum, normalize, center), counts
     sums = torch.zeros(num_classes, features.shape[1], dtype=torch.float64, device=features.device)
@@ -212,7 +236,7 @@ def _(
 
 
 @torch.library.custom_op("ltrsys::add_class_sums", mutates_args={"sums", "counts"})
-@_without_autocast
+@_shielded
 def add_class_sums(
     sums: Tensor,
     counts: Tensor,
@@ -225,12 +249,13 @@ def add_class_sums(
     center: Tensor | None,
 ) -> None:
     """Add features to sums, float64 [C, D], and counts, int64 [C]; see `ltrsys.kernels.ClassSums`."""
-    magnitude = check_finite(features, "features")
+    counts_now = counts + _counts(labels, len(counts))
+    of_features, of_labels, (most,) = on_host(ends_of(features), ends_of(labels), ends_of(counts_now)[1:])
+    magnitude = check_finite(features, "features", of_features)
     if not normalize and magnitude > largest:
         raise ValueError(f"features reach {magnitude:.6g}, above the {largest:.6g} that the sums were made for.")
-    check_label_range(labels, len(counts))
-    counts_now = counts + torch.bincount(labels, minlength=len(counts))
-    check_rows_of_a_class(counts_now, num_rows)
+    check_label_range(labels, len(counts), of_labels)
+    check_rows_of_a_class(counts_now, num_rows, most)
     counts.copy_(counts_now)
     _accumulate(sums, features, labels, Quantum(quantum), normalize, center)
 
@@ -264,16 +289,14 @@ def _accumulate(
         reference.add_class_sums(sums, features, labels, quantum, normalize, center)
 
 
-def _check_values(features: Tensor, **others: Tensor | None) -> None:
-    check_finite(features, "features")
-    for name, values in others.items():
-        if values is not None:
-            check_finite(values, name)
+def _counts(labels: Tensor, num_classes: int) -> Tensor:
+    """Count the labels of each class, int64 [C]; labels out of range, which are refused later, count as the nearest.
 
-
-def _fused(features: Tensor) -> bool:
-    """Whether Triton's kernels run on the device of the features."""
-    return features.device.type == "cuda" and HAS_TRITON
+    `torch.bincount` would bring the lowest and the highest label of a GPU to the host, twice.
+    """
+    counts = torch.zeros(max(1, num_classes), dtype=torch.int64, device=labels.device)
+    counts.scatter_add_(0, labels.clamp(0, len(counts) - 1), torch.ones_like(labels))
+    return counts[:num_classes]
 
 
 def _factor(weight: Tensor, tau: Tensor, scale: Tensor | None) -> Tensor:
@@ -282,16 +305,19 @@ def _factor(weight: Tensor, tau: Tensor, scale: Tensor | None) -> Tensor:
     return factor if scale is None else factor * scale
 
 
-def _type_that_holds(factor: Tensor, dtype: torch.dtype) -> torch.dtype:
-    """Return a type, or float64 where it has no such factors: those of very short or long weights with a large tau."""
+def _held(factor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Say whether a type has such factors, bool [1]: not those of very short or long weights and high tau.
+
+    Where it has not, float64 is computed in.
+    """
     magnitude = factor.abs()
     limits = torch.finfo(dtype)
     held = (magnitude == 0) | ((magnitude >= limits.tiny) & (magnitude <= limits.max))
-    return dtype if bool(held.all()) else torch.float64
+    return held.all()[None]
 
 
 def _product_of_scaled(gradient: Tensor, factor: Tensor, weight: Tensor) -> Tensor:
-    if _fused(gradient) and gradient.dtype == torch.float32:
+    if runs_triton(gradient.device) and gradient.dtype == torch.float32:
         from ltrsys.kernels.gpu.tau_logits import product_of_scaled
 
         return product_of_scaled(gradient, factor, weight)
@@ -299,7 +325,7 @@ def _product_of_scaled(gradient: Tensor, factor: Tensor, weight: Tensor) -> Tens
 
 
 def _transposed_product(gradient: Tensor, features: Tensor) -> Tensor:
-    if _fused(gradient) and gradient.dtype == torch.float32:
+    if runs_triton(gradient.device) and gradient.dtype == torch.float32:
         from ltrsys.kernels.gpu.tau_logits import transposed_product
 
         return transposed_product(gradient, features)

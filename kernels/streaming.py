@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ltrsys.kernels import registration
-from ltrsys.kernels.checks import check_center, check_finite, check_labels, check_matrix
+from ltrsys.kernels.checks import check_center, check_finite, check_labels, check_matrix, ends_of, on_host
 from ltrsys.kernels.exact_sums import Quantum
 
 
@@ -44,7 +44,7 @@ class ClassSums:
             raise ValueError("largest: say how large a feature can be; only normalised ones are known to be at most 1.")
         if largest is not None and not 0 <= largest < torch.inf:
             raise ValueError(f"largest={largest} is not the magnitude of a feature: it must be finite, and at least 0.")
-        offset = 0.0 if center is None else check_finite(center, "center")
+        offset = 0.0 if center is None else check_finite(center, "center", *on_host(ends_of(center)))
         self._largest = torch.inf if largest is None else float(largest)
         self._num_rows = num_rows
         self._quantum = Quantum.of(1.0 if normalize else self._largest + offset, num_rows)

@@ -26,11 +26,14 @@ over another: where the product underflows it is off by up to 2^-126 / LEAST_FAC
 room for that, being larger by 3 D 2^-24 |x| than what rounding to nearest does, with |x| at least SMALLEST: 1.8e-19."""
 
 
-def tau_sweep(features_ND: Tensor, weight_CD: Tensor, taus_T: Tensor) -> Tensor:
-    """Find the arg max for each tau, of validated features on a CPU; see `ltrsys.kernels.tau_sweep`."""
+def tau_sweep(features_ND: Tensor, weight_CD: Tensor, taus_T: Tensor, factors_TC: Tensor) -> Tensor:
+    """Find the arg max for each tau, of validated features on a CPU; see `ltrsys.kernels.tau_sweep`.
+
+    `factors_TC` are `reference.norm_factors`.
+    """
     if not can_be_screened(features_ND, weight_CD):
         return reference.tau_sweep(features_ND, weight_CD, taus_T)
-    weights = _Weights.of(weight_CD.float(), taus_T)
+    weights = _Weights.of(weight_CD.float(), factors_TC)
     if weights.relative_TC.min() < LEAST_FACTOR:
         return reference.tau_sweep(features_ND, weight_CD, taus_T)
     classes_TN = torch.empty(len(taus_T), len(features_ND), dtype=torch.int64)
@@ -57,10 +60,9 @@ class _Weights:
     grouping: Grouping
 
     @classmethod
-    def of(cls, vectors_CD: Tensor, taus_T: Tensor) -> "_Weights":
+    def of(cls, vectors_CD: Tensor, factor_TC: Tensor) -> "_Weights":
         norm_C = lengths_in_blocks(vectors_CD)
         norm_C = torch.where(norm_C > 0, norm_C, 1.0)
-        factor_TC = reference.norm_factors(vectors_CD, taus_T)
         relative_TC = factor_TC * norm_C
         relative_TC /= relative_TC.amax(dim=1, keepdim=True)
         grouping = Grouping.of(norm_C.argsort(), members_for(len(vectors_CD), 1))

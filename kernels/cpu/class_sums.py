@@ -108,7 +108,7 @@ def _library_for(features_ND: Tensor) -> ctypes.CDLL | None:
 def _library() -> ctypes.CDLL | None:
     """Return the code compiled for this machine, now or earlier; None where that cannot be."""
     try:
-        return ctypes.CDLL(str(build(_cache_folder())))
+        return ctypes.CDLL(str(build(cache_folder())))
     except (OSError, subprocess.CalledProcessError) as error:
         log.info("class_sums: no compiled code (%s); torch computes the same sums, more slowly.", error)
         return None
@@ -136,6 +136,7 @@ def build(folder: Path) -> Path:
     return path
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
+    """Return where compiled code is kept."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "ltrsys"

@@ -12,6 +12,8 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from ltrsys.kernels.cpu.class_sums import cache_folder
+from ltrsys.kernels.devices import runs_cuda
 from ltrsys.kernels.exact_sums import Quantum
 from ltrsys.kernels.row_lengths import normalized
 
@@ -40,7 +42,7 @@ def class_sums(
     Returns:
         float64 [C, D].
     """
-    extension = _extension() if features_ND.is_cuda else None
+    extension = _extension() if runs_cuda(features_ND.device) else None
     if extension is None:
         return class_sums_in_torch(features_ND, labels_N, num_classes, quantum, normalize, center_D)
     sums_CD = torch.zeros(num_classes, features_ND.shape[1], dtype=torch.float64, device=features_ND.device)
@@ -93,10 +95,10 @@ def build_extension() -> ModuleType:
         RuntimeError: Without a CUDA compiler, or if the compilation fails.
         OSError: Likewise.
     """
-    from torch.utils import cpp_extension
+    from torch.utils.cpp_extension import CUDA_HOME
 
-    if cpp_extension.CUDA_HOME is None:
+    from ltrsys.kernels.gpu.extension import load_extension
+
+    if CUDA_HOME is None:
         raise RuntimeError("nvcc was not found")
-    return cpp_extension.load(
-        name="ltrsys_class_sums", sources=[str(source) for source in SOURCES], extra_cuda_cflags=["-O3"]
-    )
+    return load_extension("ltrsys_class_sums", SOURCES, cache_folder())

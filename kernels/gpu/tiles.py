@@ -7,6 +7,8 @@ import torch
 import triton
 from triton import language as tl
 
+from ltrsys.kernels.devices import reason_against
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -63,10 +65,16 @@ BAND = 8
 
 
 def tiles_of(device: torch.device) -> Tiles:
-    """Return the tiles for a device: those of the newest generation that is not newer, and no bigger, than it."""
+    """Return the tiles for a device: those of the newest generation that is not newer, and no bigger, than it.
+
+    Raises:
+        ValueError: For a GPU that the kernels are not for.
+    """
     if device.type == "cpu":
         return INTERPRETED
-    major = torch.cuda.get_device_properties(device).major
+    if (reason := reason_against(device)) is not None:
+        raise ValueError(f"there are no tiles of the kernels for {torch.cuda.get_device_name(device)}: {reason}.")
+    major, _ = torch.cuda.get_device_capability(device)
     # 12.x has less shared memory a block than 9.0 and 10.x: 99 KiB, which the tiles of 8.0 fit
     return TILES[{9: 90, 10: 100, 11: 100}.get(major, 80)]
 

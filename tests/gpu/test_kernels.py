@@ -177,6 +177,26 @@ def test_the_cuda_extension_is_there() -> None:
     assert _extension() is not None, "class_sums ran in torch: see the warning that says why"
 
 
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="another GPU than the current one needs two GPUs")
+def test_tensors_on_another_gpu_than_the_current_one_have_the_same_answers() -> None:
+    features, weight, taus = random(300, 123), long_tailed(507, 123), TAUS
+    labels = torch.randint(0, 507, (300,), generator=torch.Generator().manual_seed(1))
+    results = []
+    for device in ("cuda:0", "cuda:1"):
+        inputs = [values.to(device) for values in (features, weight, taus, labels, features[0])]
+        learned = [values.clone().requires_grad_() for values in inputs[:2]]
+        with torch.cuda.device(0):
+            logits = tau_logits(*learned, 0.7)
+            logits.square().sum().backward()
+            found = [logits, *(values.grad for values in learned), tau_sweep(*inputs[:3])]
+            found += [*ncm_search(*inputs[:2], 5, "cosine", inputs[4]), *class_sums(inputs[0], inputs[3], 507, True)]
+            assert torch.cuda.current_device() == 0
+        assert all(values.device == torch.device(device) for values in found)
+        results.append([values.detach().cpu() for values in found])
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one, other)
+
+
 def test_compiled_programs_trace_through() -> None:
     features, weight = random(64, 32).cuda(), random(50, 32, seed=1).cuda()
     compiled = torch.compile(lambda features, weight: tau_sweep(features * 2, weight, TAUS.cuda()), fullgraph=True)

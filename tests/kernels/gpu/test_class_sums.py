@@ -183,7 +183,7 @@ def test_the_extension_builds_and_loads(tmp_path: Path) -> None:
     done = subprocess.run(["nvcc", "-dryrun", "x.cu"], capture_output=True, text=True, check=False)
     toolkit = next(line.split("=", 1)[1] for line in done.stderr.splitlines() if line.startswith("#$ TOP="))
     script = f"from {build_extension.__module__} import build_extension; print(build_extension().class_sums.__doc__)"
-    environment = {"CUDA_HOME": toolkit, "TORCH_CUDA_ARCH_LIST": "9.0", "TORCH_EXTENSIONS_DIR": str(tmp_path)}
+    environment = {"CUDA_HOME": toolkit, "TORCH_CUDA_ARCH_LIST": "9.0", "XDG_CACHE_HOME": str(tmp_path)}
     built = subprocess.run(
         [sys.executable, "-c", script], env={**os.environ, **environment}, capture_output=True, text=True, check=False
     )
