@@ -63,7 +63,8 @@ class CheckpointFolder:
             last: Whether the run may go on from it.
         """
         self.wait()
-        names = [BEST] * best + [f"step-{checkpoint.progress.step:09d}.safetensors"] * last
+        # The run goes on from the last one: where there is room for one of them, it is that.
+        names = [f"step-{checkpoint.progress.step:09d}.safetensors"] * last + [BEST] * best
         self._writing = self._writer.submit(self._write, checkpoint.copied(), [self.path / name for name in names])
 
     def wait(self) -> bool:
