@@ -52,12 +52,13 @@ def minimise(
     optimizer = torch.optim.SGD(
         list(parameters), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
     )
+    read = train.reader(device)
     schedule = CosineAnnealingLR(optimizer, T_max=config.epochs * steps_per_epoch)
     with progress(description, config.epochs * steps_per_epoch) as advance:
         for epoch in range(config.epochs):
             order = balanced_order(train.labels, train.num_classes, seed=seed, epoch=epoch)
             for rows in np.array_split(order, steps_per_epoch):
-                features_BD, labels_B = train.rows(rows, device)
+                features_BD, labels_B = read(rows)
                 loss = torch.nn.functional.cross_entropy(logits(features_BD), labels_B)
                 optimizer.zero_grad()
                 loss.backward()

@@ -9,9 +9,9 @@ RUN/features/batch_norm.safetensors       with `balance.bn: recalibrate`, the st
 import hashlib
 import json
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,12 @@ from ltrsys.run_folder import RunFolder
 FORMAT = 1
 BLOCK_ROWS = 8192
 """Rows that are read at once: 64 MB of 2048 features. A bank may be larger than the memory."""
+
+SHARE_OF_A_GPU = 0.5
+"""Part of a GPU's free memory that a copy of a split's features may take."""
+
+RowReader = Callable[[NDArray[np.int64]], tuple[Tensor, Tensor]]
+"""From row numbers, [k], to features, [k, D], and labels, [k], on a device."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,27 @@ class BankSplit:
     def rows(self, rows: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
         """Return the features [k, D] and labels [k] of the given rows."""
         return torch.from_numpy(self.features[rows]).to(device), torch.from_numpy(self.labels[rows]).to(device)
+
+    def reader(self, device: torch.device) -> RowReader:
+        """Return what gives the features and labels of any rows; on a GPU that has room, from a copy that is there."""
+        if device.type == "cuda" and self.features.nbytes <= SHARE_OF_A_GPU * torch.cuda.mem_get_info(device)[0]:
+            return self.copied(device)
+        return partial(self.rows, device=device)
+
+    def copied(self, device: torch.device) -> RowReader:
+        """Copy all rows to the device; return what gives the features and labels of any of them from there."""
+        features = torch.empty(self.features.shape, dtype=torch.float32, device=device)
+        first = 0
+        for block, _ in self.blocks(device):
+            features[first : first + len(block)] = block
+            first += len(block)
+        labels = torch.from_numpy(self.labels).to(device)
+
+        def read(rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+            place = torch.from_numpy(rows).to(device)
+            return features[place], labels[place]
+
+        return read
 
     def blocks(self, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the features [<=BLOCK_ROWS, D] and labels of all rows, in their order.
