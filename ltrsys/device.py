@@ -2,6 +2,8 @@
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -63,6 +65,27 @@ def describe_device(device: torch.device) -> str:
         return f"CPU ({threads} thread{'s' if threads != 1 else ''} a rank)"
     driver = _driver()
     return f"{torch.cuda.get_device_name(device)} (driver {driver})" if driver else torch.cuda.get_device_name(device)
+
+
+@contextmanager
+def within_memory(images: int, rank: int, advice: str) -> Iterator[None]:
+    """Tell what to do where the memory of a GPU does not hold so many images at once.
+
+    Args:
+        images: That go through the network at once.
+        rank: Of this process.
+        advice: What to do.
+
+    Raises:
+        LtrsysError: Where it does not.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        why = str(error).split(". ")[0].splitlines()[0].rstrip(".")
+        raise LtrsysError(
+            f"rank {rank}: the GPU's memory does not hold {images} images at once ({why}). {advice}"
+        ) from error
 
 
 def _evidence_of_a_gpu() -> str | None:

@@ -16,6 +16,7 @@ from ltrsys.config import Config
 from ltrsys.data.index import SPLITS, Dataset, Split
 from ltrsys.data.loader import EvaluationLoader
 from ltrsys.data.quarantine import Quarantine
+from ltrsys.device import within_memory
 from ltrsys.errors import DataError
 from ltrsys.files import explained, write_array
 from ltrsys.models.weights import load_network
@@ -126,7 +127,9 @@ def write_features(
         quarantine=quarantine,
     )
     # written by position, not through a shared memory map: the rows of ranks on other nodes lie on the same pages
-    with explained(path), open(path, "r+b", buffering=0) as file, torch.inference_mode():
+    size = config.balance.feature_batch_size
+    fits = within_memory(size, world.rank, f"Lower balance.feature_batch_size (it is {size}).")
+    with explained(path), open(path, "r+b", buffering=0) as file, torch.inference_mode(), fits:
         for batch in track(loader, f"features of {split.name}", len(loader), shown=world.is_main):
             features = backbone(batch.images).float().cpu().numpy()
             finite = np.isfinite(features).all(axis=1)

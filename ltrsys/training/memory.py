@@ -1,8 +1,7 @@
 """How many images go through the network at once: as many as the memory of the GPU holds."""
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
@@ -20,28 +19,17 @@ SPARE = 0.05
 log = logging.getLogger("ltrsys")
 
 
-@contextmanager
-def memory_advice(batching: Batching) -> Iterator[None]:
-    """Tell what to do where the memory of the GPU does not hold a micro-batch.
-
-    Raises:
-        LtrsysError: Where it does not.
-    """
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        size, rank = batching.micro_batch_size, batching.world.rank
-        part = part_of_a_rank(batching.batch_size, batching.world)
-        smaller = max((divisor for divisor in range(1, size // 2 + 1) if part % divisor == 0), default=None)
-        advice = (
-            f"Give train.micro_batch_size={smaller}, or auto, which finds the largest that fits: the batch stays as it "
-            "is, and BatchNorm sees groups of that size."
-            if smaller
-            else "Take a smaller network or smaller images."
-        )
-        raise LtrsysError(
-            f"rank {rank}: the GPU's memory does not hold {size} images at once ({_first_sentence(error)}). {advice}"
-        ) from error
+def memory_advice(batching: Batching) -> str:
+    """Say what to do where the memory of the GPU does not hold a micro-batch."""
+    part = part_of_a_rank(batching.batch_size, batching.world)
+    sizes = range(1, batching.micro_batch_size // 2 + 1)
+    smaller = max((size for size in sizes if part % size == 0), default=None)
+    if smaller is None:
+        return "Take a smaller network or smaller images."
+    return (
+        f"Give train.micro_batch_size={smaller}, or auto, which finds the largest that fits: the batch stays as it is, "
+        "and BatchNorm sees groups of that size."
+    )
 
 
 def choose_micro_batch_size(network: Network, config: Config, world: World) -> int | None:
@@ -121,7 +109,3 @@ def _pass(network: Network, config: Config, size: int) -> None:
     with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
         logits = network(images)
     classification_loss(logits, labels, config.train).backward()
-
-
-def _first_sentence(error: torch.OutOfMemoryError) -> str:
-    return str(error).split(". ")[0].splitlines()[0].rstrip(".")

@@ -24,7 +24,7 @@ from ltrsys.data.plan import Planner
 from ltrsys.data.quarantine import Quarantine, quarantined
 from ltrsys.data.remote import open_dataset
 from ltrsys.data.sampling import weights_digest
-from ltrsys.device import describe_device, set_up_gpu
+from ltrsys.device import describe_device, set_up_gpu, within_memory
 from ltrsys.errors import DataError, LtrsysError, UsageError
 from ltrsys.evaluation import accuracy_by_shot, shot_of_class
 from ltrsys.models.network import Network, build_network
@@ -229,7 +229,7 @@ class Trainer:
             steps_per_epoch=self.steps_per_epoch,
             epochs=self.config.train.epochs,
         )
-        with memory_advice(self.batching):
+        with within_memory(self.batching.micro_batch_size, self.world.rank, memory_advice(self.batching)):
             losses = [
                 self.engine.accumulate(batch.images, batch.labels, last=batch is micro_batches[-1])
                 for batch in micro_batches

@@ -17,7 +17,7 @@ from ltrsys.data.index import Dataset
 from ltrsys.data.loader import EvaluationLoader, TrainLoader
 from ltrsys.data.plan import Planner
 from ltrsys.data.quarantine import quarantined, replacements
-from ltrsys.errors import DataError
+from ltrsys.errors import DataError, LtrsysError
 from ltrsys.models.weights import load_network, save_network
 from ltrsys.run_folder import RunFolder
 from ltrsys.world import World
@@ -123,6 +123,23 @@ def test_a_model_that_has_diverged_names_the_image(run: RunFolder, tiny_shards: 
     with pytest.raises(DataError, match=r"train-\d+\.tar at byte \d+ \(sample 0\): the backbone gives NaN"):
         bank_of(run)
     assert FeatureBank.open(run.features).complete == ()
+
+
+def test_a_full_gpu_is_told_and_the_advice_helps(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, size = torch.nn.Conv2d.forward, run.config().balance.feature_batch_size
+
+    def forward(self: torch.nn.Conv2d, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > size // 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return plain(self, images)
+
+    monkeypatch.setattr(torch.nn.Conv2d, "forward", forward)
+    message = (
+        r"does not hold 256 images at once \(CUDA out of memory\)\. Lower balance\.feature_batch_size \(it is 256\)"
+    )
+    with pytest.raises(LtrsysError, match=message):
+        bank_of(run)
+    assert bank_of(run, "balance.feature_batch_size=100").complete == ("train", "val", "test")
 
 
 def test_recalibration_averages_the_statistics_of_a_class_balanced_epoch(run: RunFolder, tiny_shards: Path) -> None:

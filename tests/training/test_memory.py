@@ -6,6 +6,7 @@ from torch import nn
 
 from ltrsys.config_file import load_config
 from ltrsys.data.batching import Batching
+from ltrsys.device import within_memory
 from ltrsys.errors import LtrsysError
 from ltrsys.training.checkpoint_folder import CheckpointFolder
 from ltrsys.training.memory import largest_that_fits, memory_advice
@@ -32,7 +33,7 @@ def test_the_largest_that_fits_is_the_part_or_a_half_of_it_and_so_on(memory, par
 def test_a_full_gpu_is_told_with_what_to_do(batch, size, advice):
     batching = Batching(batch, size, World(), 192)
     message = rf"^rank 0: the GPU's memory does not hold {size} images at once \(CUDA out of memory\)\. {advice}"
-    with pytest.raises(LtrsysError, match=message), memory_advice(batching):
+    with pytest.raises(LtrsysError, match=message), within_memory(size, 0, memory_advice(batching)):
         raise torch.OutOfMemoryError(FULL)
 
 
