@@ -134,12 +134,10 @@ def test_a_full_gpu_is_told_and_the_advice_helps(run: RunFolder, monkeypatch: py
         return plain(self, images)
 
     monkeypatch.setattr(torch.nn.Conv2d, "forward", forward)
-    message = (
-        r"does not hold 256 images at once \(CUDA out of memory\)\. Lower balance\.feature_batch_size \(it is 256\)"
-    )
+    message = rf"does not hold {size} images at once \(CUDA out of memory\)\. Lower balance\.feature_batch_size"
     with pytest.raises(LtrsysError, match=message):
         bank_of(run)
-    assert bank_of(run, "balance.feature_batch_size=100").complete == ("train", "val", "test")
+    assert bank_of(run, f"balance.feature_batch_size={size // 2}").complete == ("train", "val", "test")
 
 
 def test_recalibration_averages_the_statistics_of_a_class_balanced_epoch(run: RunFolder, tiny_shards: Path) -> None:
