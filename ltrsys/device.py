@@ -109,7 +109,7 @@ def _no_gpu(world: World, evidence: str) -> str:
         driver = _driver()
         here = f"{driver} is loaded here" if driver else "none can be seen here"
         reason = f"torch {torch.__version__} is built for CUDA {built_for}"
-        reason += f", whose driver is {needed} or later ({here}). " if needed else f" (driver: {here}). "
+        reason += f", which needs NVIDIA's driver {needed} or later ({here}). " if needed else f" (driver: {here}). "
         reason += "A container needs --gpus all, a SLURM step its part of the job's GPUs."
     return (
         f"rank {world.rank} on {socket.gethostname()}: torch finds no GPU, and {evidence}. {reason} To compute on the "

@@ -42,10 +42,13 @@ def test_a_gpu_that_should_be_there_and_is_not_ends_the_run(machine, monkeypatch
             "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 12 19:39:15 UTC 2024\nGCC version:\n"
         )
         found = "NVIDIA's driver is loaded (/dev/nvidiactl)"
-        here = "driver is 580 or later (535.183.01 is loaded here)"
+        here = "which needs NVIDIA's driver 580 or later (535.183.01 is loaded here)"
     else:
         monkeypatch.setenv("SLURM_GPUS_ON_NODE", "2")
-        found, here = "SLURM has given this job GPUs", "driver is 580 or later (none can be seen here)"
+        found, here = (
+            "SLURM has given this job GPUs",
+            "which needs NVIDIA's driver 580 or later (none can be seen here)",
+        )
     with pytest.raises(LtrsysError) as caught:
         choose_device("auto", World(3, 4))
     message = str(caught.value)

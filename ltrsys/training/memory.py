@@ -55,8 +55,9 @@ def choose_micro_batch_size(network: Network, config: Config, world: World) -> i
         raise LtrsysError(
             "train.micro_batch_size=auto: the memory of a GPU does not hold one image. Take a smaller network."
         )
+    times = "once a step" if size == part else f"{part // size} times a step"
     if world.is_main:
-        log.info("train.micro_batch_size=auto: %d images at once, %d times a step.", size, part // size)
+        log.info("train.micro_batch_size=auto: %d images at once, %s.", size, times)
     return size
 
 
