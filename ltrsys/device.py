@@ -94,8 +94,9 @@ def _evidence_of_a_gpu() -> str | None:
         return None
     if os.environ.get("SLURM_GPUS_ON_NODE", "0") != "0":
         return "SLURM has given this job GPUs (SLURM_GPUS_ON_NODE)"
-    if Path("/dev/nvidiactl").exists():
-        return "NVIDIA's driver is loaded (/dev/nvidiactl)"
+    # The first is missing in a container that was given no GPU; what the kernel says of its driver is there, too.
+    if Path("/dev/nvidiactl").exists() or _driver():
+        return "NVIDIA's driver is loaded"
     return None
 
 

@@ -34,14 +34,16 @@ def test_a_machine_without_a_gpu_computes_on_the_cpu(machine):
     assert choose_device("cpu", World()) == CPU
 
 
-@pytest.mark.parametrize("evidence", ["driver", "slurm"])
+@pytest.mark.parametrize("evidence", ["device", "driver", "slurm"])
 def test_a_gpu_that_should_be_there_and_is_not_ends_the_run(machine, monkeypatch, evidence):
-    if evidence == "driver":
+    if evidence == "device":
         machine["/dev/nvidiactl"].touch()
+        found, here = "NVIDIA's driver is loaded", "which needs NVIDIA's driver 580 or later (none can be seen here)"
+    elif evidence == "driver":  # all that a container without GPUs sees
         machine["/proc/driver/nvidia/version"].write_text(
             "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 12 19:39:15 UTC 2024\nGCC version:\n"
         )
-        found = "NVIDIA's driver is loaded (/dev/nvidiactl)"
+        found = "NVIDIA's driver is loaded"
         here = "which needs NVIDIA's driver 580 or later (535.183.01 is loaded here)"
     else:
         monkeypatch.setenv("SLURM_GPUS_ON_NODE", "2")

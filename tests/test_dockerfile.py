@@ -216,7 +216,7 @@ def test_the_base_image_has_what_setup_py_asks_for(built):
 
 def test_a_base_image_with_an_older_dali_is_noticed(built):
     older = recorded()["packages"] | {"nvidia-dali-cuda130": "1.53.0"}
-    assert unmet(built.distribution(), older, installed_extras()) == ["nvidia-dali-cuda130>=2.1: 1.53.0"]
+    assert unmet(built.distribution(), older, installed_extras()) == ["nvidia-dali-cuda130>=2.2: 1.53.0"]
 
 
 # What a container starts.
