@@ -32,7 +32,7 @@ def test_what_was_used_longest_ago_goes_first_and_what_is_open_never(tmp_path):
     assert there() == {"a", "d"}
     fetch("c")
     assert there() == {"a", "c"}
-    assert held.read(0, 100).tobytes() == content["a"]
+    assert held.read(0, 100) == content["a"]
 
 
 def test_more_than_the_size_is_kept_only_where_it_is_in_use(tmp_path, caplog):

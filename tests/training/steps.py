@@ -112,6 +112,9 @@ def watched_steps(device: torch.device, forbid: Callable[[bool], None], **train:
 
 @contextmanager
 def alone(wanted: str = "cpu") -> Iterator[torch.device]:
-    """Join the process group of one rank on a device."""
+    """Join the process group of one rank on a device, as often as tests of one process want to."""
+    from deepspeed.utils import groups
+
     with process_group(World(), 60, wanted) as device:  # type: ignore[arg-type]
         yield device
+    groups._release_process_group_references()  # DeepSpeed would go on with those of its first engine

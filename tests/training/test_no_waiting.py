@@ -6,14 +6,14 @@ import torch
 from ltrsys.config import ModelConfig, TrainConfig
 from ltrsys.models.network import build_network
 from ltrsys.training.engine import start_engine
-from ltrsys.training.process_group import process_group
 from ltrsys.training.requests import Request, Requests
 from ltrsys.world import World
+from tests.training.steps import alone
 
 
 @pytest.fixture
 def device():
-    with process_group(World(), timeout_seconds=60) as device:
+    with alone() as device:
         yield device
 
 
