@@ -15,6 +15,7 @@ TABLES = {
         "From epoch to epoch: Places-LT": 11,
     },
     "input": {"Images a second": 5, "Bytes read for each byte used": 11},
+    "feeding": {"Feeding": 1},
     "step": {"Training step": 8},
     "checkpoint": {"A save": 1, "Records and checksums": 4},
     "scaling": {"Images a second by ranks": 4},
