@@ -7,8 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -81,17 +83,22 @@ def test_the_build_after_one_that_was_killed_waits_for_nothing(source: Path, tmp
     environment = {**os.environ, "CXX": "c++", "TORCH_EXTENSIONS_DIR": str(tmp_path / "torch")}
     slow = {**environment, **{name: str(pipe) for name, pipe in pipes.items()}}
     slow |= {"PATH": f"{compiler.parent}:{os.environ['PATH']}", "COMPILER": str(shutil.which("c++"))}
+    compilers: list[psutil.Process] = []
     started = os.open(pipes["STARTED"], os.O_RDONLY | os.O_NONBLOCK)
     killed = subprocess.Popen(command, env=slow, start_new_session=True)
     ended = os.pidfd_open(killed.pid)
     try:
         readable, _, _ = select.select([started, ended], [], [])
         assert started in readable, "the build ended before it compiled anything"
+        compilers = psutil.Process(killed.pid).children(recursive=True)
         os.kill(killed.pid, signal.SIGKILL)  # its compiler goes on
         assert killed.wait() == -signal.SIGKILL
         again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     finally:
-        os.killpg(killed.pid, signal.SIGKILL)
+        killed.kill()
+        for one in compilers:  # each in a process group of its own, by ninja
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
         os.close(started)
         os.close(ended)
     assert again.returncode == 0, again.stderr
