@@ -22,6 +22,7 @@ from benchmarks.mixing_measures import (
     share_scores,
     shuffled,
     span_probabilities,
+    spans,
     together_again,
 )
 from benchmarks.plan import inaturalist_counts
@@ -141,9 +142,9 @@ class Mixing:
 
     def over_time(self, epochs: int) -> dict[str, Any]:
         """Measure how the draws of a class lie in time."""
-        found: dict[str, list[NDArray[np.float64]]] = {}
+        found: dict[str, list[NDArray[Any]]] = {}
 
-        def add(name: str, values: NDArray[np.float64]) -> None:
+        def add(name: str, values: NDArray[Any]) -> None:
             found.setdefault(name, []).append(values.reshape(-1))
 
         for plan, shuffle in self.orders(epochs):
@@ -152,21 +153,21 @@ class Mixing:
                 add(f"{who} halves", share_scores(draws, parts_of_epoch(len(draws), 2)))
                 add(f"{who} quarters", share_scores(draws, parts_of_epoch(len(draws), 4)))
                 add(f"{who} spans", span_probabilities(draws))
-                add(f"{who} within", _classes_within(draws, 4))
+                add(f"{who} within", spans(draws)[0] < 1 / 4)
                 add(f"{who} gaps", gaps(draws, self.batch_size // self.in_a_row))
             draws = self.random.permutation(plan[:: self.in_a_row])
             add("other gaps", gaps(draws, self.batch_size // self.in_a_row))
         all_of = {name: np.concatenate(values) for name, values in found.items()}
 
         def columns(who: str) -> list[Any]:
-            halves, spans = all_of[f"{who} halves"], all_of[f"{who} spans"]
+            halves, probabilities = all_of[f"{who} halves"], all_of[f"{who} spans"]
             return [
                 float(np.sqrt(np.mean(halves**2))),
                 float(np.sqrt(np.mean(all_of[f"{who} quarters"] ** 2))),
                 float(np.mean(abs(halves) > 4) * 1e4),
                 int(all_of[f"{who} within"].sum()),
-                float(1 - (1 - spans.min()) ** len(spans)) if len(spans) else None,
-                distance_of_distributions(all_of[f"{who} gaps"], all_of["other gaps"]) if len(spans) else None,
+                float(1 - (1 - probabilities.min()) ** len(probabilities)) if len(probabilities) else None,
+                distance_of_distributions(all_of[f"{who} gaps"], all_of["other gaps"]) if len(probabilities) else None,
             ]
 
         names = ["halves", "quarters", "beyond 4", "in a quarter", "narrowest", "gaps"]
@@ -182,10 +183,9 @@ class Mixing:
             for who, labels in zip(("plan", "shuffle"), orders, strict=True):
                 micro_batch = rank_of_position(self.batch_size, MICRO_BATCHES, LANES, len(labels), self.in_a_row)
                 if who == "shuffle":
-                    dealt = self.random.permuted(micro_batch.reshape(-1, self.batch_size), axis=1).reshape(-1)
-                    distinct[who].append(distinct_classes(labels, self.batch_size, dealt))
-                else:
-                    distinct[who].append(distinct_classes(labels, self.batch_size, micro_batch))
+                    batches = micro_batch.reshape(-1, self.batch_size)
+                    micro_batch = self.random.permuted(batches, axis=1).reshape(-1)
+                distinct[who].append(distinct_classes(labels, self.batch_size, micro_batch))
                 for ranks in RANKS:
                     rank = rank_of_position(self.batch_size, ranks, LANES, len(labels), self.in_a_row)
                     if who == "shuffle":
@@ -212,21 +212,13 @@ class Mixing:
         """Measure what an epoch has in common with later ones."""
         row: dict[str, Any] = {"sampler": self.name}
         one = self.order(0)
-        for later in (1, 2, 5):
-            _, place, other = places_in_both(one, self.order(later), self.random)
+        both = {later: places_in_both(one, self.order(later), self.random) for later in (1, 2, 5)}
+        for later, (_, place, other) in both.items():
             row[f"+{later}"] = float(np.corrcoef(place, other)[0, 1])
-        samples, place, other = places_in_both(one, self.order(1), self.random)
+        samples, place, other = both[1]
         again, expected = together_again(self.labels[samples], place // self.batch_size, other // self.batch_size)
         move = float(abs(place - other).mean() / len(one))
         return row | {"move": move, "together": again / expected, "error": expected**-0.5}
-
-
-def _classes_within(labels: NDArray[np.int64], part: int) -> NDArray[np.float64]:
-    """Return 1 for each class of 24 or more draws that lies within 1/`part` of the epoch, else 0."""
-    order = np.argsort(labels, kind="stable")
-    _, first, draws = np.unique(labels[order], return_index=True, return_counts=True)
-    span = order[first + draws - 1] - order[first]
-    return np.asarray(span[draws >= 24] < len(labels) / part, dtype=np.float64)
 
 
 def _beside(name: str, columns: list[str], plan: list[Any], shuffle: list[Any]) -> dict[str, Any]:

@@ -37,17 +37,21 @@ def parts_of_epoch(draws: int, parts: int) -> NDArray[np.int64]:
     return np.arange(draws) * parts // draws
 
 
+def spans(labels: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return what part of the epoch the draws of each class with `FEW_DRAWS` or more span, and how many they are."""
+    order = np.argsort(labels, kind="stable")
+    draws = np.bincount(labels)
+    first, draws = (np.cumsum(draws) - draws)[draws >= FEW_DRAWS], draws[draws >= FEW_DRAWS]
+    return (order[first + draws - 1] - order[first]) / len(labels), draws
+
+
 def span_probabilities(labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return for each class with `FEW_DRAWS` or more how probable it is to lie within so little of an epoch; [C].
 
     The distance between the first and the last of m independent uniform places is below r with probability
     m r^(m-1) - (m-1) r^m.
     """
-    order = np.argsort(labels, kind="stable")
-    draws = np.bincount(labels)
-    first, draws = (np.cumsum(draws) - draws)[draws > 0], draws[draws > 0]
-    span = (order[first + draws - 1] - order[first]) / len(labels)
-    span, draws = span[draws >= FEW_DRAWS], draws[draws >= FEW_DRAWS]
+    span, draws = spans(labels)
     return np.asarray(draws * span ** (draws - 1) - (draws - 1) * span**draws)
 
 

@@ -105,7 +105,7 @@ class ShardReader:
         self._files.close()
 
     def _at_once(self, sample: int, shard: int, offset: int, size: int, expected: int) -> Encoded | None:
-        """Return the image where its shard is open and holds what it should; else None. Nothing here is done twice."""
+        """Return the image where its shard is open and holds what it should; else None: `_read` finds out the rest."""
         file = self._open.get(shard)
         if file is None:
             return None

@@ -166,7 +166,8 @@ class Trainer:
             log.info("%s: going on after step %d of %d.", self.run.path, self.progress.step, total)
         with progress(f"training {self.config.name}", total - self.progress.step, shown=shown) as advance:
             for epoch in range(self.progress.epoch, self.config.train.epochs):
-                asked = self._train_epoch(epoch, advance)
+                with within_memory(self.batching.micro_batch_size, self.world.rank, memory_advice(self.batching)):
+                    asked = self._train_epoch(epoch, advance)
                 self.progress.epoch = epoch + 1
                 with self._apart_from_training():
                     self._finish_epoch(asked)
@@ -229,12 +230,11 @@ class Trainer:
             steps_per_epoch=self.steps_per_epoch,
             epochs=self.config.train.epochs,
         )
-        with within_memory(self.batching.micro_batch_size, self.world.rank, memory_advice(self.batching)):
-            losses = [
-                self.engine.accumulate(batch.images, batch.labels, last=batch is micro_batches[-1])
-                for batch in micro_batches
-            ]
-            self.engine.step(factor)
+        losses = [
+            self.engine.accumulate(batch.images, batch.labels, last=batch is micro_batches[-1])
+            for batch in micro_batches
+        ]
+        self.engine.step(factor)
         self.meter.add(torch.stack(losses).mean(), self.config.train.batch_size)
         self.progress.step += 1
         self.losses.add(self.progress.step, [batch.samples for batch in micro_batches], losses)
