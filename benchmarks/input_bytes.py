@@ -43,7 +43,7 @@ def bytes_table(class_counts: NDArray[np.int64], folder: Path, *, ranks: int, la
     ]
     rows = []
     for sampler, epoch in cases:
-        planner = Planner(split, sampler, seed=0, num_epochs=EPOCHS, lanes=lanes)
+        planner = Planner(split, sampler, seed=0, num_epochs=EPOCHS, lanes=lanes, batch_size=BATCH_SIZE)
         batching = Batching(BATCH_SIZE, BATCH_SIZE // ranks, World(0, ranks), lanes, planner.samples_per_draw)
         reader = ShardReader(split)
         _read_epoch(reader, planner, batching, epoch)
@@ -73,7 +73,7 @@ def bytes_table(class_counts: NDArray[np.int64], folder: Path, *, ranks: int, la
 
 
 def _shards_of_a_node(split: Split, sampler: SamplerConfig, epoch: int) -> float:
-    planner = Planner(split, sampler, seed=0, num_epochs=EPOCHS)
+    planner = Planner(split, sampler, seed=0, num_epochs=EPOCHS, batch_size=BATCH_SIZE)
     plan, ranks = planner.epoch(epoch), NODES * RANKS_A_NODE
     needed = set()
     for rank in range(RANKS_A_NODE):

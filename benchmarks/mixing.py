@@ -16,6 +16,7 @@ from benchmarks.mixing_measures import (
     distance_of_distributions,
     distinct_classes,
     gaps,
+    in_draws,
     parts_of_epoch,
     places_in_both,
     rank_of_position,
@@ -125,7 +126,7 @@ class Mixing:
         """Prepare the planner; epochs are counted from `first` on."""
         self.name, self.split, self.batch_size, self.first = name, split, batch_size, first
         self.labels = split.label.astype(np.int64)
-        self.planner = Planner(split, sampler, seed=0, num_epochs=EPOCHS, lanes=LANES)
+        self.planner = Planner(split, sampler, seed=0, num_epochs=EPOCHS, lanes=LANES, batch_size=batch_size)
         self.in_a_row = self.planner.samples_per_draw
         self.random = np.random.default_rng(0)
 
@@ -134,11 +135,16 @@ class Mixing:
         plan = self.planner.epoch(self.first + epoch)
         return plan.samples(np.arange(len(plan)))
 
+    def in_draws(self, order: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return `order` with the images of each draw side by side."""
+        return in_draws(order, labels, self.batch_size, self.in_a_row)
+
     def orders(self, epochs: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Yield the labels of each epoch in the order of the plan, and shuffled."""
         for epoch in range(epochs):
             order = self.order(epoch)
-            yield self.labels[order], self.labels[shuffled(order, self.in_a_row, self.random)]
+            draws = self.in_draws(order, self.labels[order])
+            yield self.labels[order], self.labels[shuffled(draws, self.in_a_row, self.random)]
 
     def over_time(self, epochs: int) -> dict[str, Any]:
         """Measure how the draws of a class lie in time."""
@@ -149,13 +155,13 @@ class Mixing:
 
         for plan, shuffle in self.orders(epochs):
             for who, labels in (("plan", plan), ("shuffle", shuffle)):
-                draws = labels[:: self.in_a_row]
+                draws = self.in_draws(labels, labels)[:: self.in_a_row]
                 add(f"{who} halves", share_scores(draws, parts_of_epoch(len(draws), 2)))
                 add(f"{who} quarters", share_scores(draws, parts_of_epoch(len(draws), 4)))
                 add(f"{who} spans", span_probabilities(draws))
                 add(f"{who} within", spans(draws)[0] < 1 / 4)
                 add(f"{who} gaps", gaps(draws, self.batch_size // self.in_a_row))
-            draws = self.random.permutation(plan[:: self.in_a_row])
+            draws = self.random.permutation(self.in_draws(plan, plan)[:: self.in_a_row])
             add("other gaps", gaps(draws, self.batch_size // self.in_a_row))
         all_of = {name: np.concatenate(values) for name, values in found.items()}
 

@@ -136,6 +136,15 @@ def together_again(
     return of_two_classes(batch, other_batch), once * other / every
 
 
+def in_draws(
+    order: NDArray[np.int64], labels: NDArray[np.int64], batch_size: int, samples_per_draw: int
+) -> NDArray[np.int64]:
+    """Return the same samples with the images of each draw, which stand anywhere in a batch, side by side."""
+    if samples_per_draw == 1:
+        return order
+    return order[np.lexsort((labels, np.arange(len(order)) // batch_size))]
+
+
 def shuffled(order: NDArray[np.int64], samples_per_draw: int, random: np.random.Generator) -> NDArray[np.int64]:
-    """Return the same draws in a random order."""
+    """Return the same draws in a random order, of an order that has the images of each draw side by side."""
     return random.permutation(order.reshape(-1, samples_per_draw)).reshape(-1)

@@ -128,7 +128,7 @@ def _private_bytes() -> int:
 
 
 def _planner(split: Split, sampler: SamplerConfig) -> Planner:
-    return Planner(split, sampler, seed=0, num_epochs=EPOCHS)
+    return Planner(split, sampler, seed=0, num_epochs=EPOCHS, batch_size=512)
 
 
 def _seconds(planner: Planner, epoch: int) -> float:

@@ -84,6 +84,7 @@ def audit_run(path: Path) -> AuditReport:
         num_epochs=config.train.epochs,
         samples_per_epoch=config.data.samples_per_epoch,
         lanes=config.data.lanes,
+        batch_size=config.train.batch_size,
         shuffle_window=config.data.shuffle_window,
     )
     batch_size = config.train.batch_size

@@ -6,6 +6,8 @@ lanes that are alike modulo W. Which lane has which stretch is chosen so that th
 any W, and so are the parts of ranks that follow one another: a node reads one part of every stratum.
 """
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,13 +30,19 @@ def lane_of_stretch(lanes: int) -> NDArray[np.int64]:
     The number of the stretch with its digits reversed, to the base of the prime factors of `lanes`: the lanes that
     are even have the first half, those divisible by 4 the first quarter, and so on.
     """
-    order, apart = np.zeros(1, dtype=np.int64), 1
-    while apart < lanes:
-        rest = lanes // apart
-        factor = next(factor for factor in range(2, rest + 1) if rest % factor == 0)
-        order = (order[:, None] + apart * np.arange(factor)).reshape(-1)
-        apart *= factor
+    order = np.zeros(1, dtype=np.int64)
+    for apart, following in pairwise(prefix_products(lanes)):
+        order = (order[:, None] + apart * np.arange(following // apart)).reshape(-1)
     return order
+
+
+def prefix_products(lanes: int) -> list[int]:
+    """Return the products of the first 0, 1, 2, ... prime factors of `lanes`, the smallest first: 1 to `lanes`."""
+    products = [1]
+    while products[-1] < lanes:
+        rest = lanes // products[-1]
+        products.append(products[-1] * next(factor for factor in range(2, rest + 1) if rest % factor == 0))
+    return products
 
 
 def lanes_modulo_ranks(lanes: int, ranks: int) -> NDArray[np.int64]:

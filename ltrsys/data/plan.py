@@ -9,8 +9,10 @@ A pure function of (index, sampler, seed, epoch): the same on every machine, wha
 
 A class stands evenly in its stratum, so every lane has about its part of it, and of each image only the place within
 the lane is random: as random as in a shuffle of the whole epoch, but that each node keeps to its own part. Where that
-would save nothing, the whole epoch is one shuffle: in a small set, and in `class_aware` sampling, whose k images of a
-class at consecutive positions go to k micro-batches, and so to k ranks.
+would save nothing, in a small set, the whole epoch is one shuffle.
+
+In `class_aware` sampling, whose k images of a class stand in one batch and go to k micro-batches, the epoch is one
+shuffle of draws, and the images of each batch are dealt so that nodes keep to their parts nevertheless (`affinity`).
 """
 
 import hashlib
@@ -22,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltrsys.config import SamplerConfig
+from ltrsys.data.affinity import ANYWHERE, deal, homes, number_of_homes, sent_home
 from ltrsys.data.index import Split
 from ltrsys.data.lanes import bounds, cut_interleaved, lane_lengths, lane_of_stretch
 from ltrsys.data.passes import Choices, draws_of_one_class, taken_positions
@@ -30,7 +33,7 @@ from ltrsys.data.random import Stream, permutation, uniforms, words
 from ltrsys.data.sampling import ClassWeights, class_weights, quotas
 from ltrsys.errors import DataError, UsageError
 
-VERSION = 2
+VERSION = 3
 """Raised when the same inputs come to give another plan. Cached plans are then made anew; a run that was begun with
 another plan is not gone on with."""
 
@@ -97,6 +100,7 @@ class Planner:
         num_epochs: int,
         samples_per_epoch: int | None = None,
         lanes: int = 192,
+        batch_size: int | None = None,
         shuffle_window: int | None = None,
         cache: Path | None = None,
     ) -> None:
@@ -109,6 +113,8 @@ class Planner:
             num_epochs: For progressively-balanced sampling.
             samples_per_epoch: The number of images if not given.
             lanes: Parts of the epoch that are dealt to the ranks.
+            batch_size: Samples of a step, over all ranks; where k images are drawn together, they stand anywhere in one
+                batch, dealt to the nodes that read them. Without it they stand side by side, and every node reads all.
             shuffle_window: How far a sample may move from its place where a lane reads each of its stretches forward,
                 once round from a random place; without it, a lane's samples come in any order.
             cache: A folder of this node in which its ranks share the plans that one of them made.
@@ -121,6 +127,9 @@ class Planner:
         self.samples_per_draw = sampler.samples_per_draw if sampler.kind == "class_aware" else 1
         self.draws = (samples_per_epoch or len(split)) // self.samples_per_draw
         self.lanes, self.shuffle_window = lanes, shuffle_window
+        self._small = self.samples_per_epoch <= lanes * DRAWS_OF_A_LANE
+        dealt = batch_size and self.samples_per_draw > 1 and not self._small
+        self._batch_size, self._parts = (batch_size, number_of_homes(lanes, batch_size)) if dealt else (0, 1)
         if not self.draws:
             raise UsageError(f"an epoch of {samples_per_epoch or len(split)} samples is less than one draw.")
         self._strata = _open_strata(split)
@@ -179,8 +188,13 @@ class Planner:
     def _fill(self, order: NDArray[np.integer], epoch: int) -> None:
         readings = self._readings(epoch)
         if self._one_shuffle:
-            draws = np.concatenate([self._draws(reading, epoch) for reading in readings])
-            order[:] = draws[permutation(len(draws), seed=self.seed, stream=Stream.ORDER, major=epoch)].reshape(-1)
+            draws = [self._draws(reading, epoch) for reading in readings]
+            shuffle = permutation(self.draws, seed=self.seed, stream=Stream.ORDER, major=epoch)
+            images = [reading.samples(own).astype(self._dtype) for reading, own in zip(readings, draws, strict=True)]
+            order[:] = np.concatenate(images)[shuffle].reshape(-1)
+            if self._parts > 1:
+                home = self._home_of_each(readings, draws, epoch)[shuffle].reshape(-1)
+                order[:] = order[deal(home, self._batch_size, self._parts)]
             return
         cuts = self._cuts(readings, epoch)
         samples = [reading.samples(reading.positions).astype(self._dtype) for reading in readings]
@@ -200,14 +214,22 @@ class Planner:
         ]
         return sum(lengths) * np.concatenate(round_trip) + self.shuffle_window * random
 
-    def _draws(self, reading: _Reading, epoch: int) -> NDArray[np.integer]:
-        """Return what is taken from a stratum in draws, sample ids, [draws, samples_per_draw]."""
-        positions = reading.positions[:, None]
-        if self.samples_per_draw > 1:
-            minor = reading.stratum.number
-            order = words(len(reading.tape), seed=self.seed, stream=Stream.DRAWS, major=epoch, minor=minor)
-            positions = draws_of_one_class(reading.positions, reading.tape, order, self.samples_per_draw)
-        return reading.samples(positions).astype(self._dtype)
+    def _draws(self, reading: _Reading, epoch: int) -> NDArray[np.int64]:
+        """Return what is taken from a stratum in draws, as places on its tape, int64 [draws, samples_per_draw]."""
+        if self.samples_per_draw == 1:
+            return reading.positions[:, None] % len(reading.tape)
+        minor = reading.stratum.number
+        order = words(len(reading.tape), seed=self.seed, stream=Stream.DRAWS, major=epoch, minor=minor)
+        return draws_of_one_class(reading.positions, reading.tape, order, self.samples_per_draw)
+
+    def _home_of_each(self, readings: list[_Reading], draws: list[NDArray[np.int64]], epoch: int) -> NDArray[np.int64]:
+        """Return which part of its stratum each image of each draw is in, int64 [draws, samples_per_draw]."""
+        home_of_class = sent_home(self.split.class_counts, self.quotas(epoch))
+        found = []
+        for reading, own in zip(readings, draws, strict=True):
+            sent = home_of_class[reading.stratum.classes][reading.tape[own]]
+            found.append(np.where(sent, homes(own, self._parts), ANYWHERE))
+        return np.concatenate(found)
 
     def _readings(self, epoch: int) -> list[_Reading]:
         weights = self.weights(epoch)
@@ -259,6 +281,8 @@ class Planner:
             "seed": self.seed,
             "epoch": epoch,
             "lanes": self.lanes,
+            "batch_size": self._batch_size,
+            "parts": self._parts,
             "shuffle_window": self.shuffle_window,
         }
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -105,6 +105,7 @@ class Trainer:
             num_epochs=config.train.epochs,
             samples_per_epoch=config.data.samples_per_epoch,
             lanes=config.data.lanes,
+            batch_size=config.train.batch_size,
             shuffle_window=config.data.shuffle_window,
             cache=_plans_of_this_node() if world.local_world_size > 1 else None,
         )

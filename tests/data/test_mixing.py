@@ -11,6 +11,7 @@ from benchmarks.mixing_measures import (
     distance_of_distributions,
     distinct_classes,
     gaps,
+    in_draws,
     parts_of_epoch,
     places_in_both,
     rank_of_position,
@@ -50,12 +51,15 @@ class Orders:
         _, sampler, self.first = every[number]
         self.split, self.batch_size = SPLITS[counts], BATCH_SIZE[counts]
         self.labels_of_samples = self.split.label.astype(np.int64)
-        self.planner = Planner(self.split, sampler, seed=3, num_epochs=EPOCHS, lanes=LANES)
+        self.planner = Planner(self.split, sampler, seed=3, num_epochs=EPOCHS, lanes=LANES, batch_size=self.batch_size)
         self.in_a_row = self.planner.samples_per_draw
         self.labels = [self.labels_of_samples[self.samples(epoch)] for epoch in range(POOLED[counts])]
         """The classes in global order, of each of the epochs that are measured together."""
-        self.draws = [labels[:: self.in_a_row] for labels in self.labels]
+        self.draws = [self.in_draws(labels, labels)[:: self.in_a_row] for labels in self.labels]
         self.random = np.random.default_rng(7)
+
+    def in_draws(self, order, labels):
+        return in_draws(order, labels, self.batch_size, self.in_a_row)
 
     def samples(self, epoch):
         plan = self.planner.epoch(self.first + epoch)
@@ -115,7 +119,7 @@ def test_a_micro_batch_holds_as_many_classes_as_one_that_is_dealt_at_random(orde
     labels = orders.labels[0]
     micro_batch = rank_of_position(orders.batch_size, 8, LANES, len(labels), orders.in_a_row)
     dealt = orders.random.permuted(micro_batch.reshape(-1, orders.batch_size), axis=1).reshape(-1)
-    random = shuffled(labels, orders.in_a_row, orders.random)
+    random = shuffled(orders.in_draws(labels, labels), orders.in_a_row, orders.random)
     ours = distinct_classes(labels, orders.batch_size, micro_batch)
     assert ours >= 0.99 * distinct_classes(random, orders.batch_size, dealt)
 

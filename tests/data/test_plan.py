@@ -203,12 +203,33 @@ def test_d_what_the_ranks_of_a_node_read_lies_together(kind, ranks):
     assert checked >= 5
 
 
+@pytest.mark.parametrize("ranks", [2, 4, 8, 64])
+def test_d_a_node_reads_its_part_of_the_frequent_classes_where_draws_are_of_several_images(ranks):
+    """Half of all draws, of what is most of the images: from no image that another node reads."""
+    split = synthetic_split(inaturalist_counts())
+    prepared = planner(SamplerConfig(kind="class_aware"), split, lanes=192, batch_size=512)
+    of_nodes = [np.concatenate(of_ranks) for of_ranks in np.array_split(parts(prepared, 3, ranks, 512), 2)]
+    order = np.argsort(-split.class_counts, kind="stable")
+    frequent = order[: np.searchsorted(np.cumsum(prepared.quotas(3)[order]), len(split) // 2) - 1]
+    own = [np.unique(samples[np.isin(split.label[samples], frequent)]) for samples in of_nodes]
+    shared = np.intersect1d(*own)
+    assert len(shared) <= 0.02 * len(own[0])  # those that found their home full, and one at each border of two parts
+    assert max(map(len, own)) < 0.55 * sum(map(len, own))
+    for record in split.record.strata:
+        inside = [part[(part >= record.first) & (part < record.first + record.samples)] for part in own]
+        if min(map(len, inside)) > 100:
+            # one piece of what is taken, read round: the samples of the other node lie together too
+            node = np.concatenate([np.zeros(len(inside[0])), np.ones(len(inside[1]))])
+            node = node[np.argsort(np.concatenate(inside), kind="stable")]
+            assert np.count_nonzero(np.diff(node)) <= 0.05 * len(node)
+
+
 # e
 
 
 @every_sampler
 def test_e_little_is_read_in_vain_at_the_size_of_inaturalist(sampler):
-    spanned, used = planner(sampler, synthetic_split(inaturalist_counts()), lanes=192).bytes_spanned(4)
+    spanned, used = planner(sampler, synthetic_split(inaturalist_counts()), lanes=192, batch_size=512).bytes_spanned(4)
     assert 1 <= spanned / used <= (1.3 if sampler.kind == "class_aware" else 1.06)
 
 
