@@ -128,8 +128,8 @@ class Planner:
         self.draws = (samples_per_epoch or len(split)) // self.samples_per_draw
         self.lanes, self.shuffle_window = lanes, shuffle_window
         self._small = self.samples_per_epoch <= lanes * DRAWS_OF_A_LANE
-        dealt = batch_size and self.samples_per_draw > 1 and not self._small
-        self._batch_size, self._parts = (batch_size, number_of_homes(lanes, batch_size)) if dealt else (0, 1)
+        dealt = batch_size if self.samples_per_draw > 1 and not self._small else None
+        self._batch_size, self._parts = (dealt, number_of_homes(lanes, dealt)) if dealt else (1, 1)
         if not self.draws:
             raise UsageError(f"an epoch of {samples_per_epoch or len(split)} samples is less than one draw.")
         self._strata = _open_strata(split)
