@@ -9,10 +9,9 @@ SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 # keep pip from replacing what NVIDIA built.
 WORKDIR /opt/ltrsys
 COPY setup.py pyproject.toml README.md ./
-RUN mkdir -p ltrsys kernels/cpu kernels/gpu \
-    && touch ltrsys/__init__.py kernels/__init__.py kernels/cpu/__init__.py kernels/gpu/__init__.py \
+RUN mkdir ltrsys && touch ltrsys/__init__.py \
     && pip install --no-cache-dir --editable '.[remote]' \
-    && rm -r ltrsys kernels
+    && rm -r ltrsys
 
 COPY ltrsys ltrsys
 COPY kernels kernels

@@ -7,7 +7,6 @@ from typing import Any
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-KERNELS = {f"ltrsys.{name.replace('/', '.')}": name for name in ("kernels", "kernels/cpu", "kernels/gpu")}
 
 
 def cuda_extension() -> dict[str, Any]:
@@ -35,13 +34,11 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    # The kernels live at the top of the tree and are imported as `ltrsys.kernels`; a top-level package
-    # called `kernels` would collide with the one of that name on PyPI.
-    packages=[*find_packages(include=["ltrsys", "ltrsys.*"]), *KERNELS],
-    package_dir=KERNELS,
+    # `ltrsys/kernels` is a link to the folder `kernels` at the top of the tree; a top-level package called `kernels`
+    # would collide with the one of that name on PyPI.
+    packages=find_packages(include=["ltrsys", "ltrsys.*"]),
     package_data={
         "ltrsys": ["py.typed"],
-        "ltrsys.reporting": ["*.html"],
         "ltrsys.kernels.cpu": ["*.cpp"],
         "ltrsys.kernels.gpu": ["*.cu", "*.cpp", "*.h"],
     },
@@ -63,7 +60,6 @@ setup(
         "safetensors>=0.5",
         "scikit-learn>=1.5",
         "matplotlib>=3.9",
-        "jinja2>=3.1",
     ],
     extras_require={
         "remote": REMOTE,

@@ -19,17 +19,20 @@ import torch
 from benchmarks.input_contenders import ours
 from benchmarks.photographs import photograph_source
 from benchmarks.report import Table, interleaved, main, summary
-from ltrsys.config import ModelConfig, OptimizerConfig, SamplerConfig, TrainConfig
-from ltrsys.data.build_folder import BuildOptions
-from ltrsys.data.index import Split, checksum
-from ltrsys.data.shards import build_shards
+from ltrsys.data.config import SamplerConfig
+from ltrsys.data.index.columns import checksum
+from ltrsys.data.index.dataset import Split
+from ltrsys.data.shards.build_folder import BuildOptions
+from ltrsys.data.shards.writing import build_shards
+from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import build_network
-from ltrsys.training.audit_log import AuditLog
-from ltrsys.training.checkpoint import Checkpoint, Progress
-from ltrsys.training.checkpoint_folder import CheckpointFolder
-from ltrsys.training.engine import Engine, start_engine
-from ltrsys.training.process_group import process_group
-from ltrsys.training.rank_state import gather_rank_state, mean_buffers
+from ltrsys.runs.audit_log import AuditLog
+from ltrsys.training.checkpoints.checkpoint import Checkpoint, Progress
+from ltrsys.training.checkpoints.folder import CheckpointFolder
+from ltrsys.training.checkpoints.rank_state import gather_rank_state, mean_buffers
+from ltrsys.training.config import OptimizerConfig, TrainConfig
+from ltrsys.training.engines.engine import Engine, start_engine
+from ltrsys.training.supervision.process_group import process_group
 from ltrsys.world import World
 
 BATCH_SIZE = 64

@@ -15,15 +15,15 @@ import torch
 
 from benchmarks.photographs import photograph_source
 from benchmarks.report import Table, main
-from ltrsys.config import DataConfig, SamplerConfig
-from ltrsys.data.batching import Batching
-from ltrsys.data.build_folder import BuildOptions
-from ltrsys.data.feed import Feed
-from ltrsys.data.loader import TrainLoader
-from ltrsys.data.pipeline import ImagePipeline
-from ltrsys.data.plan import Planner
-from ltrsys.data.reader import ShardReader
-from ltrsys.data.shards import build_shards
+from ltrsys.data.config import DataConfig, SamplerConfig
+from ltrsys.data.loading.feed import Feed
+from ltrsys.data.loading.loader import TrainLoader
+from ltrsys.data.loading.pipeline import ImagePipeline
+from ltrsys.data.plan.batching import Batching
+from ltrsys.data.plan.planner import Planner
+from ltrsys.data.reading.reader import ShardReader
+from ltrsys.data.shards.build_folder import BuildOptions
+from ltrsys.data.shards.writing import build_shards
 from ltrsys.world import World
 
 PARTS: dict[str, tuple[type, str]] = {
@@ -50,7 +50,7 @@ def measure(quick: bool) -> list[Table]:
 
 
 def _row(shards: Path, batch_size: int, *, epochs: int) -> dict[str, Any]:
-    from ltrsys.data.index import Dataset
+    from ltrsys.data.index.dataset import Dataset
 
     split = Dataset.open(shards).split("train")
     config = DataConfig(shards=shards, threads=2)

@@ -16,9 +16,9 @@ from benchmarks.input_contenders import dali_reader, ours, torch_loader, webdata
 from benchmarks.photographs import photograph_source
 from benchmarks.plan import inaturalist_counts
 from benchmarks.report import Table, interleaved, main, summary
-from ltrsys.config import SamplerConfig
-from ltrsys.data.build_folder import BuildOptions
-from ltrsys.data.shards import build_shards
+from ltrsys.data.config import SamplerConfig
+from ltrsys.data.shards.build_folder import BuildOptions
+from ltrsys.data.shards.writing import build_shards
 
 BATCH_SIZE = 64
 WORKERS = 2

@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from benchmarks.report import Table
 from benchmarks.synthetic import synthetic_split
-from ltrsys.config import SamplerConfig
-from ltrsys.data.batching import Batching
-from ltrsys.data.build_folder import MAX_SHARD_BYTES
-from ltrsys.data.index import ShardRecord, Split
-from ltrsys.data.plan import Planner
-from ltrsys.data.reader import ShardReader
-from ltrsys.data.tar import jpeg_offsets, tar_bytes
+from ltrsys.data.config import SamplerConfig
+from ltrsys.data.index.dataset import Split
+from ltrsys.data.index.records import ShardRecord
+from ltrsys.data.plan.batching import Batching
+from ltrsys.data.plan.planner import Planner
+from ltrsys.data.reading.reader import ShardReader
+from ltrsys.data.shards.build_folder import MAX_SHARD_BYTES
+from ltrsys.data.shards.tar import jpeg_offsets, tar_bytes
 from ltrsys.world import World
 
 EPOCHS = 90

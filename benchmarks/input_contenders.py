@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler
 from torchvision import transforms
 
-from ltrsys.config import IMAGENET_MEAN, IMAGENET_STD, DataConfig, SamplerConfig
-from ltrsys.data.batching import Batching
-from ltrsys.data.index import Split
-from ltrsys.data.loader import TrainLoader
-from ltrsys.data.plan import Planner
+from ltrsys.data.config import IMAGENET_MEAN, IMAGENET_STD, DataConfig, SamplerConfig
+from ltrsys.data.index.dataset import Split
+from ltrsys.data.loading.loader import TrainLoader
+from ltrsys.data.plan.batching import Batching
+from ltrsys.data.plan.planner import Planner
 from ltrsys.world import World
 
 IMAGE_SIZE = 224

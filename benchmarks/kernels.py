@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.report import Table, interleaved, main
-from ltrsys.classifiers.bank import BankSplit
+from ltrsys.features.bank import BankSplit
 from ltrsys.kernels import class_sums, ncm_search, tau_sweep
 from ltrsys.kernels.screens import fast_products
 

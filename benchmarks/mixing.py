@@ -29,10 +29,11 @@ from benchmarks.mixing_measures import (
 from benchmarks.plan import inaturalist_counts
 from benchmarks.report import Table, main
 from benchmarks.synthetic import synthetic_split
-from ltrsys.config import SamplerConfig, ShotsConfig
-from ltrsys.data.index import Split
-from ltrsys.data.plan import Planner
-from ltrsys.evaluation import shot_of_class
+from ltrsys.data.config import SamplerConfig
+from ltrsys.data.index.dataset import Split
+from ltrsys.data.plan.planner import Planner
+from ltrsys.metrics.accuracy import shot_of_class
+from ltrsys.metrics.config import ShotsConfig
 
 LANES = 192
 EPOCHS = 90

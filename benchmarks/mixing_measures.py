@@ -7,7 +7,7 @@ shuffles too. D draws, C classes that are drawn, W ranks.
 import numpy as np
 from numpy.typing import NDArray
 
-from ltrsys.data.batching import Batching
+from ltrsys.data.plan.batching import Batching
 from ltrsys.world import World
 
 FEW_DRAWS = 24

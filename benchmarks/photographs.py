@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from ltrsys.data.index import ClassRecord
+from ltrsys.data.index.records import ClassRecord
 from ltrsys.data.sources.source import Items, Source
 
 QUALITY = 80

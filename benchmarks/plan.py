@@ -17,9 +17,9 @@ from torch.utils.data import WeightedRandomSampler
 
 from benchmarks.report import Table, interleaved, main
 from benchmarks.synthetic import synthetic_split
-from ltrsys.config import SamplerConfig
-from ltrsys.data.index import Split
-from ltrsys.data.plan import Planner
+from ltrsys.data.config import SamplerConfig
+from ltrsys.data.index.dataset import Split
+from ltrsys.data.plan.planner import Planner
 
 EPOCHS = 90
 RANKS = 2

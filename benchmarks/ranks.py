@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.report import ROOT
 from ltrsys.errors import LtrsysError
-from ltrsys.training.process_group import free_port
+from ltrsys.training.supervision.process_group import free_port
 
 
 def run_ranks(module: str, arguments: Sequence[str], ranks: int) -> Any:

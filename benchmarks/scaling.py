@@ -14,8 +14,8 @@ from benchmarks.photographs import photograph_source
 from benchmarks.ranks import run_ranks
 from benchmarks.report import Table, main
 from benchmarks.scaling_rank import BATCH_SIZE, GRADIENTS, Step
-from ltrsys.data.build_folder import BuildOptions
-from ltrsys.data.shards import build_shards
+from ltrsys.data.shards.build_folder import BuildOptions
+from ltrsys.data.shards.writing import build_shards
 
 COLUMNS = ("compute, ms a step", "ranks", "images/s", "over 1 rank", "waiting for data", "communicating", "computing")
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from ltrsys.config import DataConfig, SamplerConfig
-from ltrsys.data.batching import Batching
-from ltrsys.data.index import Dataset
-from ltrsys.data.loader import TrainLoader
-from ltrsys.data.plan import Planner
-from ltrsys.training.process_group import process_group
+from ltrsys.data.config import DataConfig, SamplerConfig
+from ltrsys.data.index.dataset import Dataset
+from ltrsys.data.loading.loader import TrainLoader
+from ltrsys.data.plan.batching import Batching
+from ltrsys.data.plan.planner import Planner
+from ltrsys.training.supervision.process_group import process_group
 from ltrsys.world import World
 
 BATCH_SIZE = 64

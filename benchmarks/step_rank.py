@@ -12,11 +12,12 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional
 
-from ltrsys.config import ModelConfig, OptimizerConfig, TrainConfig
+from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import Network, build_network
-from ltrsys.training.engine import start_engine
+from ltrsys.training.config import OptimizerConfig, TrainConfig
+from ltrsys.training.engines.engine import start_engine
 from ltrsys.training.optimizer import build_optimizer
-from ltrsys.training.process_group import process_group
+from ltrsys.training.supervision.process_group import process_group
 from ltrsys.world import World
 
 NUM_CLASSES = 200

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ltrsys.data.index import Split, SplitRecord, StratumRecord
+from ltrsys.data.index.dataset import Split
+from ltrsys.data.index.records import SplitRecord, StratumRecord
 
 
 def synthetic_split(class_counts: NDArray[np.int64], *, bands_per_octave: int = 4, seed: int = 0) -> Split:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ltrsys.cli.main import configure_logging, run_reporting_errors
-from ltrsys.config_file import load_config
+from ltrsys.config.reading import load_config
 from ltrsys.errors import UsageError
 from ltrsys.world import World
 

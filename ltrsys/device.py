@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ltrsys.config import DeviceName
+from ltrsys.config.section import DeviceName
 from ltrsys.errors import LtrsysError
 from ltrsys.world import World
 

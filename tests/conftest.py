@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ltrsys.data.long_tail import cut_to_long_tail
-from ltrsys.data.shards import build_shards
+from ltrsys.data.shards.writing import build_shards
 from ltrsys.data.sources.glyphs import read_glyphs
+from ltrsys.data.sources.long_tail import cut_to_long_tail
 
 
 def pytest_configure(config: pytest.Config) -> None:

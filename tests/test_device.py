@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ltrsys import device as device_module
-from ltrsys.config_file import load_config
+from ltrsys.config.reading import load_config
 from ltrsys.device import choose_device, describe_device, set_up_gpu
 from ltrsys.errors import LtrsysError
 from ltrsys.training.trainer import train

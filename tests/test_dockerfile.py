@@ -146,7 +146,7 @@ def test_the_image_does_not_run_as_root():
 def test_the_code_is_found_where_the_image_has_it(built):
     ask = "import ltrsys, ltrsys.kernels.gpu as gpu; print(ltrsys.__file__, gpu.__file__)"
     done = built.run(f"python -c '{ask}'")
-    places = [f"{built.root}/ltrsys/__init__.py", f"{built.root}/kernels/gpu/__init__.py"]
+    places = [f"{built.root}/ltrsys/__init__.py", f"{built.root}/ltrsys/kernels/gpu/__init__.py"]
     assert done.stdout.split() == places, done.stdout + done.stderr
 
 

@@ -11,20 +11,21 @@ import numpy as np
 import pytest
 import torch
 
-from ltrsys.classifiers.bank import BankIdentity, FeatureBank, split_folder
-from ltrsys.classifiers.linear import Joint
-from ltrsys.classifiers.store import classifier_path, load_fitted
-from ltrsys.config import ModelConfig
-from ltrsys.config_file import load_config
-from ltrsys.data.index import COLUMNS, Dataset, column_path
-from ltrsys.data.plan_cache import PlanCache
+from ltrsys.classifiers.joint import Joint
+from ltrsys.config.reading import load_config
+from ltrsys.data.index.columns import COLUMNS, column_path
+from ltrsys.data.index.dataset import Dataset
+from ltrsys.data.plan.cache import PlanCache
 from ltrsys.errors import LtrsysError
+from ltrsys.evaluation.results import read_results
+from ltrsys.features.bank import BankIdentity, FeatureBank, split_folder
+from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import build_network
 from ltrsys.models.published import load_published
 from ltrsys.models.weights import load_backbone, load_network
-from ltrsys.results import read_results
-from ltrsys.training.checkpoint import Checkpoint
-from ltrsys.training.checkpoint_folder import CheckpointFolder
+from ltrsys.second_stage.store import classifier_path, load_fitted
+from ltrsys.training.checkpoints.checkpoint import Checkpoint
+from ltrsys.training.checkpoints.folder import CheckpointFolder
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")

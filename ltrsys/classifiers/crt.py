@@ -5,11 +5,11 @@ from typing import Any, ClassVar
 
 import torch
 
-from ltrsys.classifiers.balanced_sgd import minimise, refuse_divergence
-from ltrsys.classifiers.bank import BankSplit
 from ltrsys.classifiers.base import ClassifierName
-from ltrsys.classifiers.linear import LinearClassifier
-from ltrsys.config import RetrainConfig
+from ltrsys.classifiers.config import RetrainConfig
+from ltrsys.classifiers.joint import LinearClassifier
+from ltrsys.features.balanced_sgd import minimise, refuse_divergence
+from ltrsys.features.bank import BankSplit
 
 
 @dataclass(frozen=True)

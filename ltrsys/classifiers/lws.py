@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from ltrsys.classifiers.balanced_sgd import minimise, refuse_divergence
-from ltrsys.classifiers.bank import BankSplit
 from ltrsys.classifiers.base import Classifier, ClassifierName, SelectedOn
-from ltrsys.classifiers.linear import Joint
-from ltrsys.config import RetrainConfig
+from ltrsys.classifiers.config import RetrainConfig
+from ltrsys.classifiers.joint import Joint
+from ltrsys.features.balanced_sgd import minimise, refuse_divergence
+from ltrsys.features.bank import BankSplit
 from ltrsys.kernels import tau_logits, top_classes
 
 

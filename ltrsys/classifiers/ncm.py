@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from ltrsys.classifiers.bank import BankSplit
 from ltrsys.classifiers.base import Classifier, ClassifierName, SelectedOn
-from ltrsys.config import NCMConfig
+from ltrsys.classifiers.config import NCMConfig
+from ltrsys.features.bank import BankSplit
 from ltrsys.kernels import ClassSums, ncm_search
 from ltrsys.progress import Advance, progress
 

@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ltrsys.classifiers.balanced_sgd import minimise, refuse_divergence
-from ltrsys.classifiers.bank import BankSplit
 from ltrsys.classifiers.base import Classifier, ClassifierName, SelectedOn
-from ltrsys.classifiers.linear import Joint
-from ltrsys.config import TauConfig
-from ltrsys.evaluation import mean_class_accuracy, percentage
+from ltrsys.classifiers.config import TauConfig
+from ltrsys.classifiers.joint import Joint
+from ltrsys.features.balanced_sgd import minimise, refuse_divergence
+from ltrsys.features.bank import BankSplit
 from ltrsys.kernels import norm_factor, tau_logits, tau_sweep, top_classes
+from ltrsys.metrics.accuracy import mean_class_accuracy, percentage
 from ltrsys.progress import progress
 
 

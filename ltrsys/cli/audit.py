@@ -9,7 +9,7 @@ from ltrsys.errors import DataError
 
 def audit(run: RunArgument, json: JsonOption = False) -> None:
     """Check what a run was trained on, over all its starts and ranks, against the plan."""
-    from ltrsys.audit import SHOWN, audit_run  # imports numpy and the plan, which other commands do not need
+    from ltrsys.commands.audit import SHOWN, audit_run  # imports numpy and the plan, which other commands do not need
 
     report = audit_run(run)
     if json:

@@ -22,7 +22,7 @@ def balance(
     json: JsonOption = False,
 ) -> None:
     """Re-balance the classifier of a trained run and compare: joint, NCM, cRT, tau-normalised, LWS."""
-    from ltrsys.second_stage import balance_run  # imports torch, which takes seconds that other commands save
+    from ltrsys.commands.balance import balance_run  # imports torch, which takes seconds that other commands save
 
     balance_run(run, overrides or [], classifiers, json)
 
@@ -35,6 +35,6 @@ def evaluate(
     json: JsonOption = False,
 ) -> None:
     """Evaluate one fitted classifier on one split: on test, the line of results.json again."""
-    from ltrsys.second_stage import evaluate_run  # imports torch, which takes seconds that other commands save
+    from ltrsys.commands.balance import evaluate_run  # imports torch, which takes seconds that other commands save
 
     evaluate_run(run, overrides or [], classifier, split, json)

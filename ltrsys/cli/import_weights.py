@@ -25,6 +25,6 @@ def import_weights(
     ] = False,
 ) -> None:
     """Make a run folder of weights that were trained elsewhere; `ltrsys balance RUN` goes on from there."""
-    from ltrsys.imported_run import import_run  # imports torch, which takes seconds that other commands save
+    from ltrsys.commands.import_weights import import_run  # imports torch, which takes seconds that other commands save
 
     import_run(file, config, overrides or [], out, apply_scales=apply_scales)

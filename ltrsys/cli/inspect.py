@@ -12,13 +12,15 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from ltrsys.config import DataConfig, ShotsConfig
-from ltrsys.data.index import SPLITS, Dataset, SplitName
-from ltrsys.data.layout import class_bands
-from ltrsys.data.remote import open_dataset
-from ltrsys.data.verify import verify as verify_dataset
+from ltrsys.data.config import DataConfig
+from ltrsys.data.index.dataset import Dataset
+from ltrsys.data.index.records import SPLITS, SplitName
+from ltrsys.data.reading.opening import open_dataset
+from ltrsys.data.reading.verify import verify as verify_dataset
+from ltrsys.data.shards.layout import class_bands
 from ltrsys.errors import DataError, LtrsysError, UsageError
-from ltrsys.evaluation import SHOTS, shot_of_class
+from ltrsys.metrics.accuracy import SHOTS, shot_of_class
+from ltrsys.metrics.config import ShotsConfig
 
 log = logging.getLogger("ltrsys")
 
@@ -118,7 +120,7 @@ def _summarize_strata(dataset: Dataset) -> list[dict[str, Any]]:
 
 def _draw(dataset: Dataset, shots: ShotsConfig, plot: Path | None) -> Path | None:
     """Draw the long tail; return where, or None where nobody named a place and the shards' folder takes no file."""
-    if plot is None and dataset.remote is not None:
+    if plot is None and dataset.origin is not None:
         return None
     from ltrsys.reporting.long_tail import draw_long_tail  # matplotlib takes a second to import
 

@@ -8,15 +8,15 @@ from typing import Annotated
 
 import typer
 
-from ltrsys.data.build_folder import MAX_SHARD_BYTES, BuildOptions
-from ltrsys.data.index import SplitName
-from ltrsys.data.long_tail import cut_to_long_tail
-from ltrsys.data.shards import build_shards
+from ltrsys.data.index.records import SplitName
+from ltrsys.data.shards.build_folder import MAX_SHARD_BYTES, BuildOptions
+from ltrsys.data.shards.writing import build_shards
 from ltrsys.data.sources.digits import read_digits
 from ltrsys.data.sources.folder import read_folder
 from ltrsys.data.sources.glyphs import read_glyphs
 from ltrsys.data.sources.inaturalist import read_inaturalist
 from ltrsys.data.sources.lists import read_lists
+from ltrsys.data.sources.long_tail import cut_to_long_tail
 from ltrsys.data.sources.source import Source
 from ltrsys.errors import UsageError
 

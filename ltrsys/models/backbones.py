@@ -9,8 +9,8 @@ import torchvision
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from ltrsys.config import ModelConfig
 from ltrsys.errors import UsageError
+from ltrsys.models.config import ModelConfig
 
 
 @dataclass(frozen=True)

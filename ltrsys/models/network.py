@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from ltrsys.config import ModelConfig
 from ltrsys.models.backbones import build_backbone
+from ltrsys.models.config import ModelConfig
 
 
 class Network(nn.Module):

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ltrsys.config import ModelConfig
 from ltrsys.errors import DataError
 from ltrsys.models.backbones import RESNETS
+from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import Network, build_network
 from ltrsys.models.weights import BACKBONE, read_plain
 

@@ -13,9 +13,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from ltrsys.config import ModelConfig
 from ltrsys.errors import DataError
 from ltrsys.files import write_with
+from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import Network, build_network
 
 BACKBONE = "backbone."

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from ltrsys.classifiers.base import Classifier
-from ltrsys.data.index import Dataset
-from ltrsys.evaluated_split import EvaluatedSplit
-from ltrsys.evaluation import class_accuracy
+from ltrsys.data.index.dataset import Dataset
+from ltrsys.evaluation.results import Results
+from ltrsys.evaluation.split import EvaluatedSplit
 from ltrsys.files import replaced
+from ltrsys.metrics.accuracy import class_accuracy
 from ltrsys.reporting.plots import plot_accuracy, plot_sampling, plot_tau, plot_weight_norms
 from ltrsys.reporting.table import parameters
-from ltrsys.results import Results
 
 
 @dataclass(frozen=True)

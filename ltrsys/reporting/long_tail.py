@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ltrsys.config import ShotsConfig
-from ltrsys.evaluation import SHOTS, shot_of_class
 from ltrsys.files import write_with
+from ltrsys.metrics.accuracy import SHOTS, shot_of_class
+from ltrsys.metrics.config import ShotsConfig
 
 COLORS = {"many": "#1b6ca8", "medium": "#e08e0b", "few": "#b3312c"}
 """Told apart in print and by the colour-blind."""

@@ -9,12 +9,13 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ltrsys.classifiers.base import ClassifierName
-from ltrsys.config import SamplerConfig, ShotsConfig
-from ltrsys.data.sampling import class_weights
-from ltrsys.evaluation import COLUMNS
+from ltrsys.data.config import SamplerConfig
+from ltrsys.data.plan.sampling import class_weights
+from ltrsys.evaluation.results import Results, TauCurve, columns_of
+from ltrsys.metrics.accuracy import COLUMNS
+from ltrsys.metrics.config import ShotsConfig
 from ltrsys.reporting.style import COLORS, MARKERS, SHOT_COLORS, SHOT_MARKERS, drawn, legend_below
 from ltrsys.reporting.table import TITLES, counted
-from ltrsys.results import Results, TauCurve, columns_of
 
 
 def plot_accuracy(results: Results, path: Path) -> None:

@@ -5,8 +5,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ltrsys.classifiers.base import ClassifierName
-from ltrsys.evaluation import COLUMNS, SHOTS
-from ltrsys.results import Line, Results, columns_of
+from ltrsys.evaluation.results import Line, Results, columns_of
+from ltrsys.metrics.accuracy import COLUMNS, SHOTS
 
 TITLES: dict[ClassifierName, str] = {
     "joint": "Joint",

@@ -6,11 +6,11 @@ from collections.abc import Callable
 import torch
 import torch.distributed as dist
 
-from ltrsys.config import Config
-from ltrsys.data.batching import Batching, part_of_a_rank
+from ltrsys.config.schema import Config
+from ltrsys.data.plan.batching import Batching, part_of_a_rank
 from ltrsys.errors import LtrsysError
 from ltrsys.models.network import Network
-from ltrsys.training.engine import AUTOCAST_TYPE, classification_loss
+from ltrsys.training.engines.engine import AUTOCAST_TYPE, classification_loss
 from ltrsys.world import World
 
 SPARE = 0.05

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ltrsys.config import OptimizerConfig
 from ltrsys.errors import UsageError
 from ltrsys.models.network import Network
+from ltrsys.training.config import OptimizerConfig
 
 BASE_LR = "base_lr"
 """Key of a parameter group: its learning rate before the schedule."""

@@ -2,7 +2,7 @@
 
 import math
 
-from ltrsys.config import ScheduleConfig
+from ltrsys.training.config import ScheduleConfig
 
 
 def lr_factor(config: ScheduleConfig, *, step: int, steps_per_epoch: int, epochs: int) -> float:

@@ -14,40 +14,40 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from ltrsys.config import Config
-from ltrsys.config_file import save_config
-from ltrsys.data.batching import Batching
-from ltrsys.data.loader import Batch, EvaluationLoader, TrainLoader
-from ltrsys.data.pipeline import decodes_on_gpu
-from ltrsys.data.plan import VERSION as PLAN_VERSION
-from ltrsys.data.plan import Planner
-from ltrsys.data.quarantine import Quarantine, quarantined
-from ltrsys.data.remote import open_dataset
-from ltrsys.data.sampling import weights_digest
+from ltrsys.config.reading import save_config
+from ltrsys.config.schema import Config
+from ltrsys.data.loading.loader import Batch, EvaluationLoader, TrainLoader
+from ltrsys.data.loading.pipeline import decodes_on_gpu
+from ltrsys.data.plan.batching import Batching
+from ltrsys.data.plan.planner import VERSION as PLAN_VERSION
+from ltrsys.data.plan.planner import Planner
+from ltrsys.data.plan.sampling import weights_digest
+from ltrsys.data.reading.opening import open_dataset
+from ltrsys.data.reading.quarantine import Quarantine, quarantined
 from ltrsys.device import describe_device, set_up_gpu, within_memory
 from ltrsys.errors import DataError, LtrsysError, UsageError
-from ltrsys.evaluation import accuracy_by_shot, shot_of_class
+from ltrsys.metrics.accuracy import accuracy_by_shot, shot_of_class
 from ltrsys.models.network import Network, build_network
 from ltrsys.models.weights import load_backbone, save_network
 from ltrsys.progress import Advance, progress
-from ltrsys.run_folder import RunFolder
-from ltrsys.tracking import Tracker
-from ltrsys.training.audit_log import AuditLog, begin_attempt
-from ltrsys.training.batch_norm import average_buffers
-from ltrsys.training.checkpoint import Checkpoint, Progress, check_same_experiment, check_same_plan
-from ltrsys.training.checkpoint_folder import CheckpointFolder
-from ltrsys.training.engine import start_engine
-from ltrsys.training.failures import first_failure
-from ltrsys.training.losses import LossWatch
+from ltrsys.runs.audit_log import AuditLog, begin_attempt
+from ltrsys.runs.folder import RunFolder
+from ltrsys.runs.lock import locked
+from ltrsys.runs.tracking import Tracker
+from ltrsys.training.checkpoints.checkpoint import Checkpoint, Progress, check_same_experiment, check_same_plan
+from ltrsys.training.checkpoints.folder import CheckpointFolder
+from ltrsys.training.checkpoints.rank_state import gather_rank_state, mean_buffers, restore_rank_state
+from ltrsys.training.engines.batch_norm import average_buffers
+from ltrsys.training.engines.engine import start_engine
 from ltrsys.training.memory import choose_micro_batch_size, memory_advice
 from ltrsys.training.meter import Meter
-from ltrsys.training.process_group import process_group
-from ltrsys.training.rank_state import gather_rank_state, mean_buffers, restore_rank_state
-from ltrsys.training.requests import Request, Requests, Stopped
-from ltrsys.training.run_lock import locked
 from ltrsys.training.schedule import lr_factor
+from ltrsys.training.supervision.failures import first_failure
+from ltrsys.training.supervision.loss_watch import LossWatch
+from ltrsys.training.supervision.process_group import process_group
+from ltrsys.training.supervision.requests import Request, Requests, Stopped
+from ltrsys.training.supervision.watchdog import Reached, watched
 from ltrsys.training.validation import predict_split
-from ltrsys.training.watchdog import Reached, watched
 from ltrsys.world import World
 
 log = logging.getLogger("ltrsys")

@@ -8,12 +8,12 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ltrsys.config import TrainConfig
-from ltrsys.data.loader import Batch
+from ltrsys.data.loading.loader import Batch
 from ltrsys.errors import DataError, LtrsysError
 from ltrsys.models.network import Network
-from ltrsys.training.engine import AUTOCAST_TYPE
-from ltrsys.training.failures import first_failure
+from ltrsys.training.config import TrainConfig
+from ltrsys.training.engines.engine import AUTOCAST_TYPE
+from ltrsys.training.supervision.failures import first_failure
 from ltrsys.world import World
 
 

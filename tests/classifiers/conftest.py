@@ -8,8 +8,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ltrsys.classifiers.bank import BankSplit
-from ltrsys.classifiers.linear import Joint
+from ltrsys.classifiers.joint import Joint
+from ltrsys.features.bank import BankSplit
 
 CPU = torch.device("cpu")
 NUM_CLASSES, NUM_FEATURES = 20, 16

@@ -5,12 +5,17 @@ from pathlib import Path
 
 import torch
 
-from ltrsys.config import BalanceConfig, Config, DataConfig, ModelConfig, RetrainConfig, TrackingConfig
-from ltrsys.config_file import save_config
-from ltrsys.data.index import Dataset
+from ltrsys.classifiers.config import RetrainConfig
+from ltrsys.config.reading import save_config
+from ltrsys.config.schema import Config
+from ltrsys.data.config import DataConfig
+from ltrsys.data.index.dataset import Dataset
+from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import build_network
 from ltrsys.models.weights import save_network
-from ltrsys.run_folder import RunFolder
+from ltrsys.runs.config import TrackingConfig
+from ltrsys.runs.folder import RunFolder
+from ltrsys.second_stage.config import BalanceConfig
 
 SHORT = RetrainConfig(epochs=2, lr=0.1, batch_size=64)
 

@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from ltrsys.classifiers.bank import BankSplit
 from ltrsys.classifiers.base import Classifier
+from ltrsys.classifiers.config import NCMConfig, RetrainConfig, TauConfig
 from ltrsys.classifiers.crt import RetrainedClassifier
-from ltrsys.classifiers.linear import Joint
+from ltrsys.classifiers.joint import Joint
 from ltrsys.classifiers.lws import LearnableWeightScaling
 from ltrsys.classifiers.ncm import NearestClassMean
 from ltrsys.classifiers.tau import TauNorm, sweep
-from ltrsys.config import NCMConfig, RetrainConfig, ShotsConfig, TauConfig
 from ltrsys.errors import DataError
-from ltrsys.evaluation import accuracy_by_shot, mean_class_accuracy, shot_of_class
+from ltrsys.features.bank import BankSplit
+from ltrsys.metrics.accuracy import accuracy_by_shot, mean_class_accuracy, shot_of_class
+from ltrsys.metrics.config import ShotsConfig
 from tests.classifiers.conftest import CPU, NUM_CLASSES, NUM_FEATURES, LongTail, gaussian_split
 
 RETRAIN = RetrainConfig(epochs=8, lr=0.1, batch_size=64)

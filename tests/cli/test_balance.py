@@ -15,9 +15,9 @@ import torch
 
 from ltrsys.classifiers.base import NAMES
 from ltrsys.cli.main import main
+from ltrsys.evaluation.results import Results, read_results
 from ltrsys.models.weights import load_network, save_network
-from ltrsys.results import Results, read_results
-from ltrsys.run_folder import RunFolder
+from ltrsys.runs.folder import RunFolder
 from tests.classifiers.runs import make_run, without_splits, write_model
 
 REPORT = {"accuracy_by_split.png", "accuracy_by_tau.png", "weight_norms.png", "sampling_weights.png", "per_class.csv"}

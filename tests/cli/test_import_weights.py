@@ -8,9 +8,9 @@ import torch
 from safetensors import safe_open
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from ltrsys.config_file import load_config, save_config
+from ltrsys.config.reading import load_config, save_config
 from ltrsys.models.weights import load_network
-from ltrsys.run_folder import RunFolder
+from ltrsys.runs.folder import RunFolder
 from tests.classifiers.runs import make_config
 from tests.cli.test_balance import ltrsys
 from tests.models.test_published import paper_layout

@@ -73,7 +73,7 @@ def test_ctrl_c_in_a_command_says_that_what_is_finished_is_kept(capsys, monkeypa
     def interrupted(path):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ltrsys.audit.audit_run", interrupted)
+    monkeypatch.setattr("ltrsys.commands.audit.audit_run", interrupted)
     with pytest.raises(SystemExit) as stopped:
         main(["audit", "nowhere"])
     assert stopped.value.code == 130

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from ltrsys.cli.main import main
-from ltrsys.data.index import Dataset
+from ltrsys.data.index.dataset import Dataset
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:

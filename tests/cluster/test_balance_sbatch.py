@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ltrsys.results import read_results
-from ltrsys.second_stage import balance_run
+from ltrsys.commands.balance import balance_run
+from ltrsys.evaluation.results import read_results
 from tests.classifiers.runs import make_run
 from tests.cluster.jobs import program, submit_script, wait_for_end
 from tests.cluster.slurm import SlurmCluster

@@ -4,9 +4,9 @@ import hashlib
 
 import numpy as np
 
-from ltrsys.config import DataConfig
-from ltrsys.data.reader import ShardReader
-from ltrsys.data.remote import open_dataset
+from ltrsys.data.config import DataConfig
+from ltrsys.data.reading.opening import open_dataset
+from ltrsys.data.reading.reader import ShardReader
 
 
 def read_everything(config: DataConfig) -> str:

@@ -1,8 +1,8 @@
 """What a process of the quarantine's tests does; a module of its own, since it imports little."""
 
-from ltrsys.data.index import Dataset
-from ltrsys.data.quarantine import Quarantine
-from ltrsys.data.reader import BadSample
+from ltrsys.data.index.dataset import Dataset
+from ltrsys.data.reading.quarantine import Quarantine
+from ltrsys.data.reading.reader import BadSample
 
 
 def note_all(shards, path, start):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from ltrsys.config import AugmentationConfig, DataConfig
-from ltrsys.data.augmentation import evaluation_augmentation, training_augmentation
-from ltrsys.data.pipeline import ImagePipeline
+from ltrsys.data.config import AugmentationConfig, DataConfig
+from ltrsys.data.loading.augmentation import evaluation_augmentation, training_augmentation
+from ltrsys.data.loading.pipeline import ImagePipeline
 from tests.data.reference import evaluation_image, photographs, sizes, training_image
 
 pytestmark = [

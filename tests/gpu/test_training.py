@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from ltrsys.config import AugmentationConfig, DataConfig, SamplerConfig
-from ltrsys.config_file import load_config
-from ltrsys.data.batching import Batching
-from ltrsys.data.index import Dataset
-from ltrsys.data.loader import TrainLoader
-from ltrsys.data.plan import Planner
+from ltrsys.config.reading import load_config
+from ltrsys.data.config import AugmentationConfig, DataConfig, SamplerConfig
+from ltrsys.data.index.dataset import Dataset
+from ltrsys.data.loading.loader import TrainLoader
+from ltrsys.data.plan.batching import Batching
+from ltrsys.data.plan.planner import Planner
 from ltrsys.errors import LtrsysError
 from ltrsys.training.memory import largest_that_fits
 from ltrsys.training.trainer import Trainer, train

@@ -2,9 +2,9 @@ import pytest
 import torch
 import torchvision
 
-from ltrsys.config import ModelConfig
 from ltrsys.errors import UsageError
 from ltrsys.models.backbones import RESNETS
+from ltrsys.models.config import ModelConfig
 from ltrsys.models.cost import count_multiply_adds, count_parameters
 from ltrsys.models.network import build_network
 

@@ -10,8 +10,8 @@ import torchvision
 from torch import nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from ltrsys.config import ModelConfig
 from ltrsys.errors import DataError
+from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import build_network
 from ltrsys.models.published import load_published
 from ltrsys.models.weights import save_network

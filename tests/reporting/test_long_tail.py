@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from ltrsys.config import ShotsConfig
+from ltrsys.metrics.config import ShotsConfig
 from ltrsys.reporting.long_tail import COLORS, draw_long_tail
 
 

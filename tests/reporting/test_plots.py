@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from ltrsys.config import ShotsConfig
+from ltrsys.evaluation.results import TauCurve
+from ltrsys.metrics.config import ShotsConfig
 from ltrsys.reporting import style
 from ltrsys.reporting.plots import plot_accuracy, plot_sampling, plot_tau, plot_weight_norms
-from ltrsys.results import TauCurve
-from tests.test_results import make_line, make_results
+from tests.evaluation.test_results import make_line, make_results
 
 COUNTS = np.array([5, 400, 30, 150, 8, 60])
 

@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
+from ltrsys.evaluation.results import Results, VersusJoint
 from ltrsys.reporting.table import parameters, results_table
-from ltrsys.results import Results, VersusJoint
-from tests.test_results import make_line, make_results
+from tests.evaluation.test_results import make_line, make_results
 
 VERSUS = VersusJoint(gained=250, lost=50, p_value=3e-21)
 

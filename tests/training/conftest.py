@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from ltrsys.training.process_group import free_port
+from ltrsys.training.supervision.process_group import free_port
 from tests.training.ranks import run_rank
 
 ROOT = Path(__file__).parent.parent.parent

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from ltrsys.classifiers.extraction import write_features
-from ltrsys.config import Config
-from ltrsys.data.index import Dataset
-from ltrsys.data.loader import EvaluationLoader
+from ltrsys.config.schema import Config
+from ltrsys.data.index.dataset import Dataset
+from ltrsys.data.loading.loader import EvaluationLoader
+from ltrsys.features.extraction import write_features
 from ltrsys.models.network import Network
-from ltrsys.training.process_group import process_group
+from ltrsys.training.supervision.process_group import process_group
 from ltrsys.training.validation import predict_split
 from ltrsys.world import World
 from tests.training.ranks import become_rank

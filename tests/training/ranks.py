@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from ltrsys.config_file import load_config
-from ltrsys.training.process_group import process_group
+from ltrsys.config.reading import load_config
+from ltrsys.training.supervision.process_group import process_group
 from ltrsys.training.trainer import Trainer
 from ltrsys.world import World
 

@@ -8,14 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ltrsys.config import ModelConfig, TrainConfig
+from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import build_network
-from ltrsys.training.checkpoint import Checkpoint, Progress
-from ltrsys.training.engine import Engine, start_engine
-from ltrsys.training.losses import LossWatch
+from ltrsys.training.checkpoints.checkpoint import Checkpoint, Progress
+from ltrsys.training.config import TrainConfig
+from ltrsys.training.engines.engine import Engine, start_engine
 from ltrsys.training.meter import Meter
-from ltrsys.training.process_group import process_group
-from ltrsys.training.requests import Requests
+from ltrsys.training.supervision.loss_watch import LossWatch
+from ltrsys.training.supervision.process_group import process_group
+from ltrsys.training.supervision.requests import Requests
 from ltrsys.world import World
 
 STEPS, ACCUMULATION, IMAGES, SIDE = 20, 2, 6, 8

@@ -11,12 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ltrsys.audit import audit_run
 from ltrsys.cli.main import main
-from ltrsys.config import SamplerConfig
-from ltrsys.config_file import load_config
-from ltrsys.data.index import Dataset
-from ltrsys.data.plan import Planner
+from ltrsys.commands.audit import audit_run
+from ltrsys.config.reading import load_config
+from ltrsys.data.config import SamplerConfig
+from ltrsys.data.index.dataset import Dataset
+from ltrsys.data.plan.planner import Planner
 from ltrsys.errors import DataError
 from tests.data.servers import serving
 from tests.training.conftest import ROOT, losses_of, read_metrics, run_ranks, start_ranks

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from benchmarks.plan import inaturalist_counts
-from ltrsys.config import Config
-from ltrsys.data.index import ClassRecord, Dataset
-from ltrsys.data.shards import build_shards
+from ltrsys.config.schema import Config
+from ltrsys.data.index.dataset import Dataset
+from ltrsys.data.index.records import ClassRecord
+from ltrsys.data.shards.writing import build_shards
 from ltrsys.data.sources.source import Items, Source
-from ltrsys.evaluation import accuracy_by_shot, shot_of_class
+from ltrsys.metrics.accuracy import accuracy_by_shot, shot_of_class
 from tests.training.conftest import finish, start_processes
 from tests.training.evaluating_ranks import NUM_CLASSES, TEST_IMAGES, evaluate_rank, nearest_colours, read_image
 

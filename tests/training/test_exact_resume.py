@@ -13,11 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ltrsys.audit import audit_run
-from ltrsys.config_file import load_config
+from ltrsys.commands.audit import audit_run
+from ltrsys.config.reading import load_config
 from ltrsys.errors import DataError, LtrsysError, UsageError
-from ltrsys.training.checkpoint import Checkpoint, Progress
-from ltrsys.training.checkpoint_folder import CheckpointFolder
+from ltrsys.training.checkpoints.checkpoint import Checkpoint, Progress
+from ltrsys.training.checkpoints.folder import CheckpointFolder
 from ltrsys.training.trainer import train
 from ltrsys.world import World
 from tests.training.conftest import ROOT, losses_of, read_metrics, run_ranks, start_ranks
@@ -30,8 +30,8 @@ STEPS = 6
 HOLDING = """
 import sys
 from pathlib import Path
-from ltrsys.run_folder import RunFolder
-from ltrsys.training.run_lock import locked
+from ltrsys.runs.folder import RunFolder
+from ltrsys.runs.lock import locked
 with locked(RunFolder(Path(sys.argv[1])), 3):
     print("held", flush=True)
     sys.stdin.read()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ltrsys.training.process_group import free_port
+from ltrsys.training.supervision.process_group import free_port
 from tests.training.conftest import ROOT, losses_of, read_metrics
 
 pytestmark = pytest.mark.distributed

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from ltrsys.config_file import load_config
-from ltrsys.data.batching import Batching
+from ltrsys.config.reading import load_config
+from ltrsys.data.plan.batching import Batching
 from ltrsys.device import within_memory
 from ltrsys.errors import LtrsysError
-from ltrsys.training.checkpoint_folder import CheckpointFolder
+from ltrsys.training.checkpoints.folder import CheckpointFolder
 from ltrsys.training.memory import largest_that_fits, memory_advice
 from ltrsys.training.trainer import train
 from ltrsys.world import World

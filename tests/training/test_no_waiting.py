@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from ltrsys.config import ModelConfig, TrainConfig
+from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import build_network
-from ltrsys.training.engine import start_engine
-from ltrsys.training.requests import Request, Requests
+from ltrsys.training.config import TrainConfig
+from ltrsys.training.engines.engine import start_engine
+from ltrsys.training.supervision.requests import Request, Requests
 from ltrsys.world import World
 from tests.training.steps import alone
 

@@ -3,9 +3,10 @@ import sys
 import pytest
 import torch
 
-from ltrsys.config import ModelConfig, OptimizerConfig
 from ltrsys.errors import UsageError
+from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import build_network
+from ltrsys.training.config import OptimizerConfig
 from ltrsys.training.optimizer import build_optimizer, set_learning_rates
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

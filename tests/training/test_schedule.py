@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ltrsys.config import ScheduleConfig
+from ltrsys.training.config import ScheduleConfig
 from ltrsys.training.schedule import lr_factor
 
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ltrsys.audit import audit_run
-from ltrsys.config_file import load_config
+from ltrsys.commands.audit import audit_run
+from ltrsys.config.reading import load_config
 from ltrsys.errors import DataError, LtrsysError, UsageError
-from ltrsys.training.checkpoint import Checkpoint
+from ltrsys.training.checkpoints.checkpoint import Checkpoint
 from ltrsys.training.trainer import Trainer, train
 from ltrsys.world import World
 from tests.training.conftest import losses_of, read_metrics
@@ -166,7 +166,7 @@ def test_the_last_epoch_is_evaluated_and_the_best_kept(write_config):
 def test_a_backbone_is_started_from_another_run_s(write_config):
     first = fit(write_config("first", train__epochs=1))
     second = load_config(write_config("second", model__weights=str(first / "model.safetensors")))
-    from ltrsys.training.process_group import process_group
+    from ltrsys.training.supervision.process_group import process_group
 
     with process_group(World(), 60) as device:
         trainer = Trainer(second, World(), device)

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ltrsys.data.index import ClassRecord, SplitName
-from ltrsys.data.random import Stream, permutation
+from ltrsys.data.index.records import ClassRecord, SplitName
 from ltrsys.data.sources.source import Items, Source
+from ltrsys.random import Stream, permutation
 
 VAL_PER_CLASS = 14
 TEST_PER_CLASS = 40

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ltrsys.data.index import SPLITS, ClassRecord, SplitName
+from ltrsys.data.index.records import SPLITS, ClassRecord, SplitName
 from ltrsys.data.sources.source import FileReader, Items, Source, require_folder
 from ltrsys.errors import DataError
 

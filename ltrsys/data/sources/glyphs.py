@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ltrsys.data.index import ClassRecord, SplitName
-from ltrsys.data.random import Stream, permutation, uniforms
+from ltrsys.data.index.records import ClassRecord, SplitName
 from ltrsys.data.sources.source import Items, Source
 from ltrsys.errors import UsageError
+from ltrsys.random import Stream, permutation, uniforms
 
 MIN_FACES = 12
 """A letter is a class if so many faces have it."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ltrsys.data.index import ClassRecord, SplitName
+from ltrsys.data.index.records import ClassRecord, SplitName
 from ltrsys.data.sources.source import FileReader, Items, Source, inside, require_folder
 from ltrsys.errors import DataError
 from ltrsys.files import read_json

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ltrsys.data.index import ClassRecord, SplitName
+from ltrsys.data.index.records import ClassRecord, SplitName
 from ltrsys.data.sources.source import FileReader, Items, Source, inside, require_folder
 from ltrsys.errors import DataError
 

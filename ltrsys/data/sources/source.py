@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ltrsys.data.index import ClassRecord, SplitName
+from ltrsys.data.index.records import ClassRecord, SplitName
 from ltrsys.errors import DataError
 
 

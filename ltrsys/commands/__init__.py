@@ -1,0 +1,1 @@
+"""What a subcommand does, from end to end."""

@@ -1,0 +1,206 @@
+"""What a run was trained on, put together from the records of all its attempts and ranks.
+
+Of an attempt, the steps count that no later one trained or will train again: those up to the checkpoint that the next
+one went on from, or can. Records are on disk before the checkpoint is; what a kill left of those after it says nothing.
+Counted so, every global position up to the last step must be there once, and hold the sample of the plan.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltrsys import __version__
+from ltrsys.data.plan.planner import VERSION as PLAN_VERSION
+from ltrsys.data.plan.planner import Planner
+from ltrsys.data.reading.opening import open_dataset
+from ltrsys.data.reading.quarantine import quarantined, replacements
+from ltrsys.errors import DataError
+from ltrsys.files import read_json
+from ltrsys.runs.audit_log import attempt_folders, row_type
+from ltrsys.runs.folder import RunFolder
+from ltrsys.training.checkpoints.checkpoint import check_same_experiment
+from ltrsys.training.checkpoints.folder import CheckpointFolder
+
+SHOWN = 5
+"""Findings that are told one by one."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One start of the run."""
+
+    number: int
+    first_step: int
+    """Steps that were done before it."""
+    last_step: int
+    """The last step that counts."""
+    world_size: int
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """What the records say."""
+
+    attempts: list[Attempt]
+    steps: int
+    """Steps that count: those of the last checkpoint, or all where only the trained model is left."""
+    samples: int
+    """Samples that were trained on in these."""
+    retrained_steps: int
+    """Steps that were trained and then trained again, since no checkpoint held them."""
+    unsaved_steps: int
+    """Steps of the last attempt that no checkpoint holds: they would be trained again."""
+    replaced: int
+    """Of the samples, those that stood in for a bad one, as `quarantine.jsonl` explains."""
+    findings: list[str]
+    """What is wrong, in words; empty where nothing is."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every position up to the last step was trained on once, with the plan's sample or its stand-in."""
+        return not self.findings
+
+
+def audit_run(path: Path) -> AuditReport:
+    """Check the records of the run in `path` against its plan.
+
+    Raises:
+        UsageError: Where `path` is not a run folder, or its config names other shards than it was trained on.
+        DataError: Where it has no records, or they or its checkpoints cannot be read.
+    """
+    run = RunFolder(path)
+    config = run.config()
+    folders = attempt_folders(run.audit)
+    if not folders:
+        raise DataError(f"{run.audit}: there are no records of a training here.")
+    dataset = open_dataset(config.data)
+    planner = Planner(
+        dataset.split("train"),
+        config.data.sampler,
+        seed=config.seed,
+        num_epochs=config.train.epochs,
+        samples_per_epoch=config.data.samples_per_epoch,
+        lanes=config.data.lanes,
+        batch_size=config.train.batch_size,
+        shuffle_window=config.data.shuffle_window,
+    )
+    batch_size = config.train.batch_size
+    steps_per_epoch = planner.samples_per_epoch // batch_size
+    # Before the records: those of its steps are on disk, also while the run goes on.
+    found = CheckpointFolder(run.checkpoints, kept=1).newest()
+    if found is not None:
+        check_same_experiment(found[1].progress, config, dataset.fingerprint, found[0])
+        last_step = found[1].progress.step
+    else:
+        last_step = steps_per_epoch * config.train.epochs if run.model.exists() else 0
+    facts = [_read_facts(folder) for folder in folders]
+    attempts: list[Attempt] = []
+    parts: list[tuple[NDArray[np.int64], ...]] = []
+    retrained = unsaved = 0
+    for number, (folder, fact) in enumerate(zip(folders, facts, strict=True), start=1):
+        rows = _read_rows(folder, fact)
+        trained = int(rows["step"].max(initial=fact["first_step"]))
+        last = min([trained, last_step, *(later["first_step"] for later in facts[number:])])
+        retrained, unsaved = retrained + unsaved, max(0, trained - max(last, fact["first_step"]))
+        kept = rows[(rows["step"] > fact["first_step"]) & (rows["step"] <= last)]
+        parts.append((kept["step"], kept["epoch"], kept["positions"], kept["samples"]))
+        attempts.append(Attempt(number, fact["first_step"], last, fact["world_size"]))
+    steps, epochs, positions, samples = _in_one(parts)
+    right = (steps - 1) // steps_per_epoch == epochs
+    right &= positions // batch_size == (steps - 1) % steps_per_epoch
+    findings = [f"step {step}: has positions of another step or epoch" for step in np.unique(steps[~right])[:SHOWN]]
+    epochs, positions, samples = epochs[right], positions[right], samples[right]
+    findings += _missed_and_repeated(last_step, batch_size, steps_per_epoch, epochs, positions)
+    bad = quarantined(run.quarantine, planner.split)
+    replaced, unexplained = _compare_with_plan(planner, bad, epochs, positions, samples)
+    findings += unexplained
+    return AuditReport(attempts, last_step, len(steps), retrained, unsaved, replaced, findings)
+
+
+def _missed_and_repeated(
+    last_step: int, batch_size: int, steps_per_epoch: int, epochs: NDArray[np.int64], positions: NDArray[np.int64]
+) -> list[str]:
+    """Tell which positions of the steps up to the last are not there once."""
+    findings = []
+    for epoch in range(-(-last_step // steps_per_epoch)):
+        own = epochs == epoch
+        expected = min(steps_per_epoch, last_step - epoch * steps_per_epoch) * batch_size
+        times = np.bincount(positions[own], minlength=expected)
+        for found, word in ((times[:expected] == 0, "missed"), (times > 1, "seen more than once")):
+            if found.any():
+                at = np.flatnonzero(found)
+                findings.append(f"epoch {epoch + 1}: {len(at)} positions {word}, the first of them {at[0]}")
+    return findings
+
+
+def _compare_with_plan(
+    planner: Planner,
+    bad: set[int],
+    epochs: NDArray[np.int64],
+    positions: NDArray[np.int64],
+    samples: NDArray[np.int64],
+) -> tuple[int, list[str]]:
+    """Count the stand-ins for bad samples, and tell what else is not the plan's."""
+    replaced, findings = 0, []
+    for epoch in np.unique(epochs).tolist():
+        own = epochs == epoch
+        planned = planner.epoch(epoch).samples(positions[own])
+        differ = np.flatnonzero(planned != samples[own])
+        rows = zip(*(values[differ].tolist() for values in (planned, samples[own], positions[own])), strict=True)
+        unexplained = [row[2] for row in rows if not _stands_in(planner, bad, epoch, *row)]
+        replaced += len(differ) - len(unexplained)
+        if unexplained:
+            findings.append(
+                f"epoch {epoch + 1}: {len(unexplained)} positions hold another sample than the plan's: "
+                f"{min(unexplained)}"
+            )
+    return replaced, findings
+
+
+def _stands_in(planner: Planner, bad: set[int], epoch: int, planned: int, found: int, position: int) -> bool:
+    """Whether a sample is the first in its turn to replace a bad one that was not bad itself."""
+    if planned not in bad:
+        return False
+    turns = replacements(planner.split, planned, seed=planner.seed, epoch=epoch, position=position)
+    for candidate in turns:
+        if candidate == found:
+            return True
+        if candidate not in bad:
+            return False
+    return False
+
+
+def _read_facts(folder: Path) -> dict[str, int]:
+    facts = read_json(folder / "attempt.json", "record of an attempt")
+    needed = ("first_step", "world_size", "micro_batch_size")
+    if not isinstance(facts, dict) or not all(isinstance(facts.get(key), int) for key in needed):
+        raise DataError(f"{folder}: attempt.json is not of this version: {json.dumps(facts)[:80]}.")
+    if (plan := facts.get("plan", 1)) != PLAN_VERSION:
+        raise DataError(
+            f"{folder}: was trained with version {plan} of the plan, and ltrsys {__version__} makes version "
+            f"{PLAN_VERSION}: it cannot compare them. Audit the run with the version of ltrsys that trained it."
+        )
+    return facts
+
+
+def _read_rows(folder: Path, facts: dict[str, int]) -> NDArray[np.void]:
+    """Return all ranks' rows of one attempt; a row that a kill left half-written is left out."""
+    row = row_type(facts["micro_batch_size"])
+    ranks = [path.read_bytes() for path in sorted(folder.glob("rank-*.rows"))]
+    return np.concatenate(
+        [np.zeros(0, row), *(np.frombuffer(rows[: len(rows) // row.itemsize * row.itemsize], row) for rows in ranks)]
+    )
+
+
+def _in_one(parts: list[tuple[NDArray[np.int64], ...]]) -> tuple[NDArray[np.int64], ...]:
+    """Lay the micro-batches of all attempts end to end, one entry a sample: steps, epochs, positions, samples."""
+    columns: list[list[NDArray[np.int64]]] = [[], [], [], []]
+    for step, epoch, positions, samples in parts:
+        size = positions.shape[1]
+        for column, values in zip(columns, (step.repeat(size), epoch.repeat(size), positions, samples), strict=True):
+            column.append(values.reshape(-1).astype(np.int64))
+    steps, epochs, positions, samples = (np.concatenate(column) for column in columns)
+    return steps, epochs, positions, samples

@@ -1,0 +1,216 @@
+"""The second stage from end to end: feature bank → classifiers → evaluation → results, table and plots."""
+
+import difflib
+import logging
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed
+
+from ltrsys.classifiers.base import NAMES, ClassifierName
+from ltrsys.classifiers.joint import Joint
+from ltrsys.config.schema import Config
+from ltrsys.data.index.records import SPLITS, SplitName
+from ltrsys.data.reading.opening import open_dataset
+from ltrsys.device import choose_device, set_up_gpu
+from ltrsys.errors import DataError, UsageError
+from ltrsys.evaluation.results import Line, Results, read_results, write_results
+from ltrsys.evaluation.split import EvaluatedSplit
+from ltrsys.features.bank import BankIdentity, FeatureBank
+from ltrsys.features.extraction import make_bank
+from ltrsys.metrics.accuracy import COLUMNS
+from ltrsys.reporting.balance_report import BalanceReport, read_per_class
+from ltrsys.reporting.table import print_table
+from ltrsys.runs.folder import RunFolder
+from ltrsys.runs.tracking import Tracker
+from ltrsys.second_stage.fitting import Fitter, evaluated_split, tau_selection
+from ltrsys.second_stage.store import Fitted, load_fitted
+from ltrsys.world import World
+
+CHANGEABLE = (
+    "balance.",
+    "shots.",
+    "tracking.",
+    "data.shards=",
+    "data.threads=",
+    "data.prefetch=",
+    "data.decode=",
+    "data.on_error=",
+    "data.max_bad_share=",
+    "data.cache",
+    "data.retry_seconds=",
+    "train.device=",
+    "train.cudnn_benchmark=",
+)
+"""What may differ from the training's config: the rest is what the model was trained with."""
+
+log = logging.getLogger("ltrsys")
+
+
+def balance_run(folder: Path, overrides: Sequence[str], classifiers: str | None, as_json: bool) -> None:
+    """Make the bank, fit and evaluate the classifiers that are missing or out of date, and report.
+
+    Raises:
+        UsageError: For a folder that is no finished run, an unknown classifier, or a config that does not fit.
+        DataError: For data, features or files that are damaged.
+    """
+    overrides = list(overrides)
+    if classifiers is not None:
+        names = [_classifier_name(name) for name in classifiers.split(",")]
+        overrides.append(f"balance.classifiers=[{', '.join(names)}]")
+    run, config = _open_run(folder, overrides)
+    dataset = open_dataset(config.data)
+    name, selection = evaluated_split(dataset), tau_selection(config.balance, dataset)
+    world = World.detect()
+    device = _device(world, config)
+    with _joined(world, config):
+        bank = make_bank(run, config, dataset, world=world, device=device)
+    if not world.is_main:
+        return
+    fitter = Fitter(run, bank, config.balance, selection, config.seed, device)
+    reported = _evaluated(bank, name, config, device)
+    joint = fitter.joint()
+    old = _old_results(run, reported)
+    fitted = {name: fitter.fitted(name) for name in NAMES if name in config.balance.classifiers}
+    fitted |= _still_current(old, fitter, reported, except_for=fitted.keys())
+    lines = [_line_of(one, reported, old, joint) for one in fitted.values()]
+    curve = reported.tau_curve(joint, config.balance.tau.grid) if "tau" in fitted else None
+    results = reported.results(dataset, lines, curve)
+    report = BalanceReport(run.report, results)
+    if results != old or not report.complete:
+        classifiers_shown = [fitted[line.classifier].classifier for line in results.results]
+        report.write(dataset, reported, classifiers_shown)
+        _track(run, config, world, results, report)
+        write_results(results, run.results)  # last: until it is there, the same command sends the report again
+    _show(results, as_json)
+    if not as_json:
+        print(f"Results: {run.results}   Plots and per-class table: {run.report}")
+
+
+def evaluate_run(folder: Path, overrides: Sequence[str], classifier: str, split: str, as_json: bool) -> None:
+    """Evaluate a fitted classifier on one split of the bank; on the reported one this repeats its line.
+
+    Raises:
+        UsageError: For a folder that is no finished run, an unknown classifier or split.
+        DataError: Where the bank or the classifier is missing or out of date.
+    """
+    name = _classifier_name(classifier)
+    if split not in SPLITS:
+        raise UsageError(f"--split {split}: unknown split; choose from {', '.join(SPLITS)}.")
+    run, config = _open_run(folder, list(overrides))
+    dataset = open_dataset(config.data)
+    dataset.split(split)  # names the splits there are, if this is not one of them
+    bank = FeatureBank.open(run.features)
+    # BatchNorm and the like may have been set on the command line of `balance`: the bank's own settings hold
+    difference = bank.identity.difference(BankIdentity.of(run, config, dataset, settings=bank.identity.settings))
+    if difference:
+        raise DataError(f"{run.features}: {difference} since this bank was made. Run `ltrsys balance {folder}` again.")
+    device = _device(World.detect(), config)
+    fitted = load_fitted(run.classifiers, name, device)
+    if fitted.bank != bank.fingerprint:
+        raise DataError(
+            f"{run.classifiers}: {name} was fitted on another feature bank. Run `ltrsys balance {folder}` again."
+        )
+    reported = _evaluated(bank, split, config, device)
+    _show(reported.results(dataset, [reported.line(fitted, Joint.of_model(run.model, device))]), as_json)
+
+
+def _open_run(folder: Path, overrides: list[str]) -> tuple[RunFolder, Config]:
+    for override in overrides:
+        if not override.startswith(CHANGEABLE):
+            raise UsageError(
+                f"`{override}`: after training only balance.*, shots.*, tracking.*, train.device and cudnn_benchmark, "
+                "and data.shards, threads, prefetch, decode, on_error, max_bad_share, cache, cache_gb, retry_seconds "
+                "may be changed."
+            )
+    run = RunFolder(folder)
+    config = run.config(overrides)
+    if not run.model.exists():
+        raise UsageError(
+            f"{folder}: there is no model.safetensors yet: training has not finished. Start it again, it goes on "
+            "from the last checkpoint."
+        )
+    return run, config
+
+
+def _classifier_name(text: str) -> ClassifierName:
+    for name in NAMES:
+        if text.strip() == name:
+            return name
+    nearest = difflib.get_close_matches(text.strip(), NAMES, n=1)
+    hint = f"Did you mean {nearest[0]}?" if nearest else f"Choose from {', '.join(NAMES)}."
+    raise UsageError(f"`{text}`: unknown classifier. {hint}")
+
+
+def _device(world: World, config: Config) -> torch.device:
+    device = choose_device(config.train.device, world)
+    set_up_gpu(device, cudnn_benchmark=config.train.cudnn_benchmark, tf32=config.train.tf32)
+    return device
+
+
+@contextmanager
+def _joined(world: World, config: Config) -> Iterator[None]:
+    """Join the ranks while the bank is made; gloo, since they only wait for one another and average buffers."""
+    if world.world_size == 1:
+        yield
+        return
+    torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=config.train.timeout_seconds))
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def _evaluated(bank: FeatureBank, name: SplitName, config: Config, device: torch.device) -> EvaluatedSplit:
+    return EvaluatedSplit(name, bank.split(name), bank.split("train").class_counts, config.shots, device)
+
+
+def _old_results(run: RunFolder, reported: EvaluatedSplit) -> Results | None:
+    """Return the results of an earlier call, if they are of the same split."""
+    if not run.results.exists():
+        return None
+    old = read_results(run.results)
+    return old if old.split == reported.name else None
+
+
+def _still_current(
+    old: Results | None, fitter: Fitter, reported: EvaluatedSplit, except_for: Container[ClassifierName]
+) -> dict[ClassifierName, Fitted]:
+    """Return the classifiers that were not asked for now, but whose earlier lines still hold."""
+    kept = {}
+    for line in old.results if old else []:
+        current = None if line.classifier in except_for else fitter.current(line.classifier)
+        if current and line.fingerprint == reported.line_fingerprint(current):
+            kept[line.classifier] = current
+    return kept
+
+
+def _line_of(fitted: Fitted, reported: EvaluatedSplit, old: Results | None, joint: Joint) -> Line:
+    """Return the line of a classifier: the one there is, or a new one."""
+    line = old.line(fitted.classifier.name) if old else None
+    if line and line.fingerprint == reported.line_fingerprint(fitted):
+        return line
+    return reported.line(fitted, joint)
+
+
+def _show(results: Results, as_json: bool) -> None:
+    if as_json:
+        print(results.model_dump_json(indent=1))
+    else:
+        print_table(results)
+
+
+def _track(run: RunFolder, config: Config, world: World, results: Results, report: BalanceReport) -> None:
+    tracker = Tracker(run, config, world, name="balance")
+    values = {
+        f"{results.split}/{line.classifier}/{column}": getattr(line, column)
+        for line in results.results
+        for column in COLUMNS
+    }
+    tracker.log(0, values)
+    tracker.log_images(0, report.plots)
+    tracker.log_table("per_class", *read_per_class(report.per_class))
+    tracker.close()

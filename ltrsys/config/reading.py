@@ -1,0 +1,174 @@
+"""Reading a config: files that extend one another, overrides, and errors that name the place."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from ltrsys.config.schema import Config
+from ltrsys.errors import UsageError
+from ltrsys.files import replaced
+
+Key = tuple[str | int, ...]
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML, read as one expects: `1e-4` is a number and no key is given twice."""
+
+
+_Loader.add_implicit_resolver(  # YAML 1.1 takes 1e-4, without a point, for a string
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+@dataclass
+class _Source:
+    """A merged config and the place where each of its keys was last set."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    places: dict[Key, str] = field(default_factory=dict)
+
+    def place(self, key: Key) -> str:
+        """Return where `key`, or the nearest thing that holds it, was set."""
+        while key and key not in self.places:
+            key = key[:-1]
+        return self.places.get(key, "config")
+
+
+def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
+    """Load an experiment from `path`, apply `key.sub=value` overrides, and check all of it.
+
+    Raises:
+        UsageError: For an unreadable file, an unknown key (naming the nearest), a wrong type or value.
+    """
+    source = _read(path, ())
+    for override in overrides:
+        _override(source, override)
+    try:
+        return Config.model_validate(source.values)
+    except ValidationError as error:
+        raise UsageError(_explain(error, source, path)) from None
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Write the resolved config as YAML that `load_config` reads back to the same value."""
+    with replaced(path, "w") as file:
+        yaml.safe_dump(config.dump(), file, sort_keys=False, allow_unicode=True)
+
+
+def _read(path: Path, chain: tuple[Path, ...]) -> _Source:
+    path = path.resolve() if chain else path
+    if path.resolve() in chain:
+        raise UsageError(f"{path}: this file extends itself, by way of {chain[-1].name}. Remove one `extends`.")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        by = f" (extended by {chain[-1]})" if chain else ""
+        raise UsageError(f"{path}: cannot read this config: {reason}{by}.") from None
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        values = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise UsageError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', error)}.") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"{path}: a config is a mapping of keys to values, not {_describe(values)}.")
+    assert node is not None  # since the values are a mapping
+    own = _Source(values, {})
+    _note_places(node, (), path, own.places)
+    base = values.pop("extends", None)
+    if base is None:
+        return own
+    if not isinstance(base, str):
+        raise UsageError(f"{own.place(('extends',))}: `extends` names one other config file, not {_describe(base)}.")
+    inherited = _read(path.parent / base, (*chain, path.resolve()))
+    return _Source(_merge(inherited.values, own.values), inherited.places | own.places)
+
+
+def _note_places(node: yaml.Node, key: Key, path: Path, places: dict[Key, str]) -> None:
+    """Record `file:line` of every key, refusing one that is no name or is given twice."""
+    if isinstance(node, yaml.MappingNode):
+        for name_node, value_node in node.value:
+            inner = (*key, name_node.value)
+            place = f"{path}:{name_node.start_mark.line + 1}"
+            if name_node.tag != "tag:yaml.org,2002:str":
+                raise UsageError(f"{place}: `{name_node.value}` is not a name; keys are names.")
+            if inner in places:
+                raise UsageError(f"{place}: `{_dotted(inner)}` is given twice. Remove one.")
+            places[inner] = place
+            _note_places(value_node, inner, path, places)
+
+
+def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for name, value in changes.items():
+        old = merged.get(name)
+        merged[name] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _override(source: _Source, override: str) -> None:
+    name, equals, text = override.partition("=")
+    if not equals or not name:
+        raise UsageError(f"`{override}`: an override has the form key.sub=value.")
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError:
+        raise UsageError(f"`{override}`: the value is not valid YAML.") from None
+    *parents, last = name.split(".")
+    level = source.values
+    for parent in parents:
+        below = level.setdefault(parent, {})
+        if not isinstance(below, dict):
+            raise UsageError(f"`{override}`: `{parent}` is a value, not a section.")
+        level = below
+    level[last] = _merge(level[last], value) if isinstance(level.get(last), dict) and isinstance(value, dict) else value
+    source.places[tuple(name.split("."))] = f"the command line (`{override}`)"
+
+
+def _explain(error: ValidationError, source: _Source, path: Path) -> str:
+    """Say the first thing that is wrong in one line."""
+    first = error.errors(include_url=False)[0]
+    key: Key = first["loc"]
+    more = f" ({error.error_count() - 1} more after this one)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        known = _fields_of(key[:-1])
+        nearest = difflib.get_close_matches(str(key[-1]), known, n=1, cutoff=0.5)
+        hint = f"Did you mean `{_dotted((*key[:-1], nearest[0]))}`?" if nearest else f"Known: {', '.join(known)}."
+        return f"{source.place(key)}: unknown key `{_dotted(key)}`. {hint}{more}"
+    if first["type"] == "missing":
+        return f"{path}: `{_dotted(key)}` is missing. Give it in the file or as {_dotted(key)}=VALUE.{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    given = first["input"]
+    got = f", not {_describe(given)}" if not isinstance(given, (dict, BaseModel)) else ""
+    subject = f"`{_dotted(key)}`: " if key else ""
+    return f"{source.place(key)}: {subject}{message[:1].lower()}{message[1:]}{got}.{more}"
+
+
+def _fields_of(key: Key) -> list[str]:
+    model: type[BaseModel] = Config
+    for part in key:
+        inner = model.model_fields[str(part)].annotation
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        model = inner
+    return list(model.model_fields)
+
+
+def _dotted(key: Key) -> str:
+    return ".".join(str(part) for part in key)
+
+
+def _describe(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    return f"{value!r} ({type(value).__name__})"

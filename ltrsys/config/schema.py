@@ -1,0 +1,60 @@
+"""What an experiment is made of: one strict, typed schema.
+
+A config file is YAML; `extends: other.yaml` takes everything from another file and changes what is named.
+Unknown keys and wrong types are errors that name the key, the file and the nearest valid key.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from ltrsys.config.section import Section
+from ltrsys.data.config import DataConfig
+from ltrsys.metrics.config import ShotsConfig
+from ltrsys.models.config import ModelConfig
+from ltrsys.runs.config import TrackingConfig
+from ltrsys.second_stage.config import BalanceConfig
+from ltrsys.training.config import TrainConfig
+
+
+class Config(Section):
+    """A whole experiment."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
+    """Name of the run, its folder being `runs/<name>`: letters, digits, `_`, and after the first also `.` and `-`."""
+    runs: Path = Field(default=Path("runs"), strict=False)
+    """The folder of run folders."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    data: DataConfig
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    balance: BalanceConfig = BalanceConfig()
+    shots: ShotsConfig = ShotsConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    @property
+    def run_folder(self) -> Path:
+        """`runs/<name>`."""
+        return self.runs / self.name
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Config":
+        micro = self.train.micro_batch_size
+        if isinstance(micro, int) and self.train.batch_size % micro:
+            raise ValueError(
+                f"train.batch_size={self.train.batch_size} is not a multiple of train.micro_batch_size={micro}"
+            )
+        # The ranks that wait for one that fetches must not take it for dead.
+        if isinstance(self.data.shards, str) and self.data.retry_seconds > 0.8 * self.train.timeout_seconds:
+            raise ValueError(
+                f"data.retry_seconds={self.data.retry_seconds:g} is more than 0.8 of "
+                f"train.timeout_seconds={self.train.timeout_seconds:g}: lower the first, or raise the second"
+            )
+        if self.data.image_size > self.data.resize:
+            raise ValueError(f"data.image_size={self.data.image_size} does not fit into data.resize={self.data.resize}")
+        return self
+
+    def dump(self) -> dict[str, Any]:
+        """Return the config as plain values, ready for YAML."""
+        return self.model_dump(mode="json")

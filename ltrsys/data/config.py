@@ -1,0 +1,100 @@
+"""The section `data`: where the images come from, in which order, and what is done to them."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from ltrsys.config.section import Count, Fraction, Positive, Section
+from ltrsys.data.location import folder_or_url
+
+RGB = Annotated[list[float], Field(min_length=3, max_length=3)]
+
+IMAGENET_MEAN = [0.485, 0.456, 0.406]
+IMAGENET_STD = [0.229, 0.224, 0.225]
+
+
+class SamplerConfig(Section):
+    """How often each class is drawn (paper, section 3)."""
+
+    kind: Literal["instance", "class_balanced", "square_root", "power", "progressive", "weights", "class_aware"] = (
+        "instance"
+    )
+    """`instance`, `square_root` and `class_balanced` are q = 1, 1/2 and 0 of equation 1; `power` takes any q;
+    `progressive` is equation 2; `weights` takes a weight per class; `class_aware` is class-balanced with
+    `samples_per_draw` images of a class in the same batch."""
+    q: Fraction | None = None
+    """The exponent of `power`."""
+    weights: Path | None = Field(default=None, strict=False)
+    """For `weights`: a JSON file with one number per class id, in a list."""
+    samples_per_draw: Count = 4
+    """For `class_aware`: how many images of a class come together in a batch, dealt to its micro-batches."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> "SamplerConfig":
+        if (self.kind == "power") != (self.q is not None):
+            raise ValueError("q is given for, and only for, kind: power")
+        if (self.kind == "weights") != (self.weights is not None):
+            raise ValueError("weights names a JSON file for, and only for, kind: weights")
+        return self
+
+
+class AugmentationConfig(Section):
+    """What is done to a training image (REPRODUCTION of the paper: crop, flip, and jitter on two datasets)."""
+
+    min_area: Annotated[float, Field(gt=0, le=1)] = 0.08
+    """Smallest share of the image's area that a random crop takes; 1 with `aspect_ratio: 1` is no crop."""
+    aspect_ratio: Annotated[float, Field(ge=1)] = 4 / 3
+    """Crops are between 1/aspect_ratio and aspect_ratio wide for their height."""
+    flip: bool = True
+    """Mirror left and right with probability 1/2."""
+    brightness: Fraction = 0.0
+    """Brightness is multiplied by a factor within 1 ± this."""
+    contrast: Fraction = 0.0
+    """Contrast is multiplied by a factor within 1 ± this."""
+    saturation: Fraction = 0.0
+    """Saturation is multiplied by a factor within 1 ± this."""
+
+
+def _folder_or_url(value: Any) -> Any:
+    return folder_or_url(value) if isinstance(value, str) else value
+
+
+class DataConfig(Section):
+    """Where the images come from and in which order."""
+
+    shards: Annotated[Path | str, BeforeValidator(_folder_or_url)]
+    """The folder that `ltrsys shards` wrote, or its URL (http, https, s3)."""
+    cache: Path | None = Field(default=None, strict=False)
+    """Where shards of a URL are kept, on a disk of each node; a folder of yours in the temporary one if not given."""
+    cache_gb: Positive = 50.0
+    """How much the cache may hold, in 10^9 bytes."""
+    retry_seconds: Positive = 300.0
+    """How long a server may fail to send anything before the run ends."""
+    image_size: Count = 224
+    """Side of the square the network sees, in pixels."""
+    resize: Count = 256
+    """Evaluation resizes the short side to this, then crops the centre."""
+    mean: RGB = IMAGENET_MEAN
+    """Subtracted from the channels, on a scale of 0 to 1."""
+    std: RGB = IMAGENET_STD
+    """The channels are divided by this, on a scale of 0 to 1."""
+    sampler: SamplerConfig = SamplerConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    samples_per_epoch: Count | None = None
+    """Length of an epoch; the number of training images if not given."""
+    lanes: Count = 192
+    """Parts of the epoch that are dealt to the ranks; their number must be a multiple of the ranks'."""
+    shuffle_window: Annotated[int, Field(ge=0)] | None = None
+    """How far a sample may move from its place where a lane reads each of its stretches forward, from a random place
+    on: for disks that seek, at the cost of mixing. If not given, a lane's samples come in random order."""
+    decode: Literal["auto", "cpu", "gpu"] = "auto"
+    """Where DALI decodes and augments; `auto` is the GPU where there is one."""
+    threads: Count = 4
+    """DALI's threads on the CPU, a rank."""
+    prefetch: Count = 2
+    """Batches made ahead of use."""
+    on_error: Literal["stop", "skip"] = "stop"
+    """What a damaged training image does: end the run, its state saved, or be replaced by another of its class."""
+    max_bad_share: Fraction = 0.001
+    """For `skip`: the part of the training images that may be damaged before the run ends all the same."""

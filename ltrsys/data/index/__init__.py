@@ -1,0 +1,1 @@
+"""What is known of every image without opening it: the columns and `dataset.json`."""

@@ -1,0 +1,89 @@
+"""What `dataset.json` says: classes, splits, strata and shards."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ltrsys.errors import DataError, first_problem
+from ltrsys.files import write_json
+
+SplitName = Literal["train", "val", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ShardRecord(_Record):
+    """One tar file."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
+    """File name inside the split's `shards` folder, and no path: a dataset may come from strangers."""
+    samples: int
+    bytes: int
+    sha256: str
+
+
+class StratumRecord(_Record):
+    """A band of class frequency: samples `first` to `first + samples - 1` of the split."""
+
+    band: int
+    """floor(bands_per_octave * log2(n_j)) of its classes."""
+    first: int
+    samples: int
+
+
+class SplitRecord(_Record):
+    """One split of the dataset."""
+
+    samples: int
+    shards: list[ShardRecord]
+    strata: list[StratumRecord]
+    class_counts: list[int]
+    """Images of each class."""
+    columns: dict[str, str]
+    """SHA-256 of each file of the index, by the column's name."""
+
+
+class ClassRecord(_Record):
+    """One class; its id is its place in the list."""
+
+    name: str
+    supercategory: str | None = None
+    source_id: str | None = None
+    """What the source calls the class, such as the JSON's category_id."""
+
+
+class DatasetRecord(_Record):
+    """`dataset.json`."""
+
+    format: Literal[2] = 2
+    name: str
+    source: str
+    seed: int
+    resize: int | None
+    """Short side in pixels that images were reduced to, if they were."""
+    bands_per_octave: int
+    classes: list[ClassRecord]
+    splits: dict[SplitName, SplitRecord]
+
+
+def parse_record(values: Any, place: str) -> DatasetRecord:
+    """Return what the JSON of a `dataset.json` says.
+
+    Raises:
+        DataError: Where that is no such record, naming `place`.
+    """
+    try:
+        return DatasetRecord.model_validate(values)
+    except ValidationError as error:
+        raise DataError(
+            f"{place}: not a dataset index of format 2: {first_problem(error)}. Build it again with `ltrsys shards`."
+        ) from None
+
+
+def write_record(folder: Path, record: DatasetRecord) -> None:
+    """Write `dataset.json`: the last file of a build, whose presence says that the rest is complete."""
+    write_json(folder / "dataset.json", record.model_dump(mode="json"))

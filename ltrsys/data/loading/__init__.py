@@ -1,0 +1,1 @@
+"""Encoded images in, batches of normalised tensors on the device out."""

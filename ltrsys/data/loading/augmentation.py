@@ -1,0 +1,201 @@
+"""What is done to each image: a pure function of (seed, epoch, global position, image size).
+
+Crops are drawn as torchvision's `RandomResizedCrop` draws them, colour factors as its `ColorJitter` does
+(REPRODUCTION of the paper's training: crop and flip everywhere, jitter on ImageNet-LT and Places-LT).
+
+Every global position owns `WORDS_PER_POSITION` random words, so that none has to be replayed to know
+another. Only operations that IEEE 754 rounds correctly are applied to them (+, -, *, /, square root), no
+logarithm or power: the same crop comes out on every machine.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltrsys.data.config import AugmentationConfig
+from ltrsys.random import Stream, uniforms
+
+ATTEMPTS = 10
+"""Areas and aspect ratios that are tried before the central crop is taken, as in torchvision."""
+COLOUR_STEPS = 3
+"""Brightness, contrast and saturation, in random order."""
+ASPECT_RATIOS = 4096
+"""Entries of the table of log-uniform aspect ratios."""
+
+_CROP = 2 * ATTEMPTS
+_FLIP = _CROP + 2
+_COLOUR = _FLIP + 1
+_ORDER = _COLOUR + COLOUR_STEPS
+WORDS_PER_POSITION = 28
+"""Random words of a position: 20 for sizes, 2 for the place, 1 for the flip, 3 factors, their order; one spare."""
+
+_WORTH_SKIPPING = 64
+"""Positions further apart than this are drawn separately: starting Philox anew costs as much as passing these."""
+
+_COLOUR_ORDERS = np.array(list(permutations(range(COLOUR_STEPS))))
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to each of B images, in this order: decode the window, resize the region, colour, mirror."""
+
+    anchor: NDArray[np.int32]
+    """[B, 2]: the decoded window's left and top, in pixels of the upright image."""
+    shape: NDArray[np.int32]
+    """[B, 2]: the window's width and height."""
+    region_start: NDArray[np.float32]
+    """[B, 2]: top and left of what becomes the output, in pixels of the window. The rest of the window is only
+    there for the resampling filter to reach into."""
+    region_end: NDArray[np.float32]
+    """[B, 2]: bottom and right of it."""
+    mirror: NDArray[np.int32]
+    """[B]: 1 where left and right are exchanged."""
+    colour: NDArray[np.float32] | None
+    """[B, 3 steps, 3]: each step makes a * pixel + b * its grey value + c * the image's mean grey value, with
+    (a, b, c) = (f, 0, 0) for brightness, (f, 0, 1 - f) for contrast, (f, 1 - f, 0) for saturation; None where
+    there is no jitter."""
+
+    def __len__(self) -> int:
+        return len(self.mirror)
+
+    def part(self, begin: int, end: int) -> "Augmentation":
+        """Return what is done to images `begin` to `end` - 1."""
+        parts: dict[str, Any] = {
+            name: value if value is None else value[begin:end] for name, value in vars(self).items()
+        }
+        return Augmentation(**parts)
+
+
+def training_augmentation(
+    config: AugmentationConfig,
+    *,
+    seed: int,
+    epoch: int,
+    positions: NDArray[np.int64],
+    width: NDArray[np.integer],
+    height: NDArray[np.integer],
+) -> Augmentation:
+    """Draw crop, flip and colour for the images at B global positions.
+
+    Args:
+        config: The ranges to draw from.
+        seed: The experiment's seed.
+        epoch: Counted from 0.
+        positions: Global positions within the epoch, [B].
+        width: Of the image at each position, in pixels, [B].
+        height: Likewise.
+    """
+    random = _uniforms_of(positions, seed=seed, epoch=epoch)
+    anchor, shape = _random_crop(config, random[:, :_FLIP], width.astype(np.int64), height.astype(np.int64))
+    mirror = (random[:, _FLIP] < 0.5) & config.flip
+    jitter = (config.brightness, config.contrast, config.saturation)
+    return Augmentation(
+        anchor=anchor.astype(np.int32),
+        shape=shape.astype(np.int32),
+        region_start=np.zeros(shape.shape, np.float32),
+        region_end=shape[:, ::-1].astype(np.float32),
+        mirror=mirror.astype(np.int32),
+        colour=_colour_steps(jitter, random[:, _COLOUR:]) if any(jitter) else None,
+    )
+
+
+def evaluation_augmentation(
+    width: NDArray[np.integer], height: NDArray[np.integer], *, resize: int, image_size: int
+) -> Augmentation:
+    """Resize the short side to `resize`, then take the central square of `image_size`, as torchvision rounds it.
+
+    Only the square and what the filter reaches around it is decoded.
+
+    Args:
+        width: Of each image, in pixels, [B].
+        height: Likewise.
+        resize: The short side after resizing.
+        image_size: Side of the square; at most `resize`.
+    """
+    size = np.stack([width, height], axis=1).astype(np.int64)
+    short = size.min(axis=1, keepdims=True)
+    resized = np.where(size == short, resize, (resize * size / short).astype(np.int64))
+    corner = np.rint((resized - image_size) / 2)
+    pixels_per_pixel = size / resized
+    start, end = corner * pixels_per_pixel, (corner + image_size) * pixels_per_pixel
+    reach = np.ceil(np.maximum(pixels_per_pixel, 1)) + 1
+    anchor = np.clip(np.floor(start - reach), 0, None).astype(np.int32)
+    stop = np.minimum(np.ceil(end + reach), size).astype(np.int32)
+    return Augmentation(
+        anchor=anchor,
+        shape=stop - anchor,
+        region_start=(start - anchor)[:, ::-1].astype(np.float32),
+        region_end=(end - anchor)[:, ::-1].astype(np.float32),
+        mirror=np.zeros(len(size), np.int32),
+        colour=None,
+    )
+
+
+def _uniforms_of(positions: NDArray[np.int64], *, seed: int, epoch: int) -> NDArray[np.float64]:
+    """Return the numbers of each position, [B, WORDS_PER_POSITION], uniform on [0, 1)."""
+    wanted, place = np.unique(positions, return_inverse=True)
+    rows = []
+    for run in np.split(wanted, np.flatnonzero(np.diff(wanted) > _WORTH_SKIPPING) + 1):
+        first, count = int(run[0]), int(run[-1] - run[0]) + 1
+        numbers = uniforms(
+            count * WORDS_PER_POSITION,
+            seed=seed,
+            stream=Stream.AUGMENTATION,
+            major=epoch,
+            first=first * WORDS_PER_POSITION,
+        )
+        rows.append(numbers.reshape(count, WORDS_PER_POSITION)[run - first])
+    return np.concatenate(rows)[place]
+
+
+def _random_crop(
+    config: AugmentationConfig, random: NDArray[np.float64], width: NDArray[np.int64], height: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return anchors and shapes, [B, 2] each, x before y; `random` is [B, 22]."""
+    share = config.min_area + (1 - config.min_area) * random[:, 0:_CROP:2]
+    area = (width * height)[:, None] * share
+    aspect = _aspect_ratios(config.aspect_ratio)[(random[:, 1:_CROP:2] * ASPECT_RATIOS).astype(np.int64)]
+    size = np.stack([width, height], axis=1)
+    tried = np.rint(np.sqrt(np.stack([area * aspect, area / aspect], axis=2))).astype(np.int64)
+    fits = np.all((tried > 0) & (tried <= size[:, None]), axis=2)
+    first_fit = tried[np.arange(len(tried)), fits.argmax(axis=1)]
+    found = fits.any(axis=1, keepdims=True)
+    shape = np.where(found, first_fit, _central_shape(size, config.aspect_ratio))
+    slack = size - shape
+    anchor = np.where(found, (random[:, _CROP:_FLIP] * (slack + 1)).astype(np.int64), slack // 2)
+    return anchor, shape
+
+
+def _central_shape(size: NDArray[np.int64], aspect_ratio: float) -> NDArray[np.int64]:
+    """Return the largest shape within `size` [B, 2] whose aspect ratio is allowed."""
+    width, height = size[:, 0], size[:, 1]
+    too_tall, too_wide = width / height < 1 / aspect_ratio, width / height > aspect_ratio
+    shape_x = np.where(too_wide, np.rint(height * aspect_ratio), width)
+    shape_y = np.where(too_tall, np.rint(width * aspect_ratio), height)
+    return np.stack([shape_x, shape_y], axis=1).astype(np.int64)
+
+
+@cache
+def _aspect_ratios(limit: float) -> NDArray[np.float64]:
+    """Return log-uniform aspect ratios from 1/limit to limit.
+
+    Rounded to six decimals, so that the last bit of a machine's power function does not show.
+    """
+    exponents = ((2 * entry + 1) / ASPECT_RATIOS - 1 for entry in range(ASPECT_RATIOS))
+    return np.array([round(limit**exponent, 6) for exponent in exponents])
+
+
+def _colour_steps(jitter: tuple[float, float, float], random: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return the steps of `Augmentation.colour` for brightness, contrast and saturation within 1 ± `jitter`."""
+    factor = 1 + np.array(jitter) * (2 * random[:, :COLOUR_STEPS] - 1)
+    rest = 1 - factor
+    steps = np.zeros((len(random), COLOUR_STEPS, 3))
+    steps[:, :, 0] = factor
+    steps[:, 1, 2] = rest[:, 1]
+    steps[:, 2, 1] = rest[:, 2]
+    order = _COLOUR_ORDERS[(random[:, _ORDER - _COLOUR] * len(_COLOUR_ORDERS)).astype(np.int64)]
+    return np.take_along_axis(steps, order[:, :, None], axis=1).astype(np.float32)

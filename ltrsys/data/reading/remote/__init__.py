@@ -1,0 +1,1 @@
+"""Shards behind a URL in, open files on this node out."""

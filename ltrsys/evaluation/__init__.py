@@ -1,0 +1,1 @@
+"""Fitted classifiers in, `results.json` out."""

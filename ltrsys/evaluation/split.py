@@ -1,0 +1,113 @@
+"""What classifiers do on one split: their lines of the results, and the accuracy by tau."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ltrsys.classifiers.base import NAMES, Classifier, ClassifierName
+from ltrsys.classifiers.joint import Joint
+from ltrsys.classifiers.tau import sweep
+from ltrsys.data.index.dataset import Dataset
+from ltrsys.data.index.records import SplitName
+from ltrsys.evaluation.results import Line, Results, TauCurve, VersusJoint
+from ltrsys.features.bank import BankSplit, fingerprint
+from ltrsys.metrics.accuracy import (
+    COLUMNS,
+    accuracy_by_shot,
+    classes_by_shot,
+    evaluate_ranking,
+    images_by_shot,
+    paired_test,
+    shot_of_class,
+)
+from ltrsys.metrics.config import ShotsConfig
+from ltrsys.progress import progress
+from ltrsys.second_stage.store import Fitted
+
+TOP = 5
+"""Classes that are kept of each image's ranking."""
+
+
+@dataclass(frozen=True)
+class EvaluatedSplit:
+    """One split of the bank under evaluation."""
+
+    name: SplitName
+    split: BankSplit
+    train_counts: NDArray[np.int64]
+    shots: ShotsConfig
+    device: torch.device
+    _rankings: dict[ClassifierName, NDArray[np.int64]] = field(default_factory=dict)
+
+    @property
+    def shot_of_class(self) -> NDArray[np.str_]:
+        """The group of each class, [C]."""
+        return shot_of_class(self.train_counts, self.shots)
+
+    def ranking(self, classifier: Classifier) -> NDArray[np.int64]:
+        """Return the best classes of every image, int64 [n, k], each image once; kept, since all compare with joint."""
+        if classifier.name not in self._rankings:
+            self._rankings[classifier.name] = self._rank(classifier)
+        return self._rankings[classifier.name]
+
+    def predictions(self, classifier: Classifier) -> NDArray[np.int64]:
+        """Return the predicted class of every image, int64 [n]."""
+        return self.ranking(classifier)[:, 0]
+
+    def _rank(self, classifier: Classifier) -> NDArray[np.int64]:
+        k = min(TOP, self.split.num_classes)
+        with progress(f"{classifier.name} on {self.name}", len(self.split)) as advance:
+            blocks = []
+            for features, labels in self.split.blocks(self.device):
+                blocks.append(classifier.rank(features, k).cpu().numpy())
+                advance(len(labels))
+        return np.concatenate(blocks)
+
+    def line(self, fitted: Fitted, joint: Joint) -> Line:
+        """Measure one classifier, and compare it with the joint one on the same images."""
+        ranking = self.ranking(fitted.classifier)
+        labels = self.split.labels
+        measured = evaluate_ranking(labels, ranking, self.shot_of_class)
+        versus = None
+        if fitted.classifier.name != "joint":
+            correct = ranking[:, 0] == labels
+            versus = VersusJoint(**asdict(paired_test(correct, self.predictions(joint) == labels)))
+        return Line(
+            classifier=fitted.classifier.name,
+            **measured.accuracy,
+            params=fitted.classifier.params(),
+            selected_on=fitted.classifier.selected_on,
+            top3=measured.top3,
+            top5=measured.top5,
+            mean_class_accuracy=measured.mean_class_accuracy,
+            confidence_95=measured.confidence_95,
+            versus_joint=versus,
+            fingerprint=self.line_fingerprint(fitted),
+        )
+
+    def line_fingerprint(self, fitted: Fitted) -> str:
+        """SHA-256 of all that a line depends on."""
+        return fingerprint([fitted.fingerprint, self.name, self.shots.model_dump(mode="json")])
+
+    def results(self, dataset: Dataset, lines: Sequence[Line], curve: TauCurve | None = None) -> Results:
+        """Put lines, in the paper's order, into the form of results.json."""
+        images = images_by_shot(self.split.labels, self.shot_of_class)
+        return Results(
+            dataset=dataset.record.name,
+            num_classes=dataset.num_classes,
+            split=self.name,
+            classes=dict(classes_by_shot(self.shot_of_class)),
+            images={column: int(chosen.sum()) for column, chosen in images.items()},
+            results=sorted(lines, key=lambda line: NAMES.index(line.classifier)),
+            tau_curve=curve,
+        )
+
+    def tau_curve(self, joint: Joint, grid: list[float]) -> TauCurve:
+        """Measure the accuracy for each tau of a grid."""
+        grid = sorted(set(grid))
+        groups = self.shot_of_class
+        rows = [accuracy_by_shot(self.split.labels, row, groups) for row in sweep(joint, self.split, grid, self.device)]
+        return TauCurve(tau=grid, **{column: [row[column] for row in rows] for column in COLUMNS})

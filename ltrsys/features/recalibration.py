@@ -1,0 +1,77 @@
+"""BatchNorm statistics measured again on a class-balanced pass.
+
+The paper's code leaves BatchNorm in train mode while it retrains the classifier, so that the running
+statistics of its "frozen" backbone drift to the class-balanced stream. This measures where they drift to.
+"""
+
+import torch
+import torch.distributed
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ltrsys.config.schema import Config
+from ltrsys.data.config import SamplerConfig
+from ltrsys.data.index.dataset import Dataset
+from ltrsys.data.loading.loader import TrainLoader
+from ltrsys.data.plan.batching import Batching
+from ltrsys.data.plan.planner import Planner
+from ltrsys.data.reading.quarantine import Quarantine
+from ltrsys.models.weights import save_tensors
+from ltrsys.progress import track
+from ltrsys.runs.folder import RunFolder
+from ltrsys.world import World
+
+
+def recalibrate(
+    backbone: nn.Module, config: Config, dataset: Dataset, run: RunFolder, *, world: World, device: torch.device
+) -> None:
+    """Replace the BatchNorm statistics of `backbone` by averages over one class-balanced epoch of train.
+
+    Each micro-batch counts alike, whichever rank runs it; an incomplete last step is left out. The statistics
+    are kept beside the run's features, since the model's own file does not hold them.
+    """
+    split = dataset.split("train")
+    planner = Planner(
+        split, SamplerConfig(kind="class_balanced"), seed=config.seed, num_epochs=1, lanes=config.data.lanes,
+        shuffle_window=config.data.shuffle_window,
+    )  # fmt: skip
+    size = min(config.balance.feature_batch_size, planner.samples_per_epoch // world.world_size)
+    batching = Batching(size * world.world_size, size, world, config.data.lanes)
+    norms = [module for module in backbone.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over the batches
+        norm.train()
+    loader = TrainLoader(
+        split,
+        config.data,
+        planner=planner,
+        batching=batching,
+        seed=config.seed,
+        device=device,
+        channels_last=config.train.channels_last,
+        quarantine=Quarantine.of(split, config.data, run.quarantine),
+    )
+    steps = batching.steps_per_epoch(planner.samples_per_epoch)
+    with torch.no_grad():
+        for batch in track(loader.epoch(0), "BatchNorm statistics", steps, shown=world.is_main):
+            backbone(batch.images)
+    loader.close()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+    if world.world_size > 1:
+        _average_over_ranks(norms, world)
+    if world.is_main:
+        statistics = {name: value for name, value in backbone.state_dict().items() if "running_" in name}
+        save_tensors(statistics, run.features / "batch_norm.safetensors")
+
+
+def _average_over_ranks(norms: list[_BatchNorm], world: World) -> None:
+    for norm in norms:
+        for statistic in (norm.running_mean, norm.running_var):
+            assert statistic is not None
+            total = statistic.cpu()
+            torch.distributed.all_reduce(total)
+            statistic.copy_(total / world.world_size)

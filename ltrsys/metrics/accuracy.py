@@ -1,0 +1,138 @@
+"""Accuracy by shot, its confidence intervals, and paired tests between classifiers.
+
+N test images, C classes. Accuracies are in per cent; an empty group of classes has none: None, never 0.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from ltrsys.metrics.config import ShotsConfig
+
+SHOTS = ("many", "medium", "few")
+COLUMNS = (*SHOTS, "all")
+"""The columns of the paper's tables; `all` is the mean over the images, not over the three others."""
+
+Z_95 = 1.959963984540054
+"""The normal distribution's 97.5 % quantile."""
+
+
+def shot_of_class(train_counts: NDArray[np.int64], shots: ShotsConfig) -> NDArray[np.str_]:
+    """Name the group of each class, [C], by its number of training images (paper, section 5.1)."""
+    return np.where(train_counts > shots.many, "many", np.where(train_counts < shots.few, "few", "medium"))
+
+
+def accuracy_by_shot(
+    labels: NDArray[np.int64], predictions: NDArray[np.int64], shot_of_class: NDArray[np.str_]
+) -> dict[str, float | None]:
+    """Return the top-1 accuracy of many, medium, few and all, in per cent.
+
+    Args:
+        labels: The class of each image, [N].
+        predictions: The class that was predicted for it, [N].
+        shot_of_class: The group of each class, [C], as the function of that name gives it.
+    """
+    correct = labels == predictions
+    return {column: percentage(correct[chosen]) for column, chosen in images_by_shot(labels, shot_of_class).items()}
+
+
+def images_by_shot(labels: NDArray[np.int64], shot_of_class: NDArray[np.str_]) -> dict[str, NDArray[np.bool_]]:
+    """Return for many, medium, few and all which of the images, bool [N], belong to it."""
+    shot_of_image = shot_of_class[labels]
+    return {shot: shot_of_image == shot for shot in SHOTS} | {"all": np.ones(len(labels), dtype=np.bool_)}
+
+
+def percentage(correct: NDArray[np.bool_]) -> float | None:
+    """Return the share of true values in per cent; None of nothing."""
+    return 100.0 * int(correct.sum()) / len(correct) if len(correct) else None
+
+
+def class_accuracy(labels: NDArray[np.int64], correct: NDArray[np.bool_], num_classes: int) -> NDArray[np.float64]:
+    """Return each class's accuracy in per cent, [C]; NaN for a class without an image."""
+    images = np.bincount(labels, minlength=num_classes)
+    right = np.bincount(labels[correct], minlength=num_classes)
+    return np.divide(100.0 * right, images, out=np.full(num_classes, np.nan), where=images > 0)
+
+
+def mean_class_accuracy(labels: NDArray[np.int64], predictions: NDArray[np.int64], num_classes: int) -> float | None:
+    """Return the mean over the classes of their accuracies, in per cent: what B.5 selects tau by on train."""
+    by_class = class_accuracy(labels, labels == predictions, num_classes)
+    return float(np.nanmean(by_class)) if len(labels) else None
+
+
+def wilson_interval(correct: int, total: int) -> tuple[float, float] | None:
+    """Return the 95 % confidence interval of an accuracy, in per cent.
+
+    Wilson's score interval (1927): unlike the normal approximation, it holds at few images and near 0 or 100.
+    """
+    if total == 0:
+        return None
+    share = correct / total
+    spread = Z_95 * math.sqrt(share * (1 - share) / total + Z_95**2 / (4 * total**2))
+    scale = 1 + Z_95**2 / total
+    middle = share + Z_95**2 / (2 * total)
+    return max(0.0, 100 * (middle - spread) / scale), min(100.0, 100 * (middle + spread) / scale)
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """McNemar's exact test of two classifiers on the same images."""
+
+    gained: int
+    """Images that only the classifier under test got right."""
+    lost: int
+    """Images that only the other one, the reference, got right."""
+    p_value: float
+    """How probable a difference at least so large is, were both equally good; two-sided."""
+
+
+def paired_test(correct: NDArray[np.bool_], reference_correct: NDArray[np.bool_]) -> PairedTest:
+    """Compare two classifiers, each given by whether it was right, bool [N], on the same images in one order.
+
+    Only images on which they differ tell them apart; under the null hypothesis each of those falls to either
+    side with probability 1/2 (McNemar 1947, in its exact binomial form).
+    """
+    gained = int((correct & ~reference_correct).sum())
+    lost = int((reference_correct & ~correct).sum())
+    p_value = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    return PairedTest(gained, lost, p_value)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that is measured of one classifier on one split; every accuracy is in per cent."""
+
+    accuracy: dict[str, float | None]
+    """Top-1, of many, medium, few and all."""
+    confidence_95: dict[str, tuple[float, float] | None]
+    """Wilson's interval of each of those."""
+    top3: float | None
+    top5: float | None
+    mean_class_accuracy: float | None
+
+
+def evaluate_ranking(
+    labels: NDArray[np.int64], ranking: NDArray[np.int64], shot_of_class: NDArray[np.str_]
+) -> Evaluation:
+    """Evaluate a classifier by its classes [N, k], best first, k up to 5; with fewer than 5 classes k is C."""
+    correct = ranking[:, 0] == labels
+    hits = ranking == labels[:, None]
+    chosen = images_by_shot(labels, shot_of_class)
+    return Evaluation(
+        accuracy=accuracy_by_shot(labels, ranking[:, 0], shot_of_class),
+        confidence_95={
+            column: wilson_interval(int(correct[images].sum()), int(images.sum())) for column, images in chosen.items()
+        },
+        top3=percentage(hits[:, :3].any(axis=1)),
+        top5=percentage(hits[:, :5].any(axis=1)),
+        mean_class_accuracy=mean_class_accuracy(labels, ranking[:, 0], len(shot_of_class)),
+    )
+
+
+def classes_by_shot(shot_of_class: NDArray[np.str_]) -> Mapping[str, int]:
+    """Count the classes of many, medium and few."""
+    return {shot: int((shot_of_class == shot).sum()) for shot in SHOTS}

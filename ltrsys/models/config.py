@@ -1,0 +1,19 @@
+"""The section `model`."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from ltrsys.config.section import Section
+
+
+class ModelConfig(Section):
+    """The network."""
+
+    backbone: str = "resnext50_32x4d"
+    """resnet10/50/101/152, resnext50/101/152_32x4d, or any classification model of torchvision by name."""
+    stem: Literal["imagenet", "small"] = "imagenet"
+    """`small` is a 3x3, stride-1 stem without pooling, for images of about 32 pixels."""
+    weights: Path | None = Field(default=None, strict=False)
+    """A safetensors file of backbone weights to start from (as `model.safetensors` of a run)."""

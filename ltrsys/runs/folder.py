@@ -1,0 +1,82 @@
+"""The folder of one run: `runs/<name>/`, the contract between training, balancing and reporting."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ltrsys.config.reading import load_config
+from ltrsys.config.schema import Config
+from ltrsys.errors import UsageError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Names of everything that a run writes."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        """The config as resolved."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a logged step: step, epoch, loss, lr, images_per_second, ..."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """What a run resumes from."""
+        return self.path / "checkpoints"
+
+    @property
+    def audit(self) -> Path:
+        """What was trained on, by every attempt and rank."""
+        return self.path / "audit"
+
+    @property
+    def quarantine(self) -> Path:
+        """One JSON object a training image that turned out bad: which, and why."""
+        return self.path / "quarantine.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the training that goes on here, which it names."""
+        return self.path / "lock"
+
+    @property
+    def model(self) -> Path:
+        """Backbone and classifier of the end of training: plain tensors."""
+        return self.path / "model.safetensors"
+
+    @property
+    def features(self) -> Path:
+        """The feature bank."""
+        return self.path / "features"
+
+    @property
+    def classifiers(self) -> Path:
+        """One safetensors file a classifier of the second stage."""
+        return self.path / "classifiers"
+
+    @property
+    def results(self) -> Path:
+        """Accuracies by split and classifier."""
+        return self.path / "results.json"
+
+    @property
+    def report(self) -> Path:
+        """Plots and tables."""
+        return self.path / "report"
+
+    def config(self, overrides: list[str] | None = None) -> Config:
+        """Load the run's config.
+
+        Raises:
+            UsageError: Where `path` is not a run folder.
+        """
+        if not self.config_file.exists():
+            raise UsageError(
+                f"{self.path}: not a run folder (it has no config.yaml). Give the folder that training made."
+            )
+        return load_config(self.config_file, overrides or [])

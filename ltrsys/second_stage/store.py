@@ -1,0 +1,81 @@
+"""Classifiers on disk: `RUN/classifiers/<name>.safetensors`, tensors and a JSON record in one file.
+
+One file, so that tensors and record are always of the same fit. The record is the file's metadata under
+`ltrsys`: classifier, params, what it was selected on, the feature bank, and the fingerprint of everything the
+fit depends on.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from ltrsys.classifiers.base import Classifier, ClassifierName
+from ltrsys.classifiers.crt import RetrainedClassifier
+from ltrsys.classifiers.joint import Joint
+from ltrsys.classifiers.lws import LearnableWeightScaling
+from ltrsys.classifiers.ncm import NearestClassMean
+from ltrsys.classifiers.tau import TauNorm
+from ltrsys.errors import DataError
+from ltrsys.models.weights import save_tensors
+
+CLASSES: dict[ClassifierName, type[Classifier]] = {
+    "joint": Joint,
+    "ncm": NearestClassMean,
+    "crt": RetrainedClassifier,
+    "tau": TauNorm,
+    "lws": LearnableWeightScaling,
+}
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A classifier and where it comes from."""
+
+    classifier: Classifier
+    bank: str
+    """Fingerprint of the feature bank it was fitted on."""
+    fingerprint: str
+    """SHA-256 of all that the fit depends on."""
+
+
+def classifier_path(folder: Path, name: ClassifierName) -> Path:
+    """Return the file of a classifier."""
+    return folder / f"{name}.safetensors"
+
+
+def save_fitted(fitted: Fitted, folder: Path) -> None:
+    """Write a classifier, whole or not at all."""
+    classifier = fitted.classifier
+    record = {
+        "classifier": classifier.name,
+        "params": classifier.params(),
+        "selected_on": classifier.selected_on,
+        "bank": fitted.bank,
+        "fingerprint": fitted.fingerprint,
+    }
+    metadata = {"ltrsys": json.dumps(record)}
+    save_tensors(classifier.tensors(), classifier_path(folder, classifier.name), metadata)
+
+
+def load_fitted(folder: Path, name: ClassifierName, device: torch.device) -> Fitted:
+    """Read a classifier back.
+
+    Raises:
+        DataError: Where the file is missing or damaged.
+    """
+    path = classifier_path(folder, name)
+    if not path.exists():
+        raise DataError(f"{path}: this classifier has not been fitted. Run `ltrsys balance {folder.parent}` first.")
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            record = json.loads(file.metadata()["ltrsys"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+        classifier = CLASSES[name].restore(tensors, record["params"], record["selected_on"])
+        return Fitted(classifier, record["bank"], record["fingerprint"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path}: not a saved classifier, or a damaged one ({error!r}). Delete it and balance again."
+        ) from None

@@ -1,0 +1,190 @@
+"""What a run resumes from: one safetensors file, of weights, momentum and a record, and no pickle.
+
+Weights and momentum go by the names of the network's parameters, so that they fit either engine and any number
+of ranks. What every rank has for itself (BatchNorm's running statistics, the state of its random generator) is
+stacked, [ranks, ...]; the same number of ranks goes on with it bit for bit.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import safe_open
+from torch import Tensor
+
+from ltrsys import __version__
+from ltrsys.config.schema import Config
+from ltrsys.data.plan.planner import VERSION as PLAN_VERSION
+from ltrsys.data.plan.sampling import weights_digest
+from ltrsys.errors import DataError, UsageError
+from ltrsys.models.weights import load_tensors, save_tensors
+
+NETWORK, MOMENTUM, RANKS = "network.", "momentum.", "ranks."
+
+UNIMPORTANT = {
+    "name", "runs", "tracking", "balance", "shots",
+    "data.shards", "data.decode", "data.threads", "data.prefetch", "data.on_error",
+    "data.max_bad_share", "data.cache", "data.cache_gb", "data.retry_seconds",
+    "train.device", "train.cudnn_benchmark", "train.engine", "train.zero_stage", "train.compile", "train.channels_last",
+    "train.evaluate_every", "train.log_every", "train.checkpoint_every", "train.checkpoint_every_steps",
+    "train.checkpoint_every_minutes", "train.keep_checkpoints", "train.timeout_seconds",
+}  # fmt: skip
+"""Sections and keys that may differ between a checkpoint and the run that resumes from it."""
+
+
+class Progress(BaseModel):
+    """How far a run has come, and what it is a run of."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: int = 2
+    code: str = __version__
+    """The version that wrote it."""
+    plan: int = 1
+    """The version of the plan that the run was begun with; none was recorded before the second."""
+    epoch: int = 0
+    """Finished epochs, their evaluation included."""
+    step: int = 0
+    """Finished optimizer steps, over all epochs."""
+    micro_batch_size: int
+    """The samples that BatchNorm sees together; other numbers of ranks keep to it by accumulating."""
+    world_size: int
+    """Ranks of the run when this was written."""
+    unlogged_steps: int = 0
+    """Steps since the last line of the log: their losses belong to the next."""
+    best_epoch: int | None = None
+    best_accuracy: float | None = None
+    """The highest accuracy on val so far, in per cent, and the epoch after which it was measured."""
+    accuracies: dict[str, float | None] = {}
+    """The last accuracies on val: many, medium, few, all."""
+    scaler: dict[str, int | float] = {}
+    tracking_run: str | None = None
+    """wandb's id of the run."""
+    dataset: str
+    """Fingerprint of the dataset."""
+    config: dict[str, Any]
+    sampler_weights: str | None = None
+    """SHA-256 of the file that `data.sampler.weights` names, which the config has only the name of."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run at one moment."""
+
+    network: Mapping[str, Tensor]
+    """The network's state dict, its buffers being the mean over the ranks."""
+    momentum: Mapping[str, Tensor]
+    progress: Progress
+    ranks: Mapping[str, Tensor] = field(default_factory=dict)
+    """What each rank has for itself, stacked: [ranks, ...]."""
+
+    def copied(self) -> "Checkpoint":
+        """Return a copy on the CPU, which training does not change any more."""
+        parts = (self.network, self.momentum, self.ranks)
+        network, momentum, ranks = (
+            {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in part.items()} for part in parts
+        )
+        return Checkpoint(network, momentum, self.progress.model_copy(deep=True), ranks)
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint, whole or not at all.
+
+        Raises:
+            LtrsysError: Where the disk is full or the folder may not be written.
+        """
+        tensors = {
+            prefix + name: tensor.detach().cpu().contiguous()
+            for prefix, part in ((NETWORK, self.network), (MOMENTUM, self.momentum), (RANKS, self.ranks))
+            for name, tensor in part.items()
+        }
+        record = self.progress.model_dump_json()
+        save_tensors(tensors, path, {"progress": record, "sha256": _digest(tensors, record)})
+
+    @classmethod
+    def load(cls, path: Path) -> "Checkpoint":
+        """Read a checkpoint.
+
+        Raises:
+            DataError: Where it is damaged, or no checkpoint.
+        """
+        tensors = load_tensors(path)
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        record = metadata.get("progress", "null")
+        try:
+            progress = Progress.model_validate(json.loads(record))
+        except (ValidationError, json.JSONDecodeError):
+            raise DataError(f"{path}: not a checkpoint of this version. Move it away to start afresh.") from None
+        if metadata.get("sha256") != _digest(tensors, record):
+            raise DataError(f"{path}: damaged: its bytes do not have the checksum that they were written with.")
+        return cls(_part(tensors, NETWORK), _part(tensors, MOMENTUM), progress, _part(tensors, RANKS))
+
+
+def check_same_experiment(progress: Progress, config: Config, dataset: str, path: Path) -> None:
+    """Refuse to go on from the checkpoint of another experiment.
+
+    Raises:
+        UsageError: Names the first key, or the dataset or the file of class weights, that differs.
+    """
+    now, then = _important(config.dump()), _important(progress.config)
+    without_meaning = {"data.shuffle_window"} if progress.plan == 1 else set()
+    for key in sorted((now.keys() | then.keys()) - without_meaning):
+        if now.get(key) != then.get(key):
+            raise UsageError(
+                f"{path}: this run was begun with {key}={then.get(key)}, but the config now says {now.get(key)}. "
+                "Put it back, or choose another name for the new run."
+            )
+    if progress.dataset != dataset:
+        raise UsageError(
+            f"{path}: this run was begun on other shards than data.shards={config.data.shards} (their fingerprints "
+            "differ). Give it the shards it began with, or choose another name for the new run."
+        )
+
+    if progress.sampler_weights not in (None, weights_digest(config.data.sampler)):
+        raise UsageError(
+            f"{path}: this run was begun with other class weights than {config.data.sampler.weights} now holds. Put "
+            "them back, or choose another name for the new run."
+        )
+
+
+def check_same_plan(progress: Progress, path: Path) -> None:
+    """Refuse to go on with another order of the samples than the run was begun with.
+
+    Raises:
+        UsageError: Names both versions.
+    """
+    if progress.plan != PLAN_VERSION:
+        raise UsageError(
+            f"{path}: this run was begun by ltrsys {progress.code} with version {progress.plan} of the plan, and "
+            f"ltrsys {__version__} makes version {PLAN_VERSION}: it would go on with other samples. Finish it with "
+            f"ltrsys {progress.code}, or choose another name for the new run."
+        )
+
+
+def _digest(tensors: Mapping[str, Tensor], record: str) -> str:
+    """SHA-256 of the record and of every tensor's name, type, shape and bytes."""
+    digest = hashlib.sha256(record.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\0{name}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _important(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten a config to dotted keys, without those that may differ."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        key = prefix + name
+        if key in UNIMPORTANT:
+            continue
+        flat |= _important(value, f"{key}.") if isinstance(value, dict) else {key: value}
+    return flat

@@ -1,0 +1,96 @@
+"""The section `train`."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from ltrsys.config.section import Count, DeviceName, Fraction, Positive, Section
+
+
+class OptimizerConfig(Section):
+    """Stochastic gradient descent (paper, section 5.1)."""
+
+    lr: Positive = 0.2
+    """Learning rate at the start, for the batch as configured."""
+    backbone_lr: Positive | None = None
+    """Another learning rate for the backbone; `lr` is then the classifier's (Places-LT)."""
+    momentum: Fraction = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    nesterov: bool = False
+    impl: Literal["auto", "torch", "apex"] = "auto"
+    """torch's fused SGD, which `auto` is, or NVIDIA apex's FusedSGD."""
+
+
+class ScheduleConfig(Section):
+    """The learning rate over time: cosine from `lr` to 0."""
+
+    step: Literal["iteration", "epoch"] = "iteration"
+    """`epoch` is the paper's code: constant within an epoch, and 0 throughout the last one."""
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    """The learning rate rises linearly from 0 for so long before the cosine."""
+
+
+class TrainConfig(Section):
+    """The first stage: backbone and classifier together."""
+
+    engine: Literal["deepspeed", "ddp"] = "deepspeed"
+    """`ddp` is torch's DistributedDataParallel: the oracle of the other."""
+    epochs: Count = 90
+    batch_size: Count = 512
+    """Samples of one optimizer step, over all ranks."""
+    micro_batch_size: Count | Literal["auto"] | None = None
+    """Samples that go through the network at once on one rank; BatchNorm sees such groups. Gradient
+    accumulation makes up the rest. `batch_size` over the number of ranks if not given; `auto` is that, or its half,
+    its quarter, ...: the largest that fits into the GPU's memory, tried before the first step."""
+    device: DeviceName = "auto"
+    """`auto` is the GPU where there is one; a run whose GPU should be there and cannot be used ends with a line."""
+    cudnn_benchmark: bool = True
+    """On a GPU, cuDNN tries the algorithms of every convolution at its first call, and keeps the fastest."""
+    tf32: bool = True
+    """On a GPU, float32 products and convolutions are computed in TensorFloat-32, with 10 bits of mantissa."""
+    precision: Literal["float32", "bf16", "fp16"] = "bf16"
+    """The type of the matrix products under autocast; weights and BatchNorm statistics stay float32."""
+    channels_last: bool = True
+    batch_norm: Literal["sync", "average"] = "average"
+    """Statistics over all ranks at every step (GPU only), or each rank's own, whose running averages are
+    averaged over the ranks before every evaluation and save."""
+    zero_stage: Literal[0, 1] = 0
+    """DeepSpeed's ZeRO stage: 1 shards the optimizer's state over the ranks."""
+    compile: bool = False
+    """Compile the model with torch.compile."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    evaluate_every: Count = 10
+    """Epochs between evaluations on val; the last epoch is always evaluated."""
+    log_every: Count = 10
+    """Optimizer steps between lines of metrics.jsonl."""
+    checkpoint_every: Count = 1
+    """Epochs between checkpoints, after their evaluation."""
+    checkpoint_every_steps: Count | None = None
+    """Optimizer steps between checkpoints within an epoch, if wanted."""
+    checkpoint_every_minutes: Positive | None = 30.0
+    """Minutes between checkpoints, by the first rank's clock; null for none."""
+    keep_checkpoints: Count = 2
+    """How many checkpoints stay, the best one apart."""
+    timeout_seconds: Positive = 600.0
+    """A rank that is silent for so long ends the run."""
+
+    @model_validator(mode="after")
+    def _within_zero(self) -> "TrainConfig":
+        """Refuse what DeepSpeed's ZeRO cannot do, before it does something else."""
+        if self.zero_stage == 0:
+            return self
+        if self.engine != "deepspeed":
+            raise ValueError("zero_stage=1 is DeepSpeed's: give train.zero_stage=0 or train.engine=deepspeed")
+        if self.channels_last:
+            raise ValueError(
+                "zero_stage=1 keeps the weights in one flat buffer, where channels_last crashes: give "
+                "train.zero_stage=0 or train.channels_last=false"
+            )
+        if self.precision == "fp16":
+            raise ValueError(
+                "the state of fp16's loss scaling is not kept at zero_stage=1: give train.zero_stage=0 or "
+                "train.precision=bf16"
+            )
+        return self

@@ -1,0 +1,70 @@
+"""torch's DistributedDataParallel: the oracle of the DeepSpeed engine."""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+
+from ltrsys.models.network import Network
+from ltrsys.training.config import TrainConfig
+from ltrsys.training.engines.engine import (
+    AUTOCAST_TYPE,
+    ScalerState,
+    average_gradients_of,
+    classification_loss,
+    load_momentum_into,
+    momentum_of,
+)
+from ltrsys.training.optimizer import set_learning_rates
+
+
+class DDPEngine:
+    """An `Engine` of nothing but torch."""
+
+    def __init__(
+        self, network: Network, optimizer: torch.optim.Optimizer, config: TrainConfig, *, accumulation: int
+    ) -> None:
+        if config.channels_last:
+            network.to(memory_format=torch.channels_last)
+        self.network, self._optimizer, self._config, self._accumulation = network, optimizer, config, accumulation
+        self._replica = average_gradients_of(network, compiled=config.compile)
+        self._device_type = network.classifier.weight.device.type
+        self._scaler = torch.amp.GradScaler(self._device_type, enabled=config.precision == "fp16")
+
+    def accumulate(self, images: Tensor, labels: Tensor, *, last: bool) -> Tensor:
+        """See `Engine`."""
+        dtype = AUTOCAST_TYPE.get(self._config.precision)
+        with nullcontext() if last else self._replica.no_sync():
+            with torch.autocast(self._device_type, dtype=dtype, enabled=dtype is not None):
+                logits = self._replica(images)
+            loss = classification_loss(logits, labels, self._config)
+            self._scaler.scale(loss / self._accumulation).backward()
+        return loss.detach()
+
+    def step(self, lr_factor: float) -> None:
+        """See `Engine`."""
+        set_learning_rates(self._optimizer, lr_factor)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._optimizer.zero_grad()
+
+    def momentum(self) -> dict[str, Tensor]:
+        """See `Engine`."""
+        return momentum_of(self._optimizer, self.network)
+
+    def load_momentum(self, momentum: Mapping[str, Tensor]) -> None:
+        """See `Engine`."""
+        load_momentum_into(self._optimizer, self.network, momentum)
+
+    def scaler_state(self) -> ScalerState:
+        """See `Engine`."""
+        return self._scaler.state_dict()
+
+    def load_scaler_state(self, state: ScalerState) -> None:
+        """See `Engine`."""
+        if state:
+            self._scaler.load_state_dict(state)
+
+    def close(self) -> None:
+        """See `Engine`."""

@@ -1,0 +1,170 @@
+"""DeepSpeed's engine, used so that it costs no more than DistributedDataParallel (docs/training.md)."""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ltrsys.models.network import Network
+from ltrsys.training.config import TrainConfig
+from ltrsys.training.engines.engine import (
+    AUTOCAST_TYPE,
+    ScalerState,
+    average_gradients_of,
+    classification_loss,
+    load_momentum_into,
+    momentum_of,
+)
+from ltrsys.training.optimizer import set_learning_rates
+
+
+class DeepSpeedEngine:
+    """An `Engine` on DeepSpeed: ZeRO 0 or 1, mixed precision as autocast over float32 weights."""
+
+    def __init__(
+        self,
+        network: Network,
+        optimizer: torch.optim.Optimizer,
+        config: TrainConfig,
+        *,
+        accumulation: int,
+        micro_batch_size: int,
+    ) -> None:
+        self.network, self._config, self._accumulation = network, config, accumulation
+        self._called = _Called(network)
+        self._engine = _initialize(self._called, optimizer, config, accumulation, micro_batch_size)
+        if config.channels_last:
+            # DeepSpeed broadcasts the weights as flat bytes, which this layout is not: so only now.
+            network.to(memory_format=torch.channels_last)
+        # ZeRO-0 reduces after backward, by way of a flat copy of all gradients; DDP's reducer does it meanwhile.
+        self._replica = None
+        if config.zero_stage == 0:
+            self._replica = average_gradients_of(network, compiled=config.compile)
+        if self._replica is not None:
+            self._called.by(self._replica)
+
+    def accumulate(self, images: Tensor, labels: Tensor, *, last: bool) -> Tensor:
+        """See `Engine`."""
+        with self._reduction(last):
+            loss = classification_loss(self._engine(images), labels, self._config)
+            self._engine.backward(loss)
+        if not last:
+            self._engine.step()  # DeepSpeed counts the micro-batches by these; it updates at the last
+        return loss.detach()
+
+    @contextmanager
+    def _reduction(self, last: bool) -> Iterator[None]:
+        """Leave averaging the gradients, at the last micro-batch, to DDP's reducer where there is one."""
+        if self._replica is None:
+            yield
+            return
+        with self._engine.no_sync(), nullcontext() if last else self._replica.no_sync():
+            yield
+
+    def step(self, lr_factor: float) -> None:
+        """See `Engine`."""
+        set_learning_rates(self._engine.optimizer, lr_factor)
+        self._engine.step()
+
+    def momentum(self) -> dict[str, Tensor]:
+        """See `Engine`."""
+        if self._replica is not None:
+            return momentum_of(self._engine.optimizer, self.network)
+        from deepspeed.utils import safe_get_full_optimizer_state
+
+        flat = self._engine.optimizer.single_partition_of_fp32_groups
+        if not all(self._engine.optimizer.optimizer.state.get(group) for group in flat):
+            return {}
+        return {
+            name: safe_get_full_optimizer_state(parameter, "momentum_buffer")
+            for name, parameter in self.network.named_parameters()
+        }
+
+    def load_momentum(self, momentum: Mapping[str, Tensor]) -> None:
+        """See `Engine`."""
+        if not momentum:
+            return
+        if self._replica is not None:
+            load_momentum_into(self._engine.optimizer, self.network, momentum)
+            return
+        from deepspeed.utils import lazy_init_hp_params_optimizer_state, safe_set_full_optimizer_state
+
+        zero = self._engine.optimizer
+        for parameters, flat in zip(zero.bit16_groups, zero.single_partition_of_fp32_groups, strict=True):
+            zero.optimizer.state[flat]["momentum_buffer"] = torch.zeros_like(flat)
+            lazy_init_hp_params_optimizer_state(parameters, flat, zero.optimizer.state)
+        for name, parameter in self.network.named_parameters():
+            safe_set_full_optimizer_state(parameter, momentum[name].to(parameter.device), "momentum_buffer")
+
+    def scaler_state(self) -> ScalerState:
+        """See `Engine`."""
+        scaler = self._engine.torch_autocast_z0_gradscaler
+        return scaler.state_dict() if scaler else {}
+
+    def load_scaler_state(self, state: ScalerState) -> None:
+        """See `Engine`."""
+        scaler = self._engine.torch_autocast_z0_gradscaler
+        if scaler and state:
+            scaler.load_state_dict(state)
+
+    def close(self) -> None:
+        """See `Engine`."""
+        self._engine.destroy()
+
+
+class _Called(nn.Module):
+    """What DeepSpeed calls: the network, by way of what averages its gradients once that exists.
+
+    The wrapper is not a submodule, since it holds the network too.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+        self._way: list[nn.Module] = [network]
+
+    def by(self, replica: DistributedDataParallel) -> None:
+        self._way = [replica]
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self._way[0](images)
+
+
+def _initialize(
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    config: TrainConfig,
+    accumulation: int,
+    micro_batch_size: int,
+) -> Any:
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    import deepspeed
+
+    deepspeed.utils.logger.setLevel(logging.ERROR)
+    # On a CPU, DeepSpeed would compile this operator at every first start; only its inference engine calls it.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    engine, *_ = deepspeed.initialize(
+        model=module,
+        optimizer=optimizer,
+        config={
+            "train_micro_batch_size_per_gpu": micro_batch_size,
+            "gradient_accumulation_steps": accumulation,
+            "gradient_clipping": 0.0,  # not given, it is 1.0: another method, and a pass over all gradients
+            "zero_optimization": {"stage": config.zero_stage},
+            "zero_allow_untested_optimizer": True,
+            "torch_autocast": {
+                "enabled": config.precision in AUTOCAST_TYPE,
+                "dtype": {"bf16": "bfloat16", "fp16": "float16"}.get(config.precision, "bfloat16"),
+            },
+            "steps_per_print": None,
+            # Each of its two readings a micro-batch waits until the GPU has done all that it has been given.
+            "timers": {"throughput": {"enabled": False}},
+        },
+    )
+    return engine

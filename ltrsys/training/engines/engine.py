@@ -1,0 +1,135 @@
+"""What runs forward, backward and step: one interface, two engines, each the other's check."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
+
+from ltrsys.models.network import Network
+from ltrsys.training.config import TrainConfig
+from ltrsys.training.engines.batch_norm import synchronise_batch_norm
+from ltrsys.training.optimizer import build_optimizer
+
+AUTOCAST_TYPE = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""The type of the matrix products, by the config's name for it; float32 needs no autocast."""
+
+ScalerState = dict[str, int | float]
+"""State of fp16's loss scaling: `scale` and `_growth_tracker` among it; empty for other precisions."""
+
+
+class Engine(Protocol):
+    """Trains `network` on this rank together with the others."""
+
+    network: Network
+    """The weights, not wrapped: what is evaluated and saved."""
+
+    def accumulate(self, images: Tensor, labels: Tensor, *, last: bool) -> Tensor:
+        """Add the gradient of one micro-batch; return its mean loss, detached.
+
+        Args:
+            images: Normalised, [B, 3, H, W].
+            labels: Class ids, int64 [B].
+            last: Whether it is the step's last micro-batch: gradients are then averaged over the ranks.
+        """
+        ...
+
+    def step(self, lr_factor: float) -> None:
+        """Update the weights with the accumulated gradients, at the configured learning rates times `lr_factor`."""
+        ...
+
+    def momentum(self) -> dict[str, Tensor]:
+        """Return the momentum buffers by parameter name; empty before the first step. Called by all ranks together."""
+        ...
+
+    def load_momentum(self, momentum: Mapping[str, Tensor]) -> None:
+        """Take over what `momentum` returned, on any number of ranks and from either engine."""
+        ...
+
+    def scaler_state(self) -> ScalerState:
+        """Return the state of fp16's loss scaling."""
+        ...
+
+    def load_scaler_state(self, state: ScalerState) -> None:
+        """Take over what `scaler_state` returned."""
+        ...
+
+    def close(self) -> None:
+        """Give up hooks and buffers."""
+        ...
+
+
+def start_engine(network: Network, config: TrainConfig, *, accumulation: int, micro_batch_size: int) -> Engine:
+    """Start the configured engine on `network`, whose device and weights are those of the run.
+
+    Args:
+        network: On the device, with the same weights on every rank.
+        config: Precision, optimizer, engine.
+        accumulation: Micro-batches of this rank in a step.
+        micro_batch_size: Samples in each.
+
+    Raises:
+        UsageError: Where the config asks for what this machine or DeepSpeed cannot do.
+    """
+    device = network.classifier.weight.device
+    if config.batch_norm == "sync":
+        network = synchronise_batch_norm(network, device)
+    if config.compile and config.engine == "deepspeed" and config.zero_stage > 0:
+        network.compile()
+    optimizer = build_optimizer(network, config.optimizer, device)
+    if config.engine == "ddp":
+        from ltrsys.training.engines.ddp import DDPEngine
+
+        return DDPEngine(network, optimizer, config, accumulation=accumulation)
+    from ltrsys.training.engines.deepspeed import DeepSpeedEngine  # slow to import
+
+    return DeepSpeedEngine(network, optimizer, config, accumulation=accumulation, micro_batch_size=micro_batch_size)
+
+
+def average_gradients_of(network: Network, *, compiled: bool) -> DistributedDataParallel:
+    """Wrap `network` so that backward averages its gradients over the ranks while it still runs.
+
+    Buffers are left alone: they are averaged before every evaluation and save.
+
+    Args:
+        network: On its device.
+        compiled: Whether to compile the wrapper. Compiled inside of it, the network would hand over all its gradients
+            at the end of backward; torch cuts the compiled wrapper where a bucket of them is complete.
+    """
+    device = network.classifier.weight.device
+    with warnings.catch_warnings():
+        # torch 2.14 renames the argument; the releases before it know only this name.
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        replica = DistributedDataParallel(
+            network,
+            device_ids=[device.index] if device.type == "cuda" else None,
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+        )
+    if compiled:
+        replica.compile()
+    return replica
+
+
+def classification_loss(logits: Tensor, labels: Tensor, config: TrainConfig) -> Tensor:
+    """Return the mean cross-entropy in float32 of `logits`, [B, C], for class ids `labels`, [B]."""
+    return functional.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
+
+
+def momentum_of(optimizer: torch.optim.Optimizer, network: Network) -> dict[str, Tensor]:
+    """Return the momentum buffers by parameter name."""
+    states = {name: optimizer.state.get(parameter, {}) for name, parameter in network.named_parameters()}
+    return {
+        name: state["momentum_buffer"] for name, state in states.items() if state.get("momentum_buffer") is not None
+    }
+
+
+def load_momentum_into(optimizer: torch.optim.Optimizer, network: Network, momentum: Mapping[str, Tensor]) -> None:
+    """Give the optimizer copies of the buffers, in the memory format of their parameters."""
+    for name, parameter in network.named_parameters():
+        if name in momentum:
+            buffer = torch.empty_like(parameter, memory_format=torch.preserve_format)
+            optimizer.state[parameter]["momentum_buffer"] = buffer.copy_(momentum[name])

@@ -1,0 +1,99 @@
+"""The processes of a run: their device, their threads, and how they reach one another."""
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from ltrsys.config.section import DeviceName
+from ltrsys.device import choose_device
+from ltrsys.errors import LtrsysError
+from ltrsys.training.supervision.requests import Stopped
+from ltrsys.world import World
+
+
+@contextmanager
+def process_group(world: World, timeout_seconds: float, wanted: DeviceName = "auto") -> Iterator[torch.device]:
+    """Join the ranks, by NCCL on GPUs and gloo elsewhere; yields the device of this one.
+
+    A collective that takes `timeout_seconds` ends the run; `watched` knows whose fault it is. Without a launcher the
+    process is alone.
+
+    Raises:
+        LtrsysError: Where the ranks do not meet in that time, or have no GPU where there should be one.
+    """
+    device = choose_device(wanted, world)
+    _share_cores(world, device)
+    logging.getLogger("torch.distributed").setLevel(logging.ERROR)
+    with _completed_environment(world):
+        try:
+            dist.init_process_group(
+                "nccl" if device.type == "cuda" else "gloo",
+                rank=world.rank,
+                world_size=world.world_size,
+                timeout=timedelta(seconds=timeout_seconds),
+                device_id=device if device.type == "cuda" else None,
+            )
+        except RuntimeError as error:
+            place = f"{os.environ['MASTER_ADDR']}:{os.environ.get('MASTER_PORT')}"
+            raise LtrsysError(
+                f"rank {world.rank} on {socket.gethostname()}: the {world.world_size} ranks did not meet at {place} "
+                f"within {timeout_seconds:g} s ({str(error).splitlines()[0].rstrip('.')}). Start all of them, with the "
+                "same MASTER_ADDR and MASTER_PORT, on hosts that reach that address."
+            ) from error
+        try:
+            yield device
+        except Stopped:  # by all ranks after the same step
+            dist.destroy_process_group()
+            raise
+        except BaseException:
+            _leave_the_others(device)
+            raise
+        dist.destroy_process_group()
+
+
+def _leave_the_others(device: torch.device) -> None:
+    """Give the group up without waiting for a collective that the other ranks may never finish."""
+    if device.type == "cuda":
+        # NCCL's destruction waits for what is under way, without end where a partner is gone.
+        torch.distributed.distributed_c10d._abort_process_group()
+    else:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def _completed_environment(world: World) -> Iterator[None]:
+    """Export meanwhile what a launcher would have: DeepSpeed looks for MPI where one of these is missing."""
+    launcher = {
+        "RANK": str(world.rank),
+        "WORLD_SIZE": str(world.world_size),
+        "LOCAL_RANK": str(world.local_rank),
+        "MASTER_ADDR": "127.0.0.1",
+    }
+    if world.world_size == 1:
+        launcher["MASTER_PORT"] = str(free_port())
+    missing = {name: value for name, value in launcher.items() if name not in os.environ}
+    os.environ.update(missing)
+    try:
+        yield
+    finally:
+        for name in missing:
+            os.environ.pop(name, None)
+
+
+def free_port() -> int:
+    """Return a port of this host that nothing listens at now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _share_cores(world: World, device: torch.device) -> None:
+    """Divide the cores among the ranks of this node: each takes all of them otherwise, and they trip over another."""
+    if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // world.local_world_size))

@@ -1,0 +1,54 @@
+"""Classifiers on disk."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from ltrsys.classifiers.base import NAMES, Classifier
+from ltrsys.classifiers.config import NCMConfig, RetrainConfig
+from ltrsys.classifiers.crt import RetrainedClassifier
+from ltrsys.classifiers.lws import LearnableWeightScaling
+from ltrsys.classifiers.ncm import NearestClassMean
+from ltrsys.classifiers.tau import TauNorm
+from ltrsys.errors import DataError
+from ltrsys.second_stage.store import Fitted, classifier_path, load_fitted, save_fitted
+from tests.classifiers.conftest import CPU, LongTail
+
+RETRAIN = RetrainConfig(epochs=1, batch_size=64)
+
+
+def make(name: str, data: LongTail) -> Classifier:
+    if name == "ncm":
+        return NearestClassMean.fit(data.train, NCMConfig(feature="l2n"), CPU)
+    if name == "crt":
+        return RetrainedClassifier.fit(data.train, RETRAIN, seed=0, device=CPU)
+    if name == "lws":
+        return LearnableWeightScaling.fit(data.joint, data.train, RETRAIN, seed=0, device=CPU)
+    return TauNorm(data.joint.weight_CD, 0.7, "val", val_is_test=True) if name == "tau" else data.joint
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_classifier_comes_back_to_the_last_bit(name: str, long_tail: LongTail, tmp_path: Path) -> None:
+    classifier = make(name, long_tail)
+    save_fitted(Fitted(classifier, "bank", "fingerprint"), tmp_path)
+    loaded = load_fitted(tmp_path, classifier.name, CPU)
+    features = torch.from_numpy(long_tail.test.features)
+    assert (loaded.bank, loaded.fingerprint) == ("bank", "fingerprint")
+    assert torch.equal(loaded.classifier.rank(features, 5), classifier.rank(features, 5))
+    assert torch.equal(loaded.classifier.weight(), classifier.weight())
+    assert loaded.classifier.params() == classifier.params()
+    assert loaded.classifier.selected_on == classifier.selected_on
+
+
+def test_a_missing_classifier_says_how_to_fit_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"crt\.safetensors: this classifier has not been fitted\. Run `ltrsys balance"):
+        load_fitted(tmp_path / "classifiers", "crt", CPU)
+
+
+def test_a_truncated_classifier_is_named(long_tail: LongTail, tmp_path: Path) -> None:
+    save_fitted(Fitted(long_tail.joint, "bank", "fingerprint"), tmp_path)
+    path = classifier_path(tmp_path, "joint")
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(DataError, match=r"joint\.safetensors: not a saved classifier"):
+        load_fitted(tmp_path, "joint", CPU)

@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+
+from ltrsys.random import Stream, permutation, uniforms, words
+
+
+def test_words_are_the_same_on_every_machine_and_numpy_release():
+    assert words(3, seed=7, stream=Stream.ORDER, major=2, minor=5).tolist() == GOLDEN_WORDS
+
+
+def test_any_word_is_had_without_those_before_it():
+    everything = words(64, seed=3, stream=Stream.MERGE, major=1)
+    assert (words(8, seed=3, stream=Stream.MERGE, major=1, first=40) == everything[40:48]).all()
+    with pytest.raises(ValueError, match="multiple of 4"):
+        words(8, seed=3, stream=Stream.MERGE, first=2)
+
+
+@pytest.mark.parametrize("changed", [{"seed": 1}, {"stream": Stream.QUOTAS}, {"major": 1}, {"minor": 1}])
+def test_every_part_of_the_address_matters(changed):
+    address = {"seed": 0, "stream": Stream.ORDER, "major": 0, "minor": 0}
+    assert not (words(4, **address) == words(4, **(address | changed))).any()
+
+
+def test_uniforms_are_uniform():
+    numbers = uniforms(100_000, seed=1, stream=Stream.ORDER)
+    counts, _ = np.histogram(numbers, bins=20, range=(0, 1))
+    assert counts.sum() == 100_000
+    assert abs(counts - 5000).max() < 5 * 5000**0.5
+
+
+def test_a_permutation_is_a_permutation():
+    assert sorted(permutation(1000, seed=1, stream=Stream.MERGE).tolist()) == list(range(1000))
+
+
+GOLDEN_WORDS = [13751215653736779840, 14445273771909147373, 6041190765076825383]
