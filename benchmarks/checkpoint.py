@@ -19,7 +19,7 @@ import torch
 from benchmarks.input_contenders import ours
 from benchmarks.photographs import photograph_source
 from benchmarks.report import Table, interleaved, main, summary
-from ltrsys.data.config import SamplerConfig
+from ltrsys.data.config import make_sampler
 from ltrsys.data.index.columns import checksum
 from ltrsys.data.index.dataset import Split
 from ltrsys.data.shards.build_folder import BuildOptions
@@ -134,7 +134,7 @@ def _records(folder: Path, quick: bool) -> Table:
     split = build_shards(photograph_source(np.full(8, 32 if quick else 100)), shards, options, workers=THREADS).split(
         "train"
     )
-    stream = ours(split, shards, sampler=SamplerConfig(), batch_size=BATCH_SIZE, threads=THREADS)
+    stream = ours(split, shards, sampler=make_sampler(), batch_size=BATCH_SIZE, threads=THREADS)
     audit = AuditLog(folder / "audit", attempt=1, rank=0, micro_batch_size=BATCH_SIZE)
     positions = np.arange(BATCH_SIZE)
     batches, rounds = (2, 2) if quick else (16, 15)

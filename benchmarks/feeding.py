@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.photographs import photograph_source
 from benchmarks.report import Table, main
-from ltrsys.data.config import DataConfig, SamplerConfig
+from ltrsys.data.config import DataConfig, make_sampler
 from ltrsys.data.loading.feed import Feed
 from ltrsys.data.loading.loader import TrainLoader
 from ltrsys.data.loading.pipeline import ImagePipeline
@@ -54,7 +54,7 @@ def _row(shards: Path, batch_size: int, *, epochs: int) -> dict[str, Any]:
 
     split = Dataset.open(shards).split("train")
     config = DataConfig(shards=shards, threads=2)
-    planner = Planner(split, SamplerConfig(), seed=0, num_epochs=epochs, lanes=12)
+    planner = Planner(split, make_sampler(), seed=0, num_epochs=epochs, lanes=12)
     batching = Batching(batch_size, batch_size, World(), 12)
     loader = TrainLoader(split, config, planner=planner, batching=batching, seed=0, device=torch.device("cpu"))
     spent: dict[str, list[float]] = {part: [] for part in ("all", *PARTS)}

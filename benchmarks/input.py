@@ -16,7 +16,7 @@ from benchmarks.input_contenders import dali_reader, ours, torch_loader, webdata
 from benchmarks.photographs import photograph_source
 from benchmarks.plan import inaturalist_counts
 from benchmarks.report import Table, interleaved, main, summary
-from ltrsys.data.config import SamplerConfig
+from ltrsys.data.config import make_sampler
 from ltrsys.data.shards.build_folder import BuildOptions
 from ltrsys.data.shards.writing import build_shards
 
@@ -44,9 +44,9 @@ def _speed(folder: Path, quick: bool) -> Table:
     split = build_shards(photograph_source(counts), shards, options, workers=WORKERS).split("train")
     files = [split.shard_path(shard) for shard in range(len(split.record.shards))]
     contenders = {
-        "ours, instance": ours(split, shards, sampler=SamplerConfig(), batch_size=BATCH_SIZE, threads=WORKERS),
+        "ours, instance": ours(split, shards, sampler=make_sampler(), batch_size=BATCH_SIZE, threads=WORKERS),
         "ours, class_balanced": ours(
-            split, shards, sampler=SamplerConfig(kind="class_balanced"), batch_size=BATCH_SIZE, threads=WORKERS
+            split, shards, sampler=make_sampler(kind="class_balanced"), batch_size=BATCH_SIZE, threads=WORKERS
         ),
         "DALI's webdataset reader": dali_reader(files, batch_size=BATCH_SIZE, threads=WORKERS),
         "torch DataLoader": torch_loader(split, batch_size=BATCH_SIZE, workers=WORKERS),

@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 
 from benchmarks.report import Table
 from benchmarks.synthetic import synthetic_split
-from ltrsys.data.config import SamplerConfig
+from ltrsys.data.config import make_sampler
 from ltrsys.data.index.dataset import Split
 from ltrsys.data.index.records import ShardRecord
 from ltrsys.data.plan.batching import Batching
 from ltrsys.data.plan.planner import Planner
+from ltrsys.data.plan.samplers.base import Sampler
+from ltrsys.data.plan.samplers.powers import Power
 from ltrsys.data.reading.reader import ShardReader
 from ltrsys.data.shards.build_folder import MAX_SHARD_BYTES
 from ltrsys.data.shards.tar import jpeg_offsets, tar_bytes
@@ -30,17 +32,17 @@ def bytes_table(class_counts: NDArray[np.int64], folder: Path, *, ranks: int, la
     weights = folder / "weights.json"
     weights.write_text(json.dumps((1 / np.maximum(class_counts, 20) ** 0.5).tolist()))
     cases = [
-        (SamplerConfig(), 0),
-        (SamplerConfig(kind="power", q=0.75), 45),
-        (SamplerConfig(kind="square_root"), 45),
-        (SamplerConfig(kind="power", q=0.25), 45),
-        (SamplerConfig(kind="class_balanced"), 45),
-        (SamplerConfig(kind="progressive"), 0),
-        (SamplerConfig(kind="progressive"), 30),
-        (SamplerConfig(kind="progressive"), 60),
-        (SamplerConfig(kind="progressive"), 89),
-        (SamplerConfig(kind="class_aware"), 45),
-        (SamplerConfig(kind="weights", weights=weights), 45),
+        (make_sampler(), 0),
+        (make_sampler(kind="power", q=0.75), 45),
+        (make_sampler(kind="square_root"), 45),
+        (make_sampler(kind="power", q=0.25), 45),
+        (make_sampler(kind="class_balanced"), 45),
+        (make_sampler(kind="progressive"), 0),
+        (make_sampler(kind="progressive"), 30),
+        (make_sampler(kind="progressive"), 60),
+        (make_sampler(kind="progressive"), 89),
+        (make_sampler(kind="class_aware"), 45),
+        (make_sampler(kind="weights", weights=weights), 45),
     ]
     rows = []
     for sampler, epoch in cases:
@@ -51,7 +53,7 @@ def bytes_table(class_counts: NDArray[np.int64], folder: Path, *, ranks: int, la
         spanned, used = planner.bytes_spanned(epoch)
         rows.append(
             {
-                "sampler": sampler.kind + (f" {sampler.q}" if sampler.q is not None else ""),
+                "sampler": f"power {sampler.q}" if isinstance(sampler, Power) else sampler.kind,
                 "epoch": epoch + 1,
                 "GB used": reader.bytes_used / 1e9,
                 "read / used": reader.bytes_read / reader.bytes_used,
@@ -73,7 +75,7 @@ def bytes_table(class_counts: NDArray[np.int64], folder: Path, *, ranks: int, la
     return Table("Bytes read for each byte used", list(rows[0]), rows, notes)
 
 
-def _shards_of_a_node(split: Split, sampler: SamplerConfig, epoch: int) -> float:
+def _shards_of_a_node(split: Split, sampler: Sampler, epoch: int) -> float:
     planner = Planner(split, sampler, seed=0, num_epochs=EPOCHS, batch_size=BATCH_SIZE)
     plan, ranks = planner.epoch(epoch), NODES * RANKS_A_NODE
     needed = set()

@@ -14,18 +14,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler
 from torchvision import transforms
 
-from ltrsys.data.config import IMAGENET_MEAN, IMAGENET_STD, DataConfig, SamplerConfig
+from ltrsys.data.config import IMAGENET_MEAN, IMAGENET_STD, DataConfig
 from ltrsys.data.index.dataset import Split
 from ltrsys.data.loading.loader import TrainLoader
 from ltrsys.data.plan.batching import Batching
 from ltrsys.data.plan.planner import Planner
+from ltrsys.data.plan.samplers.base import Sampler
 from ltrsys.world import World
 
 IMAGE_SIZE = 224
 LANES = 12
 
 
-def ours(split: Split, shards: Path, *, sampler: SamplerConfig, batch_size: int, threads: int) -> Iterator[Tensor]:
+def ours(split: Split, shards: Path, *, sampler: Sampler, batch_size: int, threads: int) -> Iterator[Tensor]:
     """Plan, reader and DALI."""
     config = DataConfig(shards=shards, image_size=IMAGE_SIZE, threads=threads, lanes=LANES)
     planner = Planner(split, sampler, seed=0, num_epochs=1000, lanes=LANES)

@@ -29,9 +29,10 @@ from benchmarks.mixing_measures import (
 from benchmarks.plan import inaturalist_counts
 from benchmarks.report import Table, main
 from benchmarks.synthetic import synthetic_split
-from ltrsys.data.config import SamplerConfig
+from ltrsys.data.config import make_sampler
 from ltrsys.data.index.dataset import Split
 from ltrsys.data.plan.planner import Planner
+from ltrsys.data.plan.samplers.base import Sampler
 from ltrsys.metrics.accuracy import shot_of_class
 from ltrsys.metrics.config import ShotsConfig
 
@@ -54,22 +55,22 @@ def divisor_counts() -> NDArray[np.int64]:
     return np.repeat(DIVISORS, 30)
 
 
-def samplers(class_counts: NDArray[np.int64], folder: Path) -> list[tuple[str, SamplerConfig, int]]:
+def samplers(class_counts: NDArray[np.int64], folder: Path) -> list[tuple[str, Sampler, int]]:
     """Return every sampler with its name and an epoch of 90; `folder` takes the file of class weights."""
     weights = folder / "weights.json"
     weights.write_text(json.dumps((1 / np.maximum(class_counts, 20) ** 0.5).tolist()))
     return [
-        ("instance", SamplerConfig(), 45),
-        ("power, q = 0.75", SamplerConfig(kind="power", q=0.75), 45),
-        ("square_root", SamplerConfig(kind="square_root"), 45),
-        ("power, q = 0.25", SamplerConfig(kind="power", q=0.25), 45),
-        ("class_balanced", SamplerConfig(kind="class_balanced"), 45),
-        ("progressive, epoch 1", SamplerConfig(kind="progressive"), 0),
-        ("progressive, epoch 31", SamplerConfig(kind="progressive"), 30),
-        ("progressive, epoch 84", SamplerConfig(kind="progressive"), 83),
-        ("weights", SamplerConfig(kind="weights", weights=weights), 45),
-        ("class_aware, k = 2", SamplerConfig(kind="class_aware", samples_per_draw=2), 45),
-        ("class_aware, k = 4", SamplerConfig(kind="class_aware", samples_per_draw=4), 45),
+        ("instance", make_sampler(), 45),
+        ("power, q = 0.75", make_sampler(kind="power", q=0.75), 45),
+        ("square_root", make_sampler(kind="square_root"), 45),
+        ("power, q = 0.25", make_sampler(kind="power", q=0.25), 45),
+        ("class_balanced", make_sampler(kind="class_balanced"), 45),
+        ("progressive, epoch 1", make_sampler(kind="progressive"), 0),
+        ("progressive, epoch 31", make_sampler(kind="progressive"), 30),
+        ("progressive, epoch 84", make_sampler(kind="progressive"), 83),
+        ("weights", make_sampler(kind="weights", weights=weights), 45),
+        ("class_aware, k = 2", make_sampler(kind="class_aware", samples_per_draw=2), 45),
+        ("class_aware, k = 4", make_sampler(kind="class_aware", samples_per_draw=4), 45),
     ]
 
 
@@ -123,7 +124,7 @@ OVER_EPOCHS = [
 class Mixing:
     """The plan of one sampler at some class counts, and what is measured of it."""
 
-    def __init__(self, name: str, split: Split, sampler: SamplerConfig, *, batch_size: int, first: int) -> None:
+    def __init__(self, name: str, split: Split, sampler: Sampler, *, batch_size: int, first: int) -> None:
         """Prepare the planner; epochs are counted from `first` on."""
         self.name, self.split, self.batch_size, self.first = name, split, batch_size, first
         self.labels = split.label.astype(np.int64)

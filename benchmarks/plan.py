@@ -17,21 +17,23 @@ from torch.utils.data import WeightedRandomSampler
 
 from benchmarks.report import Table, interleaved, main
 from benchmarks.synthetic import synthetic_split
-from ltrsys.data.config import SamplerConfig
+from ltrsys.data.config import make_sampler
 from ltrsys.data.index.dataset import Split
 from ltrsys.data.plan.planner import Planner
+from ltrsys.data.plan.samplers.base import Sampler
+from ltrsys.data.plan.samplers.powers import Power
 
 EPOCHS = 90
 RANKS = 2
 COUNTS_FILE = Path(__file__).parent / "inaturalist_2018_fitted_class_counts.json"
 SAMPLERS = [
-    SamplerConfig(),
-    SamplerConfig(kind="power", q=0.75),
-    SamplerConfig(kind="square_root"),
-    SamplerConfig(kind="power", q=0.25),
-    SamplerConfig(kind="class_balanced"),
-    SamplerConfig(kind="progressive"),
-    SamplerConfig(kind="class_aware"),
+    make_sampler(),
+    make_sampler(kind="power", q=0.75),
+    make_sampler(kind="square_root"),
+    make_sampler(kind="power", q=0.25),
+    make_sampler(kind="class_balanced"),
+    make_sampler(kind="progressive"),
+    make_sampler(kind="class_aware"),
 ]
 
 
@@ -79,7 +81,7 @@ def _growth(factors: list[int]) -> Table:
     rows = []
     for factor in factors:
         split = synthetic_split(inaturalist_counts() * factor)
-        planner = _planner(split, SamplerConfig(kind="class_balanced"))
+        planner = _planner(split, make_sampler(kind="class_balanced"))
         seconds = median([_seconds(planner, 45) for _ in range(3)])
         rows.append(
             {
@@ -116,7 +118,7 @@ def _shared(split: Split) -> Table:
 
 def _use_shared(split: Split, cache: Path, results: Any) -> None:
     before = _private_bytes()
-    plan = Planner(split, SamplerConfig(kind="class_balanced"), seed=0, num_epochs=EPOCHS, cache=cache).epoch(45)
+    plan = Planner(split, make_sampler(kind="class_balanced"), seed=0, num_epochs=EPOCHS, cache=cache).epoch(45)
     int(plan.order.sum())
     results.append((time.perf_counter(), _private_bytes() - before))
 
@@ -127,7 +129,7 @@ def _private_bytes() -> int:
     return (int(fields["Private_Dirty:"]) + int(fields["Private_Clean:"])) * 1024
 
 
-def _planner(split: Split, sampler: SamplerConfig) -> Planner:
+def _planner(split: Split, sampler: Sampler) -> Planner:
     return Planner(split, sampler, seed=0, num_epochs=EPOCHS, batch_size=512)
 
 
@@ -150,8 +152,8 @@ def _peak_bytes(planner: Planner, epoch: int) -> int:
         tracemalloc.stop()
 
 
-def _name(sampler: SamplerConfig) -> str:
-    return f"q = {sampler.q}" if sampler.kind == "power" else sampler.kind
+def _name(sampler: Sampler) -> str:
+    return f"q = {sampler.q}" if isinstance(sampler, Power) else sampler.kind
 
 
 if __name__ == "__main__":

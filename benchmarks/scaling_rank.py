@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from ltrsys.data.config import DataConfig, SamplerConfig
+from ltrsys.data.config import DataConfig, make_sampler
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.loading.loader import TrainLoader
 from ltrsys.data.plan.batching import Batching
@@ -49,7 +49,7 @@ def measure(step: Step, world: World) -> dict[str, float]:
     batching = Batching(BATCH_SIZE * world.world_size, BATCH_SIZE, world, LANES)
     # One long epoch: at the end of each, the pipeline runs empty, and these photographs are few.
     samples = batching.batch_size * (WARM_UP + step.steps)
-    planner = Planner(split, SamplerConfig(), seed=0, num_epochs=1, samples_per_epoch=samples, lanes=LANES)
+    planner = Planner(split, make_sampler(), seed=0, num_epochs=1, samples_per_epoch=samples, lanes=LANES)
     loader = TrainLoader(split, config, planner=planner, batching=batching, seed=0, device=torch.device("cpu"))
     gradients = torch.zeros(GRADIENTS)
     communicating = stalled = started = 0.0

@@ -1,37 +1,134 @@
-"""What every classifier of the second stage can do: rank the classes of a feature, and be saved.
+"""What every classifier of the second stage is: fitted on frozen features, and able to rank the classes of any.
 
 N samples, C classes, D features.
 """
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self, get_args
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
-from torch import Tensor
+from ltrsys.config.section import Section
+from ltrsys.registry import Method, Registry
 
-ClassifierName = Literal["joint", "ncm", "crt", "tau", "lws"]
-NAMES: tuple[ClassifierName, ...] = get_args(ClassifierName)
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from ltrsys.classifiers.joint import Joint
+    from ltrsys.data.index.records import SplitName
+    from ltrsys.features.bank import BankSplit
+
 SelectedOn = Literal["val", "train", "learned"]
+C = TypeVar("C", bound=Section)
 
 
-class Classifier(ABC):
+@dataclass(frozen=True)
+class ValSplit:
+    """The split that hyper-parameters may be selected on."""
+
+    name: SplitName | None
+    """None where there is no val split beside the reported one, which must not be selected on."""
+    is_reported: bool = False
+    """Whether it is the split that results are reported on, which `balance.val_is_test` allows."""
+    reported: SplitName = "test"
+    """The split that results are reported on."""
+    dataset: str = ""
+    """Where the dataset is, for messages."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the hyper-parameters of a classifier are selected on."""
+
+    select_on: SelectedOn
+    split: SplitName | None = None
+    """The split that serves as val, if they are selected on val."""
+    val_is_test: bool = False
+    """Whether that split is the one that results are reported on."""
+
+
+@dataclass(frozen=True)
+class FitContext:
+    """What a classifier may be fitted on."""
+
+    train: BankSplit
+    val: BankSplit | None
+    """The split that it asked for by `selects_on`."""
+    selection: Selection | None
+    """What `selects_on` returned."""
+    joint: Callable[[], Joint]
+    """Returns the classifier that was trained with the backbone."""
+    seed: int
+    """For a classifier that says that it `depends_on_seed`."""
+    device: torch.device
+
+
+class Classifier(Method, ABC, Generic[C]):
     """A classifier on frozen features."""
 
-    name: ClassVar[ClassifierName]
+    Config: ClassVar[type[Section]] = Section
+    """Its settings, `balance.<name>`."""
+    depends_on_seed: ClassVar[bool] = False
+    """Whether the fit draws random numbers: a fitted one is fitted anew where the seed has changed."""
+    has_weight_norms: ClassVar[bool] = True
+    """Whether a feature is compared with its weights by a product, so that their lengths mean something in a plot."""
+    label: ClassVar[str]
+    """What tables and plots call it."""
+    color: ClassVar[str] = "#555555"
+    marker: ClassVar[str] = "P"
+    """matplotlib's name of the marker in plots."""
+
     selected_on: SelectedOn | None = None
     """What its hyper-parameter was selected on; None if it has none that is."""
 
+    @classmethod
+    def selects_on(cls, config: C, val: ValSplit) -> Selection | None:
+        """Say what hyper-parameters will be selected on, None where nothing is selected; called before all work.
+
+        Raises:
+            UsageError: Where the config asks for a split that may not be selected on.
+        """
+        return None
+
+    @classmethod
     @abstractmethod
+    def fit(cls, context: FitContext, config: C) -> Self:
+        """Fit the classifier.
+
+        Raises:
+            DataError: Where the fit fails.
+        """
+
+    @abstractmethod
+    def scores(self, features_ND: Tensor) -> Tensor:
+        """Return a score of every class, [N, C], the best highest; minus infinity for what is never predicted."""
+
     def rank(self, features_ND: Tensor, k: int) -> Tensor:
         """Return the k best classes of each feature, int64 [N, k], best first; ties go to the lower class id."""
+        from ltrsys.kernels import top_classes
 
-    @abstractmethod
-    def weight(self) -> Tensor:
-        """Return the vector of each class that features are compared with, [C, D], for plotting its length."""
+        return top_classes(self.scores(features_ND), k)
 
-    @abstractmethod
+    def as_linear(self) -> tuple[Tensor, Tensor | None] | None:
+        """Return weights [C, D] and bias [C] of the linear layer that it is; None if it is none."""
+        return None
+
+    def weight(self) -> Tensor | None:
+        """Return the weight vector of each class, [C, D], for plotting its length; None if it has no norms."""
+        linear = self.as_linear()
+        return None if linear is None else linear[0]
+
     def params(self) -> dict[str, Any]:
         """Return what `results.json` says of it, as JSON values."""
+        return {}
+
+    @classmethod
+    def describe(cls, params: Mapping[str, Any], selected_on: SelectedOn | None) -> str:
+        """Say the hyper-parameters that `params` gave, and what they were selected on, in a few words for the table."""
+        return ""
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
@@ -41,3 +138,6 @@ class Classifier(ABC):
     @abstractmethod
     def restore(cls, tensors: Mapping[str, Tensor], params: Mapping[str, Any], selected_on: SelectedOn | None) -> Self:
         """Make the classifier that gave `tensors`, `params` and `selected_on`; it ranks with the same bits."""
+
+
+CLASSIFIERS: Registry[type[Classifier[Any]]] = Registry("classifier", "ltrsys.classifiers")

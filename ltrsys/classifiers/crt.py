@@ -1,36 +1,61 @@
 """Classifier re-training (paper, section 4, cRT)."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, Self
 
-import torch
-
-from ltrsys.classifiers.base import ClassifierName
-from ltrsys.classifiers.config import RetrainConfig
+from ltrsys.classifiers.base import CLASSIFIERS, FitContext
 from ltrsys.classifiers.joint import LinearClassifier
-from ltrsys.features.balanced_sgd import minimise, refuse_divergence
-from ltrsys.features.bank import BankSplit
+from ltrsys.config.section import Count
+from ltrsys.features.config import RetrainConfig
 
 
+class CRTConfig(RetrainConfig):
+    """Classifier re-training."""
+
+    epochs: Count = 10
+
+
+@CLASSIFIERS.register
 @dataclass(frozen=True)
-class RetrainedClassifier(LinearClassifier):
+class RetrainedClassifier(LinearClassifier[CRTConfig]):
     """A fresh linear classifier, trained with class-balanced sampling on the frozen features."""
 
-    name: ClassVar[ClassifierName] = "crt"
+    name = "crt"
+    summary = "a fresh linear classifier, trained with class-balanced sampling"
+    source = "Kang et al., 2020, section 4"
+    order = 20
+    label, color, marker = "cRT", "#009E73", "^"
+    Config = CRTConfig
+    depends_on_seed = True
 
     @classmethod
-    def fit(cls, train: BankSplit, config: RetrainConfig, *, seed: int, device: torch.device) -> "RetrainedClassifier":
+    def fit(cls, context: FitContext, config: CRTConfig) -> Self:
         """Start from torch's random weights of a linear layer and train them, and the bias if there is one.
 
         Raises:
             DataError: Where the training diverges.
         """
+        import torch
+
+        from ltrsys.features.balanced_sgd import minimise, refuse_divergence
+
+        train = context.train
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(context.seed)
             layer = torch.nn.Linear(train.num_features, train.num_classes, bias=config.bias)
-        layer = layer.to(device)
-        minimise(layer, list(layer.parameters()), train, config, seed=seed, device=device, description="cRT")
-        refuse_divergence("crt", *layer.parameters())
+        layer = layer.to(context.device)
+        minimise(
+            layer,
+            list(layer.parameters()),
+            train,
+            config,
+            seed=context.seed,
+            device=context.device,
+            description=cls.label,
+        )
+        refuse_divergence(cls.name, *layer.parameters())
         return cls(layer.weight.detach(), layer.bias.detach() if config.bias else None)
 
     def params(self) -> dict[str, Any]:

@@ -1,41 +1,39 @@
-"""The linear classifier, and the one that was trained jointly with the backbone."""
+"""The classifier that was trained jointly with the backbone, and what all linear classifiers share."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-import torch
-from torch import Tensor
-
-from ltrsys.classifiers.base import Classifier, ClassifierName, SelectedOn
+from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, SelectedOn
+from ltrsys.config.section import Section
 from ltrsys.errors import DataError
-from ltrsys.kernels import top_classes
-from ltrsys.models.weights import load_tensors
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+C = TypeVar("C", bound=Section)
 
 
 @dataclass(frozen=True)
-class LinearClassifier(Classifier):
+class LinearClassifier(Classifier[C]):
     """Logits W z + b."""
 
     weight_CD: Tensor
     bias_C: Tensor | None
 
-    def logits(self, features_ND: Tensor) -> Tensor:
+    def scores(self, features_ND: Tensor) -> Tensor:
         """Return the logits, [N, C]."""
-        return torch.nn.functional.linear(features_ND, self.weight_CD, self.bias_C)
+        from torch.nn import functional
 
-    def rank(self, features_ND: Tensor, k: int) -> Tensor:
-        """Return the k classes of the highest logits."""
-        return top_classes(self.logits(features_ND), k)
+        return functional.linear(features_ND, self.weight_CD, self.bias_C)
 
-    def weight(self) -> Tensor:
-        """Return W."""
-        return self.weight_CD
-
-    def params(self) -> dict[str, Any]:
-        """Return nothing: it has no hyper-parameter."""
-        return {}
+    def as_linear(self) -> tuple[Tensor, Tensor | None]:
+        """Return W and b."""
+        return self.weight_CD, self.bias_C
 
     def tensors(self) -> dict[str, Tensor]:
         """Return W and, if it has one, b."""
@@ -47,19 +45,34 @@ class LinearClassifier(Classifier):
         return cls(tensors["weight"], tensors.get("bias"))
 
 
+@CLASSIFIERS.register
 @dataclass(frozen=True)
-class Joint(LinearClassifier):
+class Joint(LinearClassifier[Section]):
     """The classifier as trained together with the backbone: the baseline."""
 
-    name: ClassVar[ClassifierName] = "joint"
+    name = "joint"
+    summary = "the classifier as it was trained together with the backbone: the baseline"
+    source = "Kang et al., 2020, section 3"
+    order = 0
+    label, color, marker = "Joint", "#0072B2", "o"
 
     @classmethod
-    def of_model(cls, path: Path, device: torch.device) -> "Joint":
+    def fit(cls, context: FitContext, config: Section) -> Self:
+        """Take it as it is."""
+        joint = context.joint()
+        return cls(joint.weight_CD, joint.bias_C)
+
+    @classmethod
+    def of_model(cls, path: Path, device: torch.device) -> Joint:
         """Take the classifier out of a run's `model.safetensors`.
 
         Raises:
             DataError: Where the file is damaged, lacks the classifier, or holds NaN.
         """
+        import torch
+
+        from ltrsys.models.weights import load_tensors
+
         tensors = load_tensors(path)
         own = []
         for name in ("classifier.weight", "classifier.bias"):

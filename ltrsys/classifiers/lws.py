@@ -1,28 +1,40 @@
 """Learnable weight scaling (paper, equation 4)."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import torch
-from torch import Tensor
+from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, SelectedOn
+from ltrsys.config.section import Count
+from ltrsys.features.config import RetrainConfig
 
-from ltrsys.classifiers.base import Classifier, ClassifierName, SelectedOn
-from ltrsys.classifiers.config import RetrainConfig
-from ltrsys.classifiers.joint import Joint
-from ltrsys.features.balanced_sgd import minimise, refuse_divergence
-from ltrsys.features.bank import BankSplit
-from ltrsys.kernels import tau_logits, top_classes
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
+class LWSConfig(RetrainConfig):
+    """Learnable weight scaling."""
+
+    epochs: Count = 5
+
+
+@CLASSIFIERS.register
 @dataclass(frozen=True)
-class LearnableWeightScaling(Classifier):
+class LearnableWeightScaling(Classifier[LWSConfig]):
     """Logits s (W z + b): the joint classifier with one learned scale a class.
 
     As in the paper's code the scale multiplies the bias too; without `scale_bias` they are s (W z) + b.
     """
 
-    name: ClassVar[ClassifierName] = "lws"
+    name = "lws"
+    summary = "the joint classifier with one learned scale a class"
+    source = "Kang et al., 2020, equation 4"
+    order = 40
+    label, color, marker = "LWS", "#8C4A00", "v"
+    Config = LWSConfig
+    depends_on_seed = True
 
     weight_CD: Tensor
     bias_C: Tensor
@@ -30,9 +42,7 @@ class LearnableWeightScaling(Classifier):
     scale_bias: bool
 
     @classmethod
-    def fit(
-        cls, joint: Joint, train: BankSplit, config: RetrainConfig, *, seed: int, device: torch.device
-    ) -> "LearnableWeightScaling":
+    def fit(cls, context: FitContext, config: LWSConfig) -> Self:
         """Learn the scales, from 1, with class-balanced sampling; everything else stays as it is.
 
         Weight decay draws the scales to 0, as in the paper's code.
@@ -40,25 +50,35 @@ class LearnableWeightScaling(Classifier):
         Raises:
             DataError: Where the training diverges.
         """
+        import torch
+
+        from ltrsys.features.balanced_sgd import minimise, refuse_divergence
+
+        joint, train = context.joint(), context.train
         assert joint.bias_C is not None
-        scale_C = torch.ones(train.num_classes, device=device, requires_grad=True)
+        scale_C = torch.ones(train.num_classes, device=context.device, requires_grad=True)
         scaled = cls(joint.weight_CD, joint.bias_C, scale_C, config.bias)
-        minimise(scaled.logits, [scale_C], train, config, seed=seed, device=device, description="LWS")
-        refuse_divergence("lws", scale_C)
+        minimise(
+            scaled.scores,
+            [scale_C],
+            train,
+            config,
+            seed=context.seed,
+            device=context.device,
+            description=cls.label,
+        )
+        refuse_divergence(cls.name, scale_C)
         return cls(joint.weight_CD, joint.bias_C, scale_C.detach(), config.bias)
 
-    def logits(self, features_ND: Tensor) -> Tensor:
+    def scores(self, features_ND: Tensor) -> Tensor:
         """Return the logits, [N, C]."""
-        bias_C = self.scale_C * self.bias_C if self.scale_bias else self.bias_C
-        return tau_logits(features_ND, self.weight_CD, tau=0.0, scale=self.scale_C) + bias_C
+        from ltrsys.kernels import tau_logits
 
-    def rank(self, features_ND: Tensor, k: int) -> Tensor:
-        """Return the k classes of the highest logits."""
-        return top_classes(self.logits(features_ND), k)
+        return tau_logits(features_ND, self.weight_CD, tau=0.0, scale=self.scale_C) + self._scaled_bias()
 
-    def weight(self) -> Tensor:
-        """Return the scaled weights."""
-        return self.scale_C[:, None] * self.weight_CD
+    def as_linear(self) -> tuple[Tensor, Tensor]:
+        """Return the scaled weights and bias."""
+        return self.scale_C[:, None] * self.weight_CD, self._scaled_bias()
 
     def params(self) -> dict[str, Any]:
         """Return whether the bias is scaled, and the range of the scales."""
@@ -76,3 +96,6 @@ class LearnableWeightScaling(Classifier):
     def restore(cls, tensors: Mapping[str, Tensor], params: Mapping[str, Any], selected_on: SelectedOn | None) -> Self:
         """Make it from W, b and s."""
         return cls(tensors["weight"], tensors["bias"], tensors["scale"], bool(params["scale_bias"]))
+
+    def _scaled_bias(self) -> Tensor:
+        return self.scale_C * self.bias_C if self.scale_bias else self.bias_C

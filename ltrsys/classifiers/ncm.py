@@ -1,21 +1,34 @@
 """The nearest class mean classifier (paper, section 4)."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-import torch
-from torch import Tensor
+from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, SelectedOn
+from ltrsys.config.section import Section
 
-from ltrsys.classifiers.base import Classifier, ClassifierName, SelectedOn
-from ltrsys.classifiers.config import NCMConfig
-from ltrsys.features.bank import BankSplit
-from ltrsys.kernels import ClassSums, ncm_search
-from ltrsys.progress import Advance, progress
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from ltrsys.features.bank import BankSplit
+    from ltrsys.kernels import ClassSums
+    from ltrsys.progress import Advance
 
 
+class NCMConfig(Section):
+    """Nearest class mean."""
+
+    feature: Literal["plain", "l2n", "cl2n"] = "cl2n"
+    """Features as they are, L2-normalised, or centred by the training mean and then L2-normalised."""
+    distance: Literal["euclidean", "cosine"] = "euclidean"
+
+
+@CLASSIFIERS.register
 @dataclass(frozen=True)
-class NearestClassMean(Classifier):
+class NearestClassMean(Classifier[NCMConfig]):
     """Gives a feature the class whose mean is nearest.
 
     Features are taken as they are (`plain`), L2-normalised (`l2n`), or centred by the mean of all training
@@ -23,7 +36,13 @@ class NearestClassMean(Classifier):
     again; `cosine` is a true cosine, so there it would make no difference.
     """
 
-    name: ClassVar[ClassifierName] = "ncm"
+    name = "ncm"
+    summary = "the class whose mean feature is nearest"
+    source = "Kang et al., 2020, section 4"
+    order = 10
+    label, color, marker = "NCM", "#CC79A7", "s"
+    Config = NCMConfig
+    has_weight_norms = False  # lengths of mean features are no weights of a product
 
     means_CD: Tensor
     """[C, D]; zero for a class without a training image, which is never predicted."""
@@ -34,12 +53,17 @@ class NearestClassMean(Classifier):
     config: NCMConfig
 
     @classmethod
-    def fit(cls, train: BankSplit, config: NCMConfig, device: torch.device) -> "NearestClassMean":
+    def fit(cls, context: FitContext, config: NCMConfig) -> Self:
         """Measure the class means on the training features.
 
         One pass with `l2n`; one more where features are summed as they are, since exact sums need to know the largest;
         and a third with `cl2n`, for which the centre must be known. The same bits for any size of block.
         """
+        import torch
+
+        from ltrsys.progress import progress
+
+        train, device = context.train, context.device
         passes = {"plain": 2, "l2n": 1, "cl2n": 3}[config.feature]
         with progress("class means", passes * len(train)) as advance:
             center_D = torch.zeros(train.num_features, device=device)
@@ -55,19 +79,41 @@ class NearestClassMean(Classifier):
 
     def rank(self, features_ND: Tensor, k: int) -> Tensor:
         """Return the classes of the k nearest means; fewer where fewer classes have one."""
-        if self.config.feature != "plain":
-            features_ND = torch.nn.functional.normalize(features_ND - self.center_D)
-        means_PD = self.means_CD[self.present_P]
+        from ltrsys.kernels import ncm_search
+
+        features_ND, means_PD = self._normalised(features_ND), self.means_CD[self.present_P]
         _, found = ncm_search(features_ND, means_PD, k=min(k, len(means_PD)), metric=self.config.distance)
         return self.present_P[found]
 
-    def weight(self) -> Tensor:
-        """Return the class means."""
-        return self.means_CD
+    def scores(self, features_ND: Tensor) -> Tensor:
+        """Return minus the squared distance to each mean, or its cosine."""
+        import torch
+        from torch.nn import functional
+
+        features_ND, means_PD = self._normalised(features_ND), self.means_CD[self.present_P]
+        if self.config.distance == "cosine":
+            found_NP = functional.normalize(features_ND) @ functional.normalize(means_PD).T
+        else:
+            found_NP = -torch.cdist(features_ND, means_PD).square()
+        scores_NC = found_NP.new_full((len(features_ND), len(self.means_CD)), -torch.inf)
+        scores_NC[:, self.present_P] = found_NP
+        return scores_NC
+
+    def _normalised(self, features_ND: Tensor) -> Tensor:
+        from torch.nn import functional
+
+        if self.config.feature == "plain":
+            return features_ND
+        return functional.normalize(features_ND - self.center_D)
 
     def params(self) -> dict[str, Any]:
         """Return feature and distance."""
         return self.config.model_dump(mode="json")
+
+    @classmethod
+    def describe(cls, params: Mapping[str, Any], selected_on: SelectedOn | None) -> str:
+        """Say feature and distance."""
+        return f"{params['feature']}, {params['distance']}"
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the means, which classes have one, and the centre."""
@@ -81,6 +127,8 @@ class NearestClassMean(Classifier):
 
 def _sums(train: BankSplit, device: torch.device, advance: Advance, **options: Any) -> ClassSums:
     """Sum the features of each class over the whole split."""
+    from ltrsys.kernels import ClassSums
+
     most_rows = int(train.class_counts.max())
     sums = ClassSums(train.num_classes, train.num_features, num_rows=most_rows, device=device, **options)
     for features_ND, labels_N in train.blocks(device):
@@ -91,6 +139,8 @@ def _sums(train: BankSplit, device: torch.device, advance: Advance, **options: A
 
 def _largest(train: BankSplit, device: torch.device, advance: Advance) -> float:
     """Return the largest magnitude of any feature of the split."""
+    import torch
+
     largest = 0.0
     for features_ND, labels_N in train.blocks(device):
         low, high = torch.aminmax(features_ND)

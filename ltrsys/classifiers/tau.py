@@ -1,29 +1,50 @@
 """The tau-normalised classifier (paper, equation 3), and the three ways to find tau (B.5)."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from pydantic import Field
 
-from ltrsys.classifiers.base import Classifier, ClassifierName, SelectedOn
-from ltrsys.classifiers.config import TauConfig
-from ltrsys.classifiers.joint import Joint
-from ltrsys.features.balanced_sgd import minimise, refuse_divergence
-from ltrsys.features.bank import BankSplit
-from ltrsys.kernels import norm_factor, tau_logits, tau_sweep, top_classes
-from ltrsys.metrics.accuracy import mean_class_accuracy, percentage
-from ltrsys.progress import progress
+from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, SelectedOn, Selection, ValSplit
+from ltrsys.config.section import Section
+from ltrsys.errors import UsageError
+from ltrsys.features.config import RetrainConfig
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from ltrsys.classifiers.joint import Joint
+    from ltrsys.features.bank import BankSplit
 
 
+class TauConfig(Section):
+    """tau-normalisation (paper, equation 3)."""
+
+    grid: list[float] = Field(default=[round(0.1 * step, 1) for step in range(21)], min_length=1)
+    select_on: Literal["auto", "val", "train", "learned"] = "auto"
+    """Best accuracy on val; best mean class accuracy on train (paper, B.5); or learned by gradient descent.
+    `auto` is val where there is a val split, else train."""
+    learned: RetrainConfig = RetrainConfig(epochs=5, lr=0.1, weight_decay=0.0)
+
+
+@CLASSIFIERS.register
 @dataclass(frozen=True)
-class TauNorm(Classifier):
+class TauNorm(Classifier[TauConfig]):
     """The joint classifier, each class weight divided by its norm to the power tau, the bias dropped."""
 
-    name: ClassVar[ClassifierName] = "tau"
+    name = "tau"
+    summary = "the joint weights divided by their norms to the power tau, without bias"
+    source = "Kang et al., 2020, equation 3"
+    order = 30
+    label, color, marker = "τ-normalised", "#E69F00", "D"
+    Config = TauConfig
+    depends_on_seed = True
 
     weight_CD: Tensor
     """The joint weights, not normalised."""
@@ -33,19 +54,22 @@ class TauNorm(Classifier):
     """Whether the val split it was selected on is the one that results are reported on."""
 
     @classmethod
-    def fit(
-        cls,
-        joint: Joint,
-        train: BankSplit,
-        val: BankSplit | None,
-        config: TauConfig,
-        *,
-        select_on: SelectedOn,
-        val_is_test: bool = False,
-        seed: int,
-        device: torch.device,
-    ) -> "TauNorm":
-        """Find tau: the best accuracy on `val`, the best mean class accuracy on train, or by gradient descent.
+    def selects_on(cls, config: TauConfig, val: ValSplit) -> Selection:
+        """Say what tau is selected on; never the split that is reported, unless the config says so by name."""
+        select_on = config.select_on
+        if select_on == "auto":
+            select_on = "val" if val.name else "train"
+        if select_on == "val" and val.name is None:
+            raise UsageError(
+                f"balance.tau.select_on=val: {val.dataset} has no val split beside `{val.reported}`, which is "
+                "reported. Select on train or learned; or, to tune on the reported images, set "
+                "balance.val_is_test=true."
+            )
+        return Selection(select_on, val.name, val.is_reported) if select_on == "val" else Selection(select_on)
+
+    @classmethod
+    def fit(cls, context: FitContext, config: TauConfig) -> Self:
+        """Find tau: the best accuracy on val, the best mean class accuracy on train, or by gradient descent.
 
         The mean over the classes makes a balanced test set of the training set (B.5). Of equals the smaller tau
         is taken.
@@ -53,29 +77,44 @@ class TauNorm(Classifier):
         Raises:
             DataError: Where the learning of tau diverges.
         """
+        from ltrsys.metrics.accuracy import mean_class_accuracy, percentage
+
+        assert context.selection is not None
+        joint, train, select_on = context.joint(), context.train, context.selection.select_on
         if select_on == "learned":
-            tau = _learn(joint, train, config, seed=seed, device=device)
+            tau = _learn(joint, train, config, seed=context.seed, device=context.device)
         elif select_on == "val":
-            assert val is not None
-            predictions = sweep(joint, val, config.grid, device)
-            tau = _best(config.grid, [percentage(row == val.labels) for row in predictions])
+            assert context.val is not None
+            predictions = sweep(joint, context.val, config.grid, context.device)
+            tau = _best(config.grid, [percentage(row == context.val.labels) for row in predictions])
         else:
-            predictions = sweep(joint, train, config.grid, device)
+            predictions = sweep(joint, train, config.grid, context.device)
             means = [mean_class_accuracy(train.labels, row, train.num_classes) for row in predictions]
             tau = _best(config.grid, means)
-        return cls(joint.weight_CD, tau, select_on, val_is_test and select_on == "val")
+        return cls(joint.weight_CD, tau, select_on, context.selection.val_is_test)
 
-    def rank(self, features_ND: Tensor, k: int) -> Tensor:
-        """Return the k classes of the highest logits."""
-        return top_classes(tau_logits(features_ND, self.weight_CD, self.tau), k)
+    def scores(self, features_ND: Tensor) -> Tensor:
+        """Return the logits, [N, C]."""
+        from ltrsys.kernels import tau_logits
 
-    def weight(self) -> Tensor:
+        return tau_logits(features_ND, self.weight_CD, self.tau)
+
+    def as_linear(self) -> tuple[Tensor, None]:
         """Return the normalised weights."""
-        return self.weight_CD * norm_factor(self.weight_CD, self.tau)[:, None]
+        from ltrsys.kernels import norm_factor
+
+        return self.weight_CD * norm_factor(self.weight_CD, self.tau)[:, None], None
 
     def params(self) -> dict[str, Any]:
         """Return tau, and that it was chosen on the test images if it was."""
         return {"tau": self.tau} | ({"val_is_test": True} if self.val_is_test else {})
+
+    @classmethod
+    def describe(cls, params: Mapping[str, Any], selected_on: SelectedOn | None) -> str:
+        """Say tau and what it was chosen on, with a warning if that is what is reported."""
+        where = {"val": "chosen on val", "train": "chosen on train", "learned": "learned on train", None: ""}
+        warning = ", which is the reported split" if params.get("val_is_test") else ""
+        return f"τ = {params['tau']:.4g}, {where[selected_on]}{warning}"
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the joint weights."""
@@ -89,6 +128,11 @@ class TauNorm(Classifier):
 
 def sweep(joint: Joint, split: BankSplit, grid: list[float], device: torch.device) -> NDArray[np.int64]:
     """Return the predictions for each tau of `grid`, int64 [T, n]."""
+    import torch
+
+    from ltrsys.kernels import tau_sweep
+    from ltrsys.progress import progress
+
     taus = torch.tensor(grid, dtype=torch.float64, device=device)
     classes = []
     with progress("tau", len(split)) as advance:
@@ -104,6 +148,11 @@ def _best(grid: list[float], accuracies: list[float | None]) -> float:
 
 
 def _learn(joint: Joint, train: BankSplit, config: TauConfig, *, seed: int, device: torch.device) -> float:
+    import torch
+
+    from ltrsys.features.balanced_sgd import minimise, refuse_divergence
+    from ltrsys.kernels import tau_logits
+
     tau = torch.zeros((), device=device, requires_grad=True)
 
     def logits(features_BD: Tensor) -> Tensor:

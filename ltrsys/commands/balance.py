@@ -1,6 +1,5 @@
 """The second stage from end to end: feature bank → classifiers → evaluation → results, table and plots."""
 
-import difflib
 import logging
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,8 +9,9 @@ from pathlib import Path
 import torch
 import torch.distributed
 
-from ltrsys.classifiers.base import NAMES, ClassifierName
+from ltrsys.classifiers.base import CLASSIFIERS
 from ltrsys.classifiers.joint import Joint
+from ltrsys.classifiers.tau import TauConfig
 from ltrsys.config.schema import Config
 from ltrsys.data.index.records import SPLITS, SplitName
 from ltrsys.data.reading.opening import open_dataset
@@ -26,7 +26,7 @@ from ltrsys.reporting.balance_report import BalanceReport, read_per_class
 from ltrsys.reporting.table import print_table
 from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.tracking import Tracker
-from ltrsys.second_stage.fitting import Fitter, evaluated_split, tau_selection
+from ltrsys.second_stage.fitting import Fitter, evaluated_split, val_split
 from ltrsys.second_stage.store import Fitted, load_fitted
 from ltrsys.world import World
 
@@ -59,25 +59,27 @@ def balance_run(folder: Path, overrides: Sequence[str], classifiers: str | None,
     """
     overrides = list(overrides)
     if classifiers is not None:
-        names = [_classifier_name(name) for name in classifiers.split(",")]
-        overrides.append(f"balance.classifiers=[{', '.join(names)}]")
+        overrides.append(f"balance.classifiers=[{classifiers}]")
     run, config = _open_run(folder, overrides)
     dataset = open_dataset(config.data)
-    name, selection = evaluated_split(dataset), tau_selection(config.balance, dataset)
+    name, val = evaluated_split(dataset), val_split(config.balance, dataset)
+    for classifier in config.balance.classifiers:  # what may not be selected on is told before all work
+        CLASSIFIERS.get(classifier).selects_on(config.balance.of(classifier), val)
     world = World.detect()
     device = _device(world, config)
     with _joined(world, config):
         bank = make_bank(run, config, dataset, world=world, device=device)
     if not world.is_main:
         return
-    fitter = Fitter(run, bank, config.balance, selection, config.seed, device)
+    fitter = Fitter(run, bank, config.balance, val, config.seed, device)
     reported = _evaluated(bank, name, config, device)
-    joint = fitter.joint()
+    joint = Joint.of_model(run.model, device)
     old = _old_results(run, reported)
-    fitted = {name: fitter.fitted(name) for name in NAMES if name in config.balance.classifiers}
+    fitted = {name: fitter.fitted(name) for name in CLASSIFIERS.names() if name in config.balance.classifiers}
     fitted |= _still_current(old, fitter, reported, except_for=fitted.keys())
     lines = [_line_of(one, reported, old, joint) for one in fitted.values()]
-    curve = reported.tau_curve(joint, config.balance.tau.grid) if "tau" in fitted else None
+    tau = config.balance.of("tau")
+    curve = reported.tau_curve(joint, tau.grid) if "tau" in fitted and isinstance(tau, TauConfig) else None
     results = reported.results(dataset, lines, curve)
     report = BalanceReport(run.report, results)
     if results != old or not report.complete:
@@ -97,7 +99,7 @@ def evaluate_run(folder: Path, overrides: Sequence[str], classifier: str, split:
         UsageError: For a folder that is no finished run, an unknown classifier or split.
         DataError: Where the bank or the classifier is missing or out of date.
     """
-    name = _classifier_name(classifier)
+    name = CLASSIFIERS.get(classifier).name
     if split not in SPLITS:
         raise UsageError(f"--split {split}: unknown split; choose from {', '.join(SPLITS)}.")
     run, config = _open_run(folder, list(overrides))
@@ -136,15 +138,6 @@ def _open_run(folder: Path, overrides: list[str]) -> tuple[RunFolder, Config]:
     return run, config
 
 
-def _classifier_name(text: str) -> ClassifierName:
-    for name in NAMES:
-        if text.strip() == name:
-            return name
-    nearest = difflib.get_close_matches(text.strip(), NAMES, n=1)
-    hint = f"Did you mean {nearest[0]}?" if nearest else f"Choose from {', '.join(NAMES)}."
-    raise UsageError(f"`{text}`: unknown classifier. {hint}")
-
-
 def _device(world: World, config: Config) -> torch.device:
     device = choose_device(config.train.device, world)
     set_up_gpu(device, cudnn_benchmark=config.train.cudnn_benchmark, tf32=config.train.tf32)
@@ -177,8 +170,8 @@ def _old_results(run: RunFolder, reported: EvaluatedSplit) -> Results | None:
 
 
 def _still_current(
-    old: Results | None, fitter: Fitter, reported: EvaluatedSplit, except_for: Container[ClassifierName]
-) -> dict[ClassifierName, Fitted]:
+    old: Results | None, fitter: Fitter, reported: EvaluatedSplit, except_for: Container[str]
+) -> dict[str, Fitted]:
     """Return the classifiers that were not asked for now, but whose earlier lines still hold."""
     kept = {}
     for line in old.results if old else []:

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from ltrsys.config.methods import ByMethods
 from ltrsys.config.schema import Config
 from ltrsys.errors import UsageError
 from ltrsys.files import replaced
@@ -132,7 +133,10 @@ def _override(source: _Source, override: str) -> None:
             raise UsageError(f"`{override}`: `{parent}` is a value, not a section.")
         level = below
     level[last] = _merge(level[last], value) if isinstance(level.get(last), dict) and isinstance(value, dict) else value
-    source.places[tuple(name.split("."))] = f"the command line (`{override}`)"
+    place = f"the command line (`{override}`)"
+    for depth in range(1, len(parents) + 1):
+        source.places.setdefault(tuple(parents[:depth]), place)
+    source.places[(*parents, last)] = place
 
 
 def _explain(error: ValidationError, source: _Source, path: Path) -> str:
@@ -141,7 +145,7 @@ def _explain(error: ValidationError, source: _Source, path: Path) -> str:
     key: Key = first["loc"]
     more = f" ({error.error_count() - 1} more after this one)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
-        known = _fields_of(key[:-1])
+        known = _fields_of(key[:-1], source.values)
         nearest = difflib.get_close_matches(str(key[-1]), known, n=1, cutoff=0.5)
         hint = f"Did you mean `{_dotted((*key[:-1], nearest[0]))}`?" if nearest else f"Known: {', '.join(known)}."
         return f"{source.place(key)}: unknown key `{_dotted(key)}`. {hint}{more}"
@@ -149,15 +153,21 @@ def _explain(error: ValidationError, source: _Source, path: Path) -> str:
         return f"{path}: `{_dotted(key)}` is missing. Give it in the file or as {_dotted(key)}=VALUE.{more}"
     message = first["msg"].removeprefix("Value error, ")
     given = first["input"]
+    if first["type"] == "unknown_method":
+        return f"{source.place(key)}: `{_dotted(key)}`: {message}{'' if message.endswith('?') else '.'}{more}"
     got = f", not {_describe(given)}" if not isinstance(given, (dict, BaseModel)) else ""
     subject = f"`{_dotted(key)}`: " if key else ""
     return f"{source.place(key)}: {subject}{message[:1].lower()}{message[1:]}{got}.{more}"
 
 
-def _fields_of(key: Key) -> list[str]:
+def _fields_of(key: Key, values: Any) -> list[str]:
+    """Return the names of the fields of the section at `key`; which they are may depend on what it holds."""
     model: type[BaseModel] = Config
     for part in key:
-        inner = model.model_fields[str(part)].annotation
+        field = model.model_fields[str(part)]
+        values = values.get(part) if isinstance(values, dict) else None
+        by_methods = next((entry for entry in field.metadata if isinstance(entry, ByMethods)), None)
+        inner = by_methods.model(values) if by_methods else field.annotation
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             return []
         model = inner

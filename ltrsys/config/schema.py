@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
+from ltrsys.classifiers.base import CLASSIFIERS
+from ltrsys.config.methods import EachOf
 from ltrsys.config.section import Section
 from ltrsys.data.config import DataConfig
 from ltrsys.metrics.config import ShotsConfig
@@ -16,6 +18,8 @@ from ltrsys.models.config import ModelConfig
 from ltrsys.runs.config import TrackingConfig
 from ltrsys.second_stage.config import BalanceConfig
 from ltrsys.training.config import TrainConfig
+
+BALANCE: EachOf[BalanceConfig] = EachOf(CLASSIFIERS, BalanceConfig)
 
 
 class Config(Section):
@@ -29,7 +33,7 @@ class Config(Section):
     data: DataConfig
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
-    balance: BalanceConfig = BalanceConfig()
+    balance: Annotated[BalanceConfig, BALANCE] = Field(default_factory=lambda: BALANCE.model()())
     shots: ShotsConfig = ShotsConfig()
     tracking: TrackingConfig = TrackingConfig()
 

@@ -3,40 +3,20 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
+from ltrsys.config.methods import OneOf
 from ltrsys.config.section import Count, Fraction, Positive, Section
 from ltrsys.data.location import folder_or_url
+from ltrsys.data.plan.samplers.base import SAMPLERS, Sampler
+from ltrsys.data.plan.samplers.powers import InstanceBalanced
 
 RGB = Annotated[list[float], Field(min_length=3, max_length=3)]
 
+SAMPLER: OneOf[Sampler] = OneOf(SAMPLERS, default="instance")
+
 IMAGENET_MEAN = [0.485, 0.456, 0.406]
 IMAGENET_STD = [0.229, 0.224, 0.225]
-
-
-class SamplerConfig(Section):
-    """How often each class is drawn (paper, section 3)."""
-
-    kind: Literal["instance", "class_balanced", "square_root", "power", "progressive", "weights", "class_aware"] = (
-        "instance"
-    )
-    """`instance`, `square_root` and `class_balanced` are q = 1, 1/2 and 0 of equation 1; `power` takes any q;
-    `progressive` is equation 2; `weights` takes a weight per class; `class_aware` is class-balanced with
-    `samples_per_draw` images of a class in the same batch."""
-    q: Fraction | None = None
-    """The exponent of `power`."""
-    weights: Path | None = Field(default=None, strict=False)
-    """For `weights`: a JSON file with one number per class id, in a list."""
-    samples_per_draw: Count = 4
-    """For `class_aware`: how many images of a class come together in a batch, dealt to its micro-batches."""
-
-    @model_validator(mode="after")
-    def _complete(self) -> "SamplerConfig":
-        if (self.kind == "power") != (self.q is not None):
-            raise ValueError("q is given for, and only for, kind: power")
-        if (self.kind == "weights") != (self.weights is not None):
-            raise ValueError("weights names a JSON file for, and only for, kind: weights")
-        return self
 
 
 class AugmentationConfig(Section):
@@ -79,7 +59,7 @@ class DataConfig(Section):
     """Subtracted from the channels, on a scale of 0 to 1."""
     std: RGB = IMAGENET_STD
     """The channels are divided by this, on a scale of 0 to 1."""
-    sampler: SamplerConfig = SamplerConfig()
+    sampler: Annotated[Sampler, SAMPLER] = Field(default_factory=InstanceBalanced)
     augmentation: AugmentationConfig = AugmentationConfig()
     samples_per_epoch: Count | None = None
     """Length of an epoch; the number of training images if not given."""
@@ -98,3 +78,8 @@ class DataConfig(Section):
     """What a damaged training image does: end the run, its state saved, or be replaced by another of its class."""
     max_bad_share: Fraction = 0.001
     """For `skip`: the part of the training images that may be damaged before the run ends all the same."""
+
+
+def make_sampler(kind: str = "instance", **settings: Any) -> Sampler:
+    """Return the sampler that the section `data.sampler` with these keys is."""
+    return SAMPLER.model({"kind": kind}).model_validate({"kind": kind, **settings})

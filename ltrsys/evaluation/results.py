@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ltrsys.classifiers.base import ClassifierName, SelectedOn
+from ltrsys.classifiers.base import SelectedOn
 from ltrsys.data.index.records import SplitName
 from ltrsys.errors import DataError, first_problem
 from ltrsys.files import read_json, write_json
@@ -29,7 +29,7 @@ class VersusJoint(_Record):
 class Line(_Record):
     """One classifier."""
 
-    classifier: ClassifierName
+    classifier: str
     many: float | None
     medium: float | None
     few: float | None
@@ -71,7 +71,7 @@ class Results(_Record):
     results: list[Line]
     tau_curve: TauCurve | None = None
 
-    def line(self, classifier: ClassifierName) -> Line | None:
+    def line(self, classifier: str) -> Line | None:
         """Return the line of a classifier; None if it is not there."""
         return next((line for line in self.results if line.classifier == classifier), None)
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ltrsys.classifiers.base import NAMES, Classifier, ClassifierName
+from ltrsys.classifiers.base import CLASSIFIERS, Classifier
 from ltrsys.classifiers.joint import Joint
 from ltrsys.classifiers.tau import sweep
 from ltrsys.data.index.dataset import Dataset
@@ -40,24 +41,24 @@ class EvaluatedSplit:
     train_counts: NDArray[np.int64]
     shots: ShotsConfig
     device: torch.device
-    _rankings: dict[ClassifierName, NDArray[np.int64]] = field(default_factory=dict)
+    _rankings: dict[str, NDArray[np.int64]] = field(default_factory=dict)
 
     @property
     def shot_of_class(self) -> NDArray[np.str_]:
         """The group of each class, [C]."""
         return shot_of_class(self.train_counts, self.shots)
 
-    def ranking(self, classifier: Classifier) -> NDArray[np.int64]:
+    def ranking(self, classifier: Classifier[Any]) -> NDArray[np.int64]:
         """Return the best classes of every image, int64 [n, k], each image once; kept, since all compare with joint."""
         if classifier.name not in self._rankings:
             self._rankings[classifier.name] = self._rank(classifier)
         return self._rankings[classifier.name]
 
-    def predictions(self, classifier: Classifier) -> NDArray[np.int64]:
+    def predictions(self, classifier: Classifier[Any]) -> NDArray[np.int64]:
         """Return the predicted class of every image, int64 [n]."""
         return self.ranking(classifier)[:, 0]
 
-    def _rank(self, classifier: Classifier) -> NDArray[np.int64]:
+    def _rank(self, classifier: Classifier[Any]) -> NDArray[np.int64]:
         k = min(TOP, self.split.num_classes)
         with progress(f"{classifier.name} on {self.name}", len(self.split)) as advance:
             blocks = []
@@ -94,6 +95,7 @@ class EvaluatedSplit:
 
     def results(self, dataset: Dataset, lines: Sequence[Line], curve: TauCurve | None = None) -> Results:
         """Put lines, in the paper's order, into the form of results.json."""
+        names = CLASSIFIERS.names()
         images = images_by_shot(self.split.labels, self.shot_of_class)
         return Results(
             dataset=dataset.record.name,
@@ -101,7 +103,7 @@ class EvaluatedSplit:
             split=self.name,
             classes=dict(classes_by_shot(self.shot_of_class)),
             images={column: int(chosen.sum()) for column, chosen in images.items()},
-            results=sorted(lines, key=lambda line: NAMES.index(line.classifier)),
+            results=sorted(lines, key=lambda line: names.index(line.classifier)),
             tau_curve=curve,
         )
 

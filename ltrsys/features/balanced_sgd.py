@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from ltrsys.classifiers.config import RetrainConfig
-from ltrsys.data.config import SamplerConfig
+from ltrsys.data.plan.samplers.powers import ClassBalanced
 from ltrsys.data.plan.sampling import class_weights, quotas
 from ltrsys.errors import DataError
 from ltrsys.features.bank import BankSplit
+from ltrsys.features.config import RetrainConfig
 from ltrsys.progress import progress
 from ltrsys.random import Stream, permutation
 
@@ -24,7 +24,7 @@ def balanced_order(labels: NDArray[np.int64], num_classes: int, *, seed: int, ep
     by one at most. A pure function of its arguments.
     """
     counts = np.bincount(labels, minlength=num_classes)
-    weights = class_weights(counts, SamplerConfig(kind="class_balanced"), epoch=epoch)
+    weights = class_weights(counts, ClassBalanced(), epoch=epoch)
     quota = quotas(weights.weights, len(labels), seed=seed, epoch=epoch)
     shuffled = permutation(len(labels), seed=seed, stream=Stream.CLASSIFIER, major=epoch, minor=0)
     rows_by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]

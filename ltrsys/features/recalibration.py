@@ -10,11 +10,11 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ltrsys.config.schema import Config
-from ltrsys.data.config import SamplerConfig
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.loading.loader import TrainLoader
 from ltrsys.data.plan.batching import Batching
 from ltrsys.data.plan.planner import Planner
+from ltrsys.data.plan.samplers.powers import ClassBalanced
 from ltrsys.data.reading.quarantine import Quarantine
 from ltrsys.models.weights import save_tensors
 from ltrsys.progress import track
@@ -32,7 +32,7 @@ def recalibrate(
     """
     split = dataset.split("train")
     planner = Planner(
-        split, SamplerConfig(kind="class_balanced"), seed=config.seed, num_epochs=1, lanes=config.data.lanes,
+        split, ClassBalanced(), seed=config.seed, num_epochs=1, lanes=config.data.lanes,
         shuffle_window=config.data.shuffle_window,
     )  # fmt: skip
     size = min(config.balance.feature_batch_size, planner.samples_per_epoch // world.world_size)

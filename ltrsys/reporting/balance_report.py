@@ -4,10 +4,11 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ltrsys.classifiers.base import Classifier
+from ltrsys.classifiers.base import CLASSIFIERS, Classifier
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.evaluation.results import Results
 from ltrsys.evaluation.split import EvaluatedSplit
@@ -44,16 +45,16 @@ class BalanceReport:
         """Whether every file is there."""
         return all(path.exists() for path in (*self.plots.values(), self.per_class))
 
-    def write(self, dataset: Dataset, evaluated: EvaluatedSplit, classifiers: Sequence[Classifier]) -> None:
+    def write(self, dataset: Dataset, evaluated: EvaluatedSplit, classifiers: Sequence[Classifier[Any]]) -> None:
         """Draw the plots and write the table of the classifiers in `results`."""
         plots = self.plots
         plot_accuracy(self.results, plots["accuracy_by_split"])
         plot_sampling(evaluated.train_counts, plots["sampling_weights"])
         if self._normed:
             norms = {
-                classifier.name: classifier.weight().norm(dim=1).cpu().numpy()
+                classifier.name: weight.norm(dim=1).cpu().numpy()
                 for classifier in classifiers
-                if classifier.name in self._normed
+                if (weight := classifier.weight()) is not None
             }
             plot_weight_norms(norms, evaluated.train_counts, evaluated.shots, plots["weight_norms"])
         tau = self.results.line("tau")
@@ -69,10 +70,11 @@ class BalanceReport:
 
     @property
     def _normed(self) -> list[str]:
-        # not NCM: lengths of mean features are no weights of a product
-        return [line.classifier for line in self.results.results if line.classifier != "ncm"]
+        return [line.classifier for line in self.results.results if CLASSIFIERS.get(line.classifier).has_weight_norms]
 
-    def _write_per_class(self, dataset: Dataset, evaluated: EvaluatedSplit, classifiers: Sequence[Classifier]) -> None:
+    def _write_per_class(
+        self, dataset: Dataset, evaluated: EvaluatedSplit, classifiers: Sequence[Classifier[Any]]
+    ) -> None:
         labels, num_classes = evaluated.split.labels, dataset.num_classes
         accuracies = [
             class_accuracy(labels, evaluated.predictions(classifier) == labels, num_classes)

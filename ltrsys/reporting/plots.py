@@ -8,14 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from ltrsys.classifiers.base import ClassifierName
-from ltrsys.data.config import SamplerConfig
+from ltrsys.classifiers.base import CLASSIFIERS
+from ltrsys.data.config import make_sampler
 from ltrsys.data.plan.sampling import class_weights
 from ltrsys.evaluation.results import Results, TauCurve, columns_of
 from ltrsys.metrics.accuracy import COLUMNS
 from ltrsys.metrics.config import ShotsConfig
-from ltrsys.reporting.style import COLORS, MARKERS, SHOT_COLORS, SHOT_MARKERS, drawn, legend_below
-from ltrsys.reporting.table import TITLES, counted
+from ltrsys.reporting.style import SHOT_COLORS, SHOT_MARKERS, drawn, legend_below
+from ltrsys.reporting.table import counted
 
 
 def plot_accuracy(results: Results, path: Path) -> None:
@@ -25,6 +25,7 @@ def plot_accuracy(results: Results, path: Path) -> None:
     with drawn(path) as figure:
         axes = figure.add_subplot()
         for number, line in enumerate(results.results):
+            classifier = CLASSIFIERS.get(line.classifier)
             offset = spread * ((number + 0.5) / len(results.results) - 0.5)
             accuracies = np.array([columns_of(line)[column] for column in groups], dtype=np.float64)
             intervals = np.array([line.confidence_95[column] for column in groups], dtype=np.float64)
@@ -32,13 +33,13 @@ def plot_accuracy(results: Results, path: Path) -> None:
                 np.arange(len(groups)) + offset,
                 accuracies,
                 yerr=np.abs(intervals.T - accuracies),
-                color=COLORS[line.classifier],
-                marker=MARKERS[line.classifier],
+                color=classifier.color,
+                marker=classifier.marker,
                 markersize=7,
                 linestyle="none",
                 elinewidth=1.4,
                 capsize=3,
-                label=TITLES[line.classifier],
+                label=classifier.label,
             )
         axes.set_xticks(np.arange(len(groups)), [_group_label(results, column) for column in groups])
         axes.set_xlim(-0.5, len(groups) - 0.5)
@@ -51,7 +52,7 @@ def plot_accuracy(results: Results, path: Path) -> None:
 
 
 def plot_weight_norms(
-    norms: Mapping[ClassifierName, NDArray[np.float32]], train_counts: NDArray[np.int64], shots: ShotsConfig, path: Path
+    norms: Mapping[str, NDArray[np.float32]], train_counts: NDArray[np.int64], shots: ShotsConfig, path: Path
 ) -> None:
     """Draw the length of each class's weight vector, classes sorted by n_j (Figure 2, left).
 
@@ -64,9 +65,11 @@ def plot_weight_norms(
     with drawn(path, height=5.6) as figure:
         axes, below = figure.subplots(2, sharex=True, height_ratios=[3, 1])
         for name, lengths in norms.items():
-            relative = lengths[order] / lengths.mean()
-            axes.plot(rank, relative, ".", markersize=3, alpha=0.35, color=COLORS[name], rasterized=True)
-            axes.plot(rank, _running_median(relative, window), color=COLORS[name], linewidth=2.2, label=TITLES[name])
+            classifier, relative = CLASSIFIERS.get(name), lengths[order] / lengths.mean()
+            axes.plot(rank, relative, ".", markersize=3, alpha=0.35, color=classifier.color, rasterized=True)
+            axes.plot(
+                rank, _running_median(relative, window), color=classifier.color, linewidth=2.2, label=classifier.label
+            )
         axes.set_ylabel("weight norm / mean norm")
         axes.set_title("Weight norms by class (dots) and their running median (lines)", fontsize=12)
         below.fill_between(rank, np.maximum(train_counts[order], 0.5), 0.5, step="mid", color="#999999")
@@ -117,15 +120,15 @@ def plot_sampling(train_counts: NDArray[np.int64], path: Path) -> None:
     counts = train_counts[np.argsort(-train_counts, kind="stable")]
     rank = np.arange(1, len(counts) + 1)
     strategies = {
-        "instance-balanced": (SamplerConfig(kind="instance"), "#0072B2"),
-        "square-root": (SamplerConfig(kind="square_root"), "#E69F00"),
-        "class-balanced": (SamplerConfig(kind="class_balanced"), "#009E73"),
+        "instance-balanced": (make_sampler(kind="instance"), "#0072B2"),
+        "square-root": (make_sampler(kind="square_root"), "#E69F00"),
+        "class-balanced": (make_sampler(kind="class_balanced"), "#009E73"),
     }
     with drawn(path) as figure:
         axes = figure.add_subplot()
         for name, (sampler, color) in strategies.items():
             axes.plot(rank, class_weights(counts, sampler).probabilities, color=color, linewidth=2.4, label=name)
-        progressive = SamplerConfig(kind="progressive")
+        progressive = make_sampler(kind="progressive")
         for epoch, style in enumerate([(0, (5, 1.5)), (0, (3, 1.5)), (0, (1, 1.2))]):
             weights = class_weights(counts, progressive, epoch=epoch, num_epochs=4).probabilities
             label = f"progressive, t/T = {(epoch + 1) / 4:g}"

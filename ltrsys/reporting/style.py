@@ -9,18 +9,9 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ltrsys.classifiers.base import ClassifierName
 from ltrsys.files import write_with
 
-# Okabe and Ito's palette; the assignment follows the paper's Figure 2: joint blue, cRT green, tau gold, LWS brown
-COLORS: dict[ClassifierName, str] = {
-    "joint": "#0072B2",
-    "ncm": "#CC79A7",
-    "crt": "#009E73",
-    "tau": "#E69F00",
-    "lws": "#8C4A00",
-}
-MARKERS: dict[ClassifierName, str] = {"joint": "o", "ncm": "s", "crt": "^", "tau": "D", "lws": "v"}
+# Okabe and Ito's palette
 SHOT_COLORS = {"many": "#0072B2", "medium": "#009E73", "few": "#D55E00", "all": "#000000"}
 SHOT_MARKERS = {"many": "o", "medium": "^", "few": "s", "all": None}
 

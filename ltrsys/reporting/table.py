@@ -4,18 +4,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from ltrsys.classifiers.base import ClassifierName
+from ltrsys.classifiers.base import CLASSIFIERS
 from ltrsys.evaluation.results import Line, Results, columns_of
 from ltrsys.metrics.accuracy import COLUMNS, SHOTS
-
-TITLES: dict[ClassifierName, str] = {
-    "joint": "Joint",
-    "ncm": "NCM",
-    "crt": "cRT",
-    "tau": "τ-normalised",
-    "lws": "LWS",
-}
-"""The paper's names."""
 
 
 def results_table(results: Results) -> Table:
@@ -46,7 +37,7 @@ def results_table(results: Results) -> Table:
     for line in results.results:
         cells = [_bold_if(value == best[column], _number(value)) for column, value in columns_of(line).items()]
         table.add_row(
-            TITLES[line.classifier],
+            CLASSIFIERS.get(line.classifier).label,
             *cells,
             _interval(line.confidence_95["all"]),
             "–" if line.versus_joint is None else _p_value(line.versus_joint.p_value),
@@ -65,13 +56,7 @@ def print_table(results: Results) -> None:
 
 def parameters(line: Line) -> str:
     """Say the hyper-parameters of a classifier, and what they were selected on, in a few words."""
-    if line.classifier == "tau":
-        where = {"val": "chosen on val", "train": "chosen on train", "learned": "learned on train", None: ""}
-        warning = ", which is the reported split" if line.params.get("val_is_test") else ""
-        return f"τ = {line.params['tau']:.4g}, {where[line.selected_on]}{warning}"
-    if line.classifier == "ncm":
-        return f"{line.params['feature']}, {line.params['distance']}"
-    return ""
+    return CLASSIFIERS.get(line.classifier).describe(line.params, line.selected_on)
 
 
 def _caption(results: Results) -> str:

@@ -2,26 +2,38 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
-from ltrsys.classifiers.config import NCMConfig, RetrainConfig, TauConfig
+from ltrsys.classifiers.base import CLASSIFIERS
 from ltrsys.config.section import Count, Section
+from ltrsys.registry import nearest
 
 
 class BalanceConfig(Section):
-    """The second stage: classifiers on the frozen backbone."""
+    """The second stage: classifiers on the frozen backbone. Each classifier with settings has a section of its name."""
 
-    classifiers: list[Literal["joint", "ncm", "crt", "tau", "lws"]] = Field(
-        default=["joint", "ncm", "crt", "tau", "lws"], min_length=1
-    )
+    classifiers: list[str] = Field(default=["joint", "ncm", "crt", "tau", "lws"], min_length=1)
     feature_batch_size: Count = 256
     """Images that go through the backbone at once while the feature bank is made."""
     val_is_test: bool = False
     """Let tau be chosen on the test split where there is no other val (as the paper did on iNaturalist)."""
-    ncm: NCMConfig = NCMConfig()
-    crt: RetrainConfig = RetrainConfig(epochs=10)
-    lws: RetrainConfig = RetrainConfig(epochs=5)
-    tau: TauConfig = TauConfig()
     bn: Literal["eval", "recalibrate"] = "eval"
     """BatchNorm of the frozen backbone: its running statistics, or statistics measured again on a
     class-balanced pass before the bank is made (what the paper's code drifts to)."""
+
+    @field_validator("classifiers")
+    @classmethod
+    def _known(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if name not in CLASSIFIERS:
+                hint = nearest(name, CLASSIFIERS.names()).rstrip(".")
+                raise PydanticCustomError(
+                    "unknown_method", "`{name}`: unknown classifier. {hint}", {"name": name, "hint": hint}
+                )
+        return names
+
+    def of(self, classifier: str) -> Section:
+        """Return the settings of a classifier."""
+        section = getattr(self, classifier, None)
+        return section if isinstance(section, Section) else CLASSIFIERS.get(classifier).Config()

@@ -1,19 +1,16 @@
 """Fitting the classifiers of the second stage, and keeping those whose inputs have not changed."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
-from ltrsys.classifiers.base import Classifier, ClassifierName, SelectedOn
-from ltrsys.classifiers.crt import RetrainedClassifier
+from ltrsys.classifiers.base import CLASSIFIERS, FitContext, Selection, ValSplit
 from ltrsys.classifiers.joint import Joint
-from ltrsys.classifiers.lws import LearnableWeightScaling
-from ltrsys.classifiers.ncm import NearestClassMean
-from ltrsys.classifiers.tau import TauNorm
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.index.records import SplitName
-from ltrsys.errors import DataError, UsageError
+from ltrsys.errors import DataError
 from ltrsys.features.bank import FeatureBank, fingerprint
 from ltrsys.runs.folder import RunFolder
 from ltrsys.second_stage.config import BalanceConfig
@@ -21,16 +18,6 @@ from ltrsys.second_stage.store import Fitted, classifier_path, load_fitted, save
 
 VERSION = 2
 """Raised when the same inputs come to give another classifier: saved ones are then fitted anew."""
-
-
-@dataclass(frozen=True)
-class TauSelection:
-    """What tau is selected on."""
-
-    select_on: SelectedOn
-    split: SplitName | None
-    """The split that serves as val, if it is selected on val."""
-    val_is_test: bool
 
 
 def evaluated_split(dataset: Dataset) -> SplitName:
@@ -45,27 +32,15 @@ def evaluated_split(dataset: Dataset) -> SplitName:
     raise DataError(f"{dataset.folder}: there is neither a test nor a val split to evaluate on. Build one.")
 
 
-def tau_selection(config: BalanceConfig, dataset: Dataset) -> TauSelection:
-    """Decide what tau is selected on; never on the split that is reported, unless the config says so by name.
-
-    Raises:
-        UsageError: Where val is asked for and there is none but the reported one.
-    """
+def val_split(config: BalanceConfig, dataset: Dataset) -> ValSplit:
+    """Return what hyper-parameters may be selected on; never the split that is reported, unless the config says so."""
     reported = evaluated_split(dataset)
-    val: SplitName | None = None
+    name: SplitName | None = None
     if dataset.has("val") and reported != "val":
-        val = "val"
+        name = "val"
     elif config.val_is_test:
-        val = reported
-    select_on = config.tau.select_on
-    if select_on == "auto":
-        select_on = "val" if val else "train"
-    if select_on == "val" and val is None:
-        raise UsageError(
-            f"balance.tau.select_on=val: {dataset.folder} has no val split beside `{reported}`, which is reported. "
-            "Select on train or learned; or, to tune on the reported images, set balance.val_is_test=true."
-        )
-    return TauSelection(select_on, val if select_on == "val" else None, select_on == "val" and val == reported)
+        name = reported
+    return ValSplit(name, is_reported=name == reported, reported=reported, dataset=str(dataset.folder))
 
 
 @dataclass(frozen=True)
@@ -75,57 +50,53 @@ class Fitter:
     run: RunFolder
     bank: FeatureBank
     config: BalanceConfig
-    selection: TauSelection
+    val: ValSplit
     seed: int
     device: torch.device
 
-    def fitted(self, name: ClassifierName) -> Fitted:
+    def fitted(self, name: str) -> Fitted:
         """Return a classifier, fitting and saving it if it is missing or out of date."""
         current = self.current(name)
         if current is None:
-            current = Fitted(self._fit(name), self.bank.fingerprint, self.fingerprint(name))
+            classifier = CLASSIFIERS.get(name).fit(self._context(name), self.config.of(name))
+            current = Fitted(classifier, self.bank.fingerprint, self.fingerprint(name))
             save_fitted(current, self.run.classifiers)
         return current
 
-    def current(self, name: ClassifierName) -> Fitted | None:
+    def current(self, name: str) -> Fitted | None:
         """Return a saved classifier; None if there is none, or its inputs have changed since."""
         if not classifier_path(self.run.classifiers, name).exists():
             return None
         saved = load_fitted(self.run.classifiers, name, self.device)
         return saved if saved.fingerprint == self.fingerprint(name) else None
 
-    def fingerprint(self, name: ClassifierName) -> str:
-        """SHA-256 of all that the fit of a classifier depends on."""
+    def fingerprint(self, name: str) -> str:
+        """SHA-256 of all that the fit of a classifier depends on, as the classifier declares it."""
         inputs: dict[str, Any] = {"version": VERSION, "classifier": name, "bank": self.bank.fingerprint}
-        if name != "joint":
-            inputs["config"] = getattr(self.config, name).model_dump(mode="json")
-        if name in ("crt", "lws", "tau"):
+        classifier, section = CLASSIFIERS.get(name), self.config.of(name)
+        if type(section).model_fields:
+            inputs["config"] = section.model_dump(mode="json")
+        if classifier.depends_on_seed:
             inputs["seed"] = self.seed
-        if name == "tau":
-            inputs["selection"] = [self.selection.select_on, self.selection.split, self.selection.val_is_test]
+        if selection := self.selection(name):
+            inputs["selection"] = [selection.select_on, selection.split, selection.val_is_test]
         return fingerprint(inputs)
 
-    def joint(self) -> Joint:
-        """Return the classifier that was trained with the backbone."""
-        return Joint.of_model(self.run.model, self.device)
+    def selection(self, name: str) -> Selection | None:
+        """Return what the hyper-parameters of a classifier are selected on.
 
-    def _fit(self, name: ClassifierName) -> Classifier:
-        if name == "joint":
-            return self.joint()
-        train = self.bank.split("train")
-        if name == "ncm":
-            return NearestClassMean.fit(train, self.config.ncm, self.device)
-        if name == "crt":
-            return RetrainedClassifier.fit(train, self.config.crt, seed=self.seed, device=self.device)
-        if name == "lws":
-            return LearnableWeightScaling.fit(self.joint(), train, self.config.lws, seed=self.seed, device=self.device)
-        return TauNorm.fit(
-            self.joint(),
-            train,
-            self.bank.split(self.selection.split) if self.selection.split else None,
-            self.config.tau,
-            select_on=self.selection.select_on,
-            val_is_test=self.selection.val_is_test,
+        Raises:
+            UsageError: Where the config asks for a split that may not be selected on.
+        """
+        return CLASSIFIERS.get(name).selects_on(self.config.of(name), self.val)
+
+    def _context(self, name: str) -> FitContext:
+        selection = self.selection(name)
+        return FitContext(
+            train=self.bank.split("train"),
+            val=self.bank.split(selection.split) if selection and selection.split else None,
+            selection=selection,
+            joint=partial(Joint.of_model, self.run.model, self.device),
             seed=self.seed,
             device=self.device,
         )

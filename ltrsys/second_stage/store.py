@@ -8,40 +8,28 @@ fit depends on.
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
-from ltrsys.classifiers.base import Classifier, ClassifierName
-from ltrsys.classifiers.crt import RetrainedClassifier
-from ltrsys.classifiers.joint import Joint
-from ltrsys.classifiers.lws import LearnableWeightScaling
-from ltrsys.classifiers.ncm import NearestClassMean
-from ltrsys.classifiers.tau import TauNorm
+from ltrsys.classifiers.base import CLASSIFIERS, Classifier
 from ltrsys.errors import DataError
 from ltrsys.models.weights import save_tensors
-
-CLASSES: dict[ClassifierName, type[Classifier]] = {
-    "joint": Joint,
-    "ncm": NearestClassMean,
-    "crt": RetrainedClassifier,
-    "tau": TauNorm,
-    "lws": LearnableWeightScaling,
-}
 
 
 @dataclass(frozen=True)
 class Fitted:
     """A classifier and where it comes from."""
 
-    classifier: Classifier
+    classifier: Classifier[Any]
     bank: str
     """Fingerprint of the feature bank it was fitted on."""
     fingerprint: str
     """SHA-256 of all that the fit depends on."""
 
 
-def classifier_path(folder: Path, name: ClassifierName) -> Path:
+def classifier_path(folder: Path, name: str) -> Path:
     """Return the file of a classifier."""
     return folder / f"{name}.safetensors"
 
@@ -60,7 +48,7 @@ def save_fitted(fitted: Fitted, folder: Path) -> None:
     save_tensors(classifier.tensors(), classifier_path(folder, classifier.name), metadata)
 
 
-def load_fitted(folder: Path, name: ClassifierName, device: torch.device) -> Fitted:
+def load_fitted(folder: Path, name: str, device: torch.device) -> Fitted:
     """Read a classifier back.
 
     Raises:
@@ -73,7 +61,7 @@ def load_fitted(folder: Path, name: ClassifierName, device: torch.device) -> Fit
         with safe_open(path, framework="pt", device=str(device)) as file:
             record = json.loads(file.metadata()["ltrsys"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-        classifier = CLASSES[name].restore(tensors, record["params"], record["selected_on"])
+        classifier = CLASSIFIERS.get(name).restore(tensors, record["params"], record["selected_on"])
         return Fitted(classifier, record["bank"], record["fingerprint"])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(

@@ -21,7 +21,6 @@ from ltrsys.data.loading.pipeline import decodes_on_gpu
 from ltrsys.data.plan.batching import Batching
 from ltrsys.data.plan.planner import VERSION as PLAN_VERSION
 from ltrsys.data.plan.planner import Planner
-from ltrsys.data.plan.sampling import weights_digest
 from ltrsys.data.reading.opening import open_dataset
 from ltrsys.data.reading.quarantine import Quarantine, quarantined
 from ltrsys.device import describe_device, set_up_gpu, within_memory
@@ -404,7 +403,7 @@ class Trainer:
             plan=PLAN_VERSION,
             dataset=self.dataset.fingerprint,
             config=self.config.dump(),
-            sampler_weights=weights_digest(self.config.data.sampler),
+            sampler_weights=self.config.data.sampler.digest(),
             micro_batch_size=self.batching.micro_batch_size,
             world_size=self.world.world_size,
         )

@@ -8,6 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from ltrsys.classifiers.base import FitContext, SelectedOn, Selection
 from ltrsys.classifiers.joint import Joint
 from ltrsys.features.bank import BankSplit
 
@@ -23,6 +24,24 @@ class LongTail:
     val: BankSplit
     test: BankSplit
     joint: Joint
+
+
+def context(
+    train: BankSplit,
+    *,
+    joint: Joint | None = None,
+    val: BankSplit | None = None,
+    select_on: SelectedOn | None = None,
+    seed: int = 0,
+) -> FitContext:
+    """Return what a classifier is fitted on."""
+    selection = Selection(select_on, "val" if select_on == "val" else None) if select_on else None
+
+    def joint_of_model() -> Joint:
+        assert joint is not None
+        return joint
+
+    return FitContext(train, val, selection, joint_of_model, seed, CPU)
 
 
 def gaussian_split(counts: NDArray[np.int64], *, spread: float, seed: int) -> BankSplit:

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import torch
 
-from ltrsys.classifiers.config import RetrainConfig
 from ltrsys.config.reading import save_config
-from ltrsys.config.schema import Config
+from ltrsys.config.schema import BALANCE, Config
 from ltrsys.data.config import DataConfig
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.models.config import ModelConfig
@@ -15,9 +14,8 @@ from ltrsys.models.network import build_network
 from ltrsys.models.weights import save_network
 from ltrsys.runs.config import TrackingConfig
 from ltrsys.runs.folder import RunFolder
-from ltrsys.second_stage.config import BalanceConfig
 
-SHORT = RetrainConfig(epochs=2, lr=0.1, batch_size=64)
+SHORT = {"epochs": 2, "lr": 0.1, "batch_size": 64}
 
 
 def make_config(folder: Path, shards: Path) -> Config:
@@ -26,7 +24,7 @@ def make_config(folder: Path, shards: Path) -> Config:
         runs=folder.parent,
         data=DataConfig(shards=shards, image_size=32, resize=32, threads=1, lanes=12),
         model=ModelConfig(backbone="shufflenet_v2_x0_5"),
-        balance=BalanceConfig(feature_batch_size=64, crt=SHORT, lws=SHORT),
+        balance=BALANCE.model()(feature_batch_size=64, crt=SHORT, lws=SHORT),
         tracking=TrackingConfig(wandb="disabled"),
     )
 

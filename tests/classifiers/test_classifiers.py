@@ -5,17 +5,17 @@ import pytest
 import torch
 
 from ltrsys.classifiers.base import Classifier
-from ltrsys.classifiers.config import NCMConfig, RetrainConfig, TauConfig
 from ltrsys.classifiers.crt import RetrainedClassifier
 from ltrsys.classifiers.joint import Joint
 from ltrsys.classifiers.lws import LearnableWeightScaling
-from ltrsys.classifiers.ncm import NearestClassMean
-from ltrsys.classifiers.tau import TauNorm, sweep
+from ltrsys.classifiers.ncm import NCMConfig, NearestClassMean
+from ltrsys.classifiers.tau import TauConfig, TauNorm, sweep
 from ltrsys.errors import DataError
 from ltrsys.features.bank import BankSplit
+from ltrsys.features.config import RetrainConfig
 from ltrsys.metrics.accuracy import accuracy_by_shot, mean_class_accuracy, shot_of_class
 from ltrsys.metrics.config import ShotsConfig
-from tests.classifiers.conftest import CPU, NUM_CLASSES, NUM_FEATURES, LongTail, gaussian_split
+from tests.classifiers.conftest import CPU, NUM_CLASSES, NUM_FEATURES, LongTail, context, gaussian_split
 
 RETRAIN = RetrainConfig(epochs=8, lr=0.1, batch_size=64)
 FEATURES, DISTANCES = ("plain", "l2n", "cl2n"), ("euclidean", "cosine")
@@ -39,18 +39,16 @@ def few_and_all(classifier: Classifier, data: LongTail) -> tuple[float, float]:
 
 def fit_tau(data: LongTail, **config: object) -> TauNorm:
     select_on = config.pop("select_on")
-    return TauNorm.fit(
-        data.joint, data.train, data.val, TauConfig(**config), select_on=select_on, seed=0, device=CPU
-    )  # fmt: skip
+    return TauNorm.fit(context(data.train, joint=data.joint, val=data.val, select_on=select_on), TauConfig(**config))
 
 
 def test_every_classifier_helps_the_rare_classes(long_tail: LongTail) -> None:
     joint_few, joint_all = few_and_all(long_tail.joint, long_tail)
     for classifier in (
-        NearestClassMean.fit(long_tail.train, NCMConfig(), CPU),
-        RetrainedClassifier.fit(long_tail.train, RETRAIN, seed=0, device=CPU),
+        NearestClassMean.fit(context(long_tail.train), NCMConfig()),
+        RetrainedClassifier.fit(context(long_tail.train), RETRAIN),
         fit_tau(long_tail, select_on="val"),
-        LearnableWeightScaling.fit(long_tail.joint, long_tail.train, RETRAIN, seed=0, device=CPU),
+        LearnableWeightScaling.fit(context(long_tail.train, joint=long_tail.joint), RETRAIN),
     ):
         few, everything = few_and_all(classifier, long_tail)
         assert few >= joint_few + 8, classifier.name
@@ -112,14 +110,14 @@ def test_lws_scales_the_bias_only_if_asked(long_tail: LongTail, scale_bias: bool
     product, bias = features @ joint.weight_CD.T, joint.bias_C
     expected = scale * (product + bias) if scale_bias else scale * product + bias
     scaled = LearnableWeightScaling(joint.weight_CD, joint.bias_C, scale, scale_bias)
-    torch.testing.assert_close(scaled.logits(features), expected)
+    torch.testing.assert_close(scaled.scores(features), expected)
 
 
 def test_lws_learns_only_the_scales_and_weight_decay_draws_them_to_zero(long_tail: LongTail) -> None:
     before = {name: tensor.clone() for name, tensor in long_tail.joint.tensors().items()}
     free, decayed = (
         LearnableWeightScaling.fit(
-            long_tail.joint, long_tail.train, RETRAIN.model_copy(update={"weight_decay": decay}), seed=0, device=CPU
+            context(long_tail.train, joint=long_tail.joint), RETRAIN.model_copy(update={"weight_decay": decay})
         )
         for decay in (0.0, 0.5)
     )
@@ -133,7 +131,7 @@ def test_lws_learns_only_the_scales_and_weight_decay_draws_them_to_zero(long_tai
 def test_ncm_is_perfect_on_separated_classes(feature: str, distance: str) -> None:
     counts = np.arange(2, 2 + NUM_CLASSES)
     train, test = (gaussian_split(counts, spread=0.01, seed=seed) for seed in (0, 1))
-    ncm = NearestClassMean.fit(train, NCMConfig(feature=feature, distance=distance), CPU)
+    ncm = NearestClassMean.fit(context(train), NCMConfig(feature=feature, distance=distance))
     np.testing.assert_array_equal(predictions(ncm, test), test.labels)
 
 
@@ -150,20 +148,20 @@ def test_ncm_follows_its_definition(long_tail: LongTail, feature: str, distance:
         scores = -np.linalg.norm(test[:, None] - means[None], axis=2)
     else:
         scores = test @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T
-    ncm = NearestClassMean.fit(long_tail.train, NCMConfig(feature=feature, distance=distance), CPU)
+    ncm = NearestClassMean.fit(context(long_tail.train), NCMConfig(feature=feature, distance=distance))
     np.testing.assert_array_equal(predictions(ncm, long_tail.test), scores.argmax(axis=1))
 
 
 def test_cosine_is_a_true_cosine(long_tail: LongTail) -> None:
     """The paper's code divides by the number of features instead of by the norms."""
-    ncm = NearestClassMean.fit(long_tail.train, NCMConfig(feature="plain", distance="cosine"), CPU)
+    ncm = NearestClassMean.fit(context(long_tail.train), NCMConfig(feature="plain", distance="cosine"))
     features = features_of(long_tail.test)
     lengths = torch.linspace(0.1, 10, len(features))[:, None]
     assert torch.equal(ncm.rank(features, 3), ncm.rank(features * lengths, 3))
 
 
 def test_l2_normalised_features_forget_their_length(long_tail: LongTail) -> None:
-    ncm = NearestClassMean.fit(long_tail.train, NCMConfig(feature="l2n"), CPU)
+    ncm = NearestClassMean.fit(context(long_tail.train), NCMConfig(feature="l2n"))
     features = features_of(long_tail.test)
     assert torch.equal(ncm.rank(features, 3), ncm.rank(features * 4, 3))
 
@@ -171,7 +169,7 @@ def test_l2_normalised_features_forget_their_length(long_tail: LongTail) -> None
 def test_a_class_without_training_images_is_never_predicted(long_tail: LongTail) -> None:
     present = long_tail.train.labels != 3
     train = BankSplit(long_tail.train.features[present], long_tail.train.labels[present], NUM_CLASSES)
-    ncm = NearestClassMean.fit(train, NCMConfig(), CPU)
+    ncm = NearestClassMean.fit(context(train), NCMConfig())
     ranking = ncm.rank(features_of(long_tail.test), NUM_CLASSES)
     assert ranking.shape == (len(long_tail.test), NUM_CLASSES - 1)
     assert not (ranking == 3).any()
@@ -179,11 +177,11 @@ def test_a_class_without_training_images_is_never_predicted(long_tail: LongTail)
 
 def test_crt_starts_fresh_and_the_bias_can_be_left_out(long_tail: LongTail) -> None:
     no_steps = RETRAIN.model_copy(update={"epochs": 1, "lr": 1e-12})
-    first, again, other = (RetrainedClassifier.fit(long_tail.train, no_steps, seed=s, device=CPU) for s in (0, 0, 1))
+    first, again, other = (RetrainedClassifier.fit(context(long_tail.train, seed=s), no_steps) for s in (0, 0, 1))
     assert first.weight_CD.abs().max() <= NUM_FEATURES**-0.5
     assert torch.equal(first.weight_CD, again.weight_CD)
     assert not torch.equal(first.weight_CD, other.weight_CD)
-    without = RetrainedClassifier.fit(long_tail.train, RETRAIN.model_copy(update={"bias": False}), seed=0, device=CPU)
+    without = RetrainedClassifier.fit(context(long_tail.train), RETRAIN.model_copy(update={"bias": False}))
     assert without.bias_C is None
     assert without.params() == {"bias": False}
 
@@ -192,11 +190,36 @@ def test_fitting_leaves_the_global_random_numbers_alone(long_tail: LongTail) -> 
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    RetrainedClassifier.fit(long_tail.train, RETRAIN, seed=0, device=CPU)
+    RetrainedClassifier.fit(context(long_tail.train), RETRAIN)
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_a_training_that_diverges_names_the_setting(long_tail: LongTail) -> None:
     hot = RETRAIN.model_copy(update={"lr": 1e30})
     with pytest.raises(DataError, match=r"Lower balance\.crt\.lr"):
-        RetrainedClassifier.fit(long_tail.train, hot, seed=0, device=CPU)
+        RetrainedClassifier.fit(context(long_tail.train), hot)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("feature", FEATURES)
+def test_scores_of_ncm_rank_as_it_ranks(long_tail: LongTail, feature: str, distance: str) -> None:
+    present = long_tail.train.labels != 3
+    train = BankSplit(long_tail.train.features[present], long_tail.train.labels[present], NUM_CLASSES)
+    ncm = NearestClassMean.fit(context(train), NCMConfig(feature=feature, distance=distance))
+    features = features_of(long_tail.test)
+    scores = ncm.scores(features)
+    assert scores[:, 3].isneginf().all()
+    assert torch.equal(scores.argmax(dim=1), ncm.rank(features, 1)[:, 0])
+
+
+def test_linear_classifiers_are_the_linear_layers_that_they_say(long_tail: LongTail) -> None:
+    features = features_of(long_tail.test)
+    for classifier in (
+        long_tail.joint,
+        RetrainedClassifier.fit(context(long_tail.train), RETRAIN),
+        fit_tau(long_tail, select_on="val"),
+        LearnableWeightScaling.fit(context(long_tail.train, joint=long_tail.joint), RETRAIN),
+    ):
+        weight, bias = classifier.as_linear()
+        torch.testing.assert_close(classifier.scores(features), torch.nn.functional.linear(features, weight, bias))
+    assert NearestClassMean.fit(context(long_tail.train), NCMConfig()).as_linear() is None

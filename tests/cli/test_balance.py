@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from ltrsys.classifiers.base import NAMES
+from ltrsys.classifiers.base import CLASSIFIERS
 from ltrsys.cli.main import main
 from ltrsys.evaluation.results import Results, read_results
 from ltrsys.models.weights import load_network, save_network
@@ -66,7 +66,7 @@ def test_results_json_is_the_contract(balanced: RunFolder) -> None:
     assert (results["format"], results["dataset"], results["num_classes"]) == (1, "glyphs", 12)
     assert results["split"] == "test"
     assert results["classes"] == {"many": 1, "medium": 5, "few": 6}
-    assert [line["classifier"] for line in results["results"]] == list(NAMES)
+    assert [line["classifier"] for line in results["results"]] == CLASSIFIERS.names()
     for line in results["results"]:
         shots = sum(line[shot] * results["images"][shot] for shot in ("many", "medium", "few"))
         assert shots == pytest.approx(line["all"] * results["images"]["all"])
@@ -103,7 +103,7 @@ def test_balancing_again_writes_nothing(balanced: RunFolder) -> None:
     assert times(balanced) == before
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CLASSIFIERS.names())
 def test_evaluate_repeats_its_line_exactly(balanced: RunFolder, capsys: pytest.CaptureFixture[str], name: str) -> None:
     before = times(balanced)
     assert ltrsys("evaluate", balanced.path, "--classifier", name, "--split", "test", "--json") == 0
@@ -152,7 +152,9 @@ def test_only_what_has_changed_is_fitted_again(again: RunFolder) -> None:
     assert {path for path in changed if path.startswith(("classifiers", "features"))} == {"classifiers/ncm.safetensors"}
     new = read_results(again.results)
     assert new.line("ncm").params["feature"] == "plain"
-    assert [new.line(name) for name in NAMES if name != "ncm"] == [old.line(name) for name in NAMES if name != "ncm"]
+    assert [new.line(name) for name in CLASSIFIERS.names() if name != "ncm"] == [
+        old.line(name) for name in CLASSIFIERS.names() if name != "ncm"
+    ]
 
 
 def test_balancing_some_keeps_the_lines_of_the_others(run: RunFolder) -> None:

@@ -71,7 +71,7 @@ def test_an_unknown_key_without_a_near_one_lists_the_known(write):
         ("seed: 1.5", r":7: `seed`: .*integer.* 1.5 \(float\)"),
         ("seed: '1'", r":7: `seed`: .*integer.* '1' \(str\)"),
         ("train: {compile: 1}", r":7: `train` is given twice"),
-        ("balance: {crt: 3}", r":7: `balance.crt`: .*RetrainConfig, not 3 \(int\)"),
+        ("balance: {crt: 3}", r":7: `balance.crt`: .*CRTConfig, not 3 \(int\)"),
         ("shots: {few: 200}", r":7: `shots`: few \(200\) is not above many \(100\)"),
         ("tracking: {wandb: maybe}", r":7: `tracking.wandb`: input should be 'disabled', 'offline' or 'online'"),
     ],
@@ -154,7 +154,9 @@ def test_how_many_more_mistakes_there_are_is_told(write):
         (["train.zero_stage=1", "train.engine=ddp"], "train.engine=deepspeed"),
         (["train.zero_stage=1", "train.channels_last=false", "train.precision=fp16"], "train.precision=bf16"),
         (["data.image_size=512"], "does not fit into data.resize"),
-        (["data.sampler.kind=power"], "q is given for, and only for, kind: power"),
+        (["data.sampler.kind=power"], "`data.sampler.q` is missing"),
+        (["data.sampler={kind: square_root, q: 0.5}"], "unknown key `data.sampler.q`"),
+        (["data.sampler.kind=powr"], "`powr`: unknown sampler. Did you mean power?"),
     ],
 )
 def test_keys_that_do_not_go_together_are_refused_with_a_way_out(write, overrides, expected):

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ltrsys.classifiers.config import RetrainConfig
 from ltrsys.features.balanced_sgd import balanced_order, minimise
+from ltrsys.features.config import RetrainConfig
 from tests.classifiers.conftest import CPU, LongTail
 
 COUNTS = st.lists(st.integers(0, 40), min_size=1, max_size=12).filter(any)

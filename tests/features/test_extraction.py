@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from ltrsys.config.schema import Config
-from ltrsys.data.config import SamplerConfig
+from ltrsys.data.config import make_sampler
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.loading.loader import EvaluationLoader, TrainLoader
 from ltrsys.data.plan.batching import Batching
@@ -147,7 +147,7 @@ def test_recalibration_averages_the_statistics_of_a_class_balanced_epoch(run: Ru
     assert not np.allclose(plain, features)
     config: Config = run.config()
     split = Dataset.open(tiny_shards).split("train")
-    planner = Planner(split, SamplerConfig(kind="class_balanced"), seed=0, num_epochs=1, lanes=12)
+    planner = Planner(split, make_sampler(kind="class_balanced"), seed=0, num_epochs=1, lanes=12)
     loader = TrainLoader(
         split, config.data, planner=planner, batching=Batching(64, 64, ALONE, 12), seed=config.seed, device=CPU
     )

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ltrsys.config.reading import load_config
-from ltrsys.data.config import AugmentationConfig, DataConfig, SamplerConfig
+from ltrsys.data.config import AugmentationConfig, DataConfig, make_sampler
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.loading.loader import TrainLoader
 from ltrsys.data.plan.batching import Batching
@@ -128,7 +128,7 @@ def test_a_slow_consumer_gets_every_batch_whole(tiny_shards):
         lanes=12,
         augmentation=AugmentationConfig(brightness=0.4),
     )
-    planner = Planner(split, SamplerConfig(), seed=0, num_epochs=8, samples_per_epoch=4000, lanes=12)
+    planner = Planner(split, make_sampler(), seed=0, num_epochs=8, samples_per_epoch=4000, lanes=12)
     batching = Batching(20, 20, World(), 12)
 
     def sums(slow: bool) -> list[float]:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from ltrsys.cli.main import main
 from ltrsys.commands.audit import audit_run
 from ltrsys.config.reading import load_config
-from ltrsys.data.config import SamplerConfig
+from ltrsys.data.config import make_sampler
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.plan.planner import Planner
 from ltrsys.errors import DataError
@@ -34,7 +34,7 @@ def shards(tiny_shards, tmp_path):
 
 def sample_of(shards, step, place=0):
     """The sample at a place of a step, counted from 1, of the first epoch."""
-    planner = Planner(Dataset.open(shards).split("train"), SamplerConfig(), seed=0, num_epochs=2, samples_per_epoch=144)
+    planner = Planner(Dataset.open(shards).split("train"), make_sampler(), seed=0, num_epochs=2, samples_per_epoch=144)
     return int(planner.epoch(0).samples(np.array([(step - 1) * 12 + place]))[0])
 
 

@@ -23,13 +23,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ltrsys.data.config import SamplerConfig
 from ltrsys.data.index.dataset import Split
 from ltrsys.data.plan.affinity import ANYWHERE, deal, homes, number_of_homes, sent_home
 from ltrsys.data.plan.cache import PlanCache
 from ltrsys.data.plan.lanes import bounds, cut_interleaved, lane_lengths, lane_of_stretch
 from ltrsys.data.plan.passes import Choices, draws_of_one_class, taken_positions
-from ltrsys.data.plan.sampling import ClassWeights, class_weights, quotas
+from ltrsys.data.plan.samplers.base import ClassWeights, Sampler
+from ltrsys.data.plan.sampling import class_weights, quotas
 from ltrsys.errors import DataError, UsageError
 from ltrsys.random import Stream, permutation, uniforms, words
 
@@ -94,7 +94,7 @@ class Planner:
     def __init__(
         self,
         split: Split,
-        sampler: SamplerConfig,
+        sampler: Sampler,
         *,
         seed: int,
         num_epochs: int,
@@ -124,7 +124,7 @@ class Planner:
             DataError: Where the index is not stratified as its record says.
         """
         self.split, self.sampler, self.seed, self.num_epochs = split, sampler, seed, num_epochs
-        self.samples_per_draw = sampler.samples_per_draw if sampler.kind == "class_aware" else 1
+        self.samples_per_draw = sampler.images_per_draw
         self.draws = (samples_per_epoch or len(split)) // self.samples_per_draw
         self.lanes, self.shuffle_window = lanes, shuffle_window
         self._small = self.samples_per_epoch <= lanes * DRAWS_OF_A_LANE

@@ -20,7 +20,6 @@ from torch import Tensor
 from ltrsys import __version__
 from ltrsys.config.schema import Config
 from ltrsys.data.plan.planner import VERSION as PLAN_VERSION
-from ltrsys.data.plan.sampling import weights_digest
 from ltrsys.errors import DataError, UsageError
 from ltrsys.models.weights import load_tensors, save_tensors
 
@@ -145,9 +144,9 @@ def check_same_experiment(progress: Progress, config: Config, dataset: str, path
             "differ). Give it the shards it began with, or choose another name for the new run."
         )
 
-    if progress.sampler_weights not in (None, weights_digest(config.data.sampler)):
+    if progress.sampler_weights not in (None, config.data.sampler.digest()):
         raise UsageError(
-            f"{path}: this run was begun with other class weights than {config.data.sampler.weights} now holds. Put "
+            f"{path}: this run was begun with other class weights than {config.data.sampler.file} now holds. Put "
             "them back, or choose another name for the new run."
         )
 

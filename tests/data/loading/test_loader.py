@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ltrsys.data.config import AugmentationConfig, DataConfig, SamplerConfig
+from ltrsys.data.config import AugmentationConfig, DataConfig, make_sampler
 from ltrsys.data.index.columns import checksum
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.loading.augmentation import evaluation_augmentation
@@ -41,7 +41,7 @@ def open_loader(tiny_shards):
 
     def train(rank=0, ranks=1, micro_batch_size=16, sampler=None, channels_last=False, shards=tiny_shards, **options):
         split = Dataset.open(shards).split("train")
-        planner = Planner(split, sampler or SamplerConfig(kind="class_balanced"), seed=5, num_epochs=4, lanes=LANES)
+        planner = Planner(split, sampler or make_sampler(kind="class_balanced"), seed=5, num_epochs=4, lanes=LANES)
         batching = Batching(32, micro_batch_size, World(rank, ranks), LANES, planner.samples_per_draw)
         return keep(
             TrainLoader(
@@ -84,7 +84,7 @@ def test_batches_are_what_the_interface_says(open_loader, tiny_shards):
 
 
 @pytest.mark.parametrize(
-    "sampler", [SamplerConfig(), SamplerConfig(kind="progressive"), SamplerConfig(kind="class_aware")], ids=str
+    "sampler", [make_sampler(), make_sampler(kind="progressive"), make_sampler(kind="class_aware")], ids=str
 )
 def test_an_epoch_is_the_plans(open_loader, tiny_shards, sampler):
     loader = open_loader(sampler=sampler)
@@ -145,7 +145,7 @@ def test_channels_last_is_a_memory_format(open_loader):
 
 
 def test_bytes_and_waiting_are_counted(open_loader, tiny_shards):
-    loader = open_loader(sampler=SamplerConfig())
+    loader = open_loader(sampler=make_sampler())
     samples = np.concatenate([batch.samples.numpy() for batch in loader.epoch(0)])
     split = Dataset.open(tiny_shards).split("train")
     assert loader.bytes_used == split.size[samples].sum()
@@ -217,7 +217,7 @@ def test_a_rank_without_samples_has_no_batches(open_loader):
 
 def test_an_epoch_shorter_than_a_batch_is_refused(tiny_shards):
     split = Dataset.open(tiny_shards).split("train")
-    planner = Planner(split, SamplerConfig(), seed=0, num_epochs=1, samples_per_epoch=8, lanes=1)
+    planner = Planner(split, make_sampler(), seed=0, num_epochs=1, samples_per_epoch=8, lanes=1)
     config = DataConfig(shards=tiny_shards, image_size=28, resize=32)
     loader = TrainLoader(split, config, planner=planner, batching=Batching(16, 16, World(), 1), seed=0, device=CPU)
     with pytest.raises(UsageError, match="an epoch has 8 samples, fewer than"):

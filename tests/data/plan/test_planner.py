@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.plan import inaturalist_counts
 from benchmarks.synthetic import synthetic_split
-from ltrsys.data.config import SamplerConfig
+from ltrsys.data.config import make_sampler
 from ltrsys.data.plan.batching import Batching
 from ltrsys.data.plan.planner import Planner
 from ltrsys.errors import DataError, UsageError
@@ -18,19 +18,19 @@ from ltrsys.world import World
 COUNTS = inaturalist_counts()[::20]
 SPLIT = synthetic_split(COUNTS)
 SAMPLERS = [
-    SamplerConfig(kind="instance"),
-    SamplerConfig(kind="power", q=0.75),
-    SamplerConfig(kind="square_root"),
-    SamplerConfig(kind="power", q=0.25),
-    SamplerConfig(kind="class_balanced"),
-    SamplerConfig(kind="progressive"),
-    SamplerConfig(kind="class_aware"),
+    make_sampler(kind="instance"),
+    make_sampler(kind="power", q=0.75),
+    make_sampler(kind="square_root"),
+    make_sampler(kind="power", q=0.25),
+    make_sampler(kind="class_balanced"),
+    make_sampler(kind="progressive"),
+    make_sampler(kind="class_aware"),
 ]
 LANES = 48
 """Few enough that SPLIT is worth being dealt to them."""
 
 every_sampler = pytest.mark.parametrize(
-    "sampler", SAMPLERS, ids=lambda sampler: f"{sampler.kind}{'' if sampler.q is None else sampler.q}"
+    "sampler", SAMPLERS, ids=lambda sampler: f"{sampler.kind}{getattr(sampler, 'q', '')}"
 )
 
 
@@ -58,7 +58,7 @@ def test_a_each_class_is_drawn_in_its_share_of_the_epoch(sampler):
 
 
 def test_a_the_share_is_exact_in_expectation():
-    sampler, epochs = SamplerConfig(kind="square_root"), 100
+    sampler, epochs = make_sampler(kind="square_root"), 100
     prepared = planner(sampler, num_epochs=epochs)
     mean = sum(prepared.quotas(epoch) for epoch in range(epochs)) / epochs
     share = prepared.samples_per_epoch * prepared.weights(0).probabilities
@@ -66,7 +66,7 @@ def test_a_the_share_is_exact_in_expectation():
 
 
 def test_a_instance_balanced_is_a_permutation():
-    assert sorted(samples(SamplerConfig())) == list(range(len(SPLIT)))
+    assert sorted(samples(make_sampler())) == list(range(len(SPLIT)))
 
 
 @pytest.mark.parametrize("length", [1, 100, 5000, 3 * len(SPLIT) + 1])
@@ -94,7 +94,7 @@ def test_b_holds_over_epochs_of_a_class_that_is_drawn_in_part():
     """Each epoch goes on where the last one stopped, so that all images come before any comes twice."""
     counts = np.full(20, 200)
     split = synthetic_split(counts)
-    prepared = planner(SamplerConfig(), split, samples_per_epoch=400)
+    prepared = planner(make_sampler(), split, samples_per_epoch=400)
     used = sum(np.bincount(prepared.epoch(epoch).order, minlength=len(split)) for epoch in range(10))
     assert used.max() <= 2
     assert (used == 1).mean() > 0.9
@@ -128,8 +128,8 @@ def test_c_the_plan_is_the_same_on_every_machine_and_numpy_release():
 
 
 def test_c_an_epoch_needs_no_earlier_one():
-    late = planner(SamplerConfig(kind="progressive")).epoch(9)
-    used = planner(SamplerConfig(kind="progressive"))
+    late = planner(make_sampler(kind="progressive")).epoch(9)
+    used = planner(make_sampler(kind="progressive"))
     for epoch in range(9):
         used.epoch(epoch)
     assert (used.epoch(9).order == late.order).all()
@@ -171,7 +171,7 @@ def parts(prepared, epoch, ranks, step=192):
 @pytest.mark.parametrize("ranks", [2, 3, 4, 8, 64])
 def test_d_a_rank_reads_only_its_part(ranks):
     """With q = 1 the ranks share the samples out among them, the same part to the same rank in every epoch."""
-    prepared = planner(SamplerConfig(), synthetic_split(inaturalist_counts()), lanes=192)
+    prepared = planner(make_sampler(), synthetic_split(inaturalist_counts()), lanes=192)
     one, other = parts(prepared, 0, ranks), parts(prepared, 7, ranks)
     for rank in range(ranks):
         shared = np.intersect1d(one[rank], other[rank])
@@ -185,7 +185,7 @@ def test_d_what_the_ranks_of_a_node_read_lies_together(kind, ranks):
     """In each stratum, within the node's share of what the epoch takes of it, and so of the shards."""
     ranks_a_node = ranks // 2
     split = synthetic_split(inaturalist_counts())
-    prepared = planner(SamplerConfig(kind=kind), split, lanes=192)
+    prepared = planner(make_sampler(kind=kind), split, lanes=192)
     samples_of_node = np.concatenate(parts(prepared, 3, ranks)[ranks_a_node:])
     everything = np.unique(prepared.epoch(3).order)
     checked = 0
@@ -207,7 +207,7 @@ def test_d_what_the_ranks_of_a_node_read_lies_together(kind, ranks):
 def test_d_a_node_reads_its_part_of_the_frequent_classes_where_draws_are_of_several_images(ranks):
     """Half of all draws, of what is most of the images: from no image that another node reads."""
     split = synthetic_split(inaturalist_counts())
-    prepared = planner(SamplerConfig(kind="class_aware"), split, lanes=192, batch_size=512)
+    prepared = planner(make_sampler(kind="class_aware"), split, lanes=192, batch_size=512)
     of_nodes = [np.concatenate(of_ranks) for of_ranks in np.array_split(parts(prepared, 3, ranks, 512), 2)]
     order = np.argsort(-split.class_counts, kind="stable")
     frequent = order[: np.searchsorted(np.cumsum(prepared.quotas(3)[order]), len(split) // 2) - 1]
@@ -238,7 +238,7 @@ def test_e_with_a_window_a_lane_goes_once_round_each_of_its_stretches(kind):
     """Within a stratum no sample comes more than the shuffle window after one behind it, but where the round ends."""
     window = 16
     split = synthetic_split(inaturalist_counts())
-    plan = planner(SamplerConfig(kind=kind), split, shuffle_window=window, lanes=48).epoch(0)
+    plan = planner(make_sampler(kind=kind), split, shuffle_window=window, lanes=48).epoch(0)
     begins = []
     for lane in range(0, 48, 7):
         order = plan.lane(lane)
@@ -262,7 +262,7 @@ def test_e_with_a_window_a_lane_goes_once_round_each_of_its_stretches(kind):
 
 @pytest.mark.parametrize("kind", ["instance", "square_root", "class_balanced", "progressive"])
 def test_f_runs_of_a_class_are_no_longer_than_in_independent_draws(kind):
-    sampler = SamplerConfig(kind=kind)
+    sampler = make_sampler(kind=kind)
     probabilities = planner(sampler).weights(4).probabilities
     random = np.random.default_rng(0)
 
@@ -301,7 +301,7 @@ def test_f_class_counts_of_a_batch_are_no_more_dispersed_than_independent_draws(
 
 def test_f_a_batch_of_a_small_set_changes_from_epoch_to_epoch():
     split = synthetic_split(np.array([40, 30, 20, 10]))
-    prepared = planner(SamplerConfig(), split)
+    prepared = planner(make_sampler(), split)
     batches = {frozenset(prepared.epoch(epoch).samples(np.arange(32)).tolist()) for epoch in range(10)}
     assert len(batches) == 10
 
@@ -316,13 +316,13 @@ def longest_run(labels):
 
 @pytest.mark.parametrize("samples_per_draw", [2, 4, 5])
 def test_class_aware_has_all_images_of_a_draw_in_one_batch(samples_per_draw):
-    sampler = SamplerConfig(kind="class_aware", samples_per_draw=samples_per_draw)
+    sampler = make_sampler(kind="class_aware", samples_per_draw=samples_per_draw)
     rows = SPLIT.label[samples(sampler)].reshape(-1, samples_per_draw)
     assert (rows == rows[:, :1]).all()
 
 
 def test_class_aware_deals_the_images_of_a_draw_to_the_micro_batches():
-    sampler = SamplerConfig(kind="class_aware", samples_per_draw=4)
+    sampler = make_sampler(kind="class_aware", samples_per_draw=4)
     prepared = planner(sampler)
     plan, step = prepared.epoch(0), 3
     micro_batches = [
@@ -335,7 +335,7 @@ def test_class_aware_deals_the_images_of_a_draw_to_the_micro_batches():
 
 def test_class_aware_puts_other_images_together_in_every_epoch():
     split = synthetic_split(np.full(200, 60))
-    prepared = planner(SamplerConfig(kind="class_aware", samples_per_draw=4), split)
+    prepared = planner(make_sampler(kind="class_aware", samples_per_draw=4), split)
 
     def pairs(epoch):
         rows = np.sort(prepared.epoch(epoch).order.reshape(-1, 4), axis=1)
@@ -347,7 +347,7 @@ def test_class_aware_puts_other_images_together_in_every_epoch():
 
 
 def test_class_aware_repeats_no_image_before_all_of_the_class_were_drawn():
-    sampler = SamplerConfig(kind="class_aware", samples_per_draw=4)
+    sampler = make_sampler(kind="class_aware", samples_per_draw=4)
     rows = samples(sampler).reshape(-1, 4)
     rows = rows[COUNTS[SPLIT.label[rows[:, 0]]] >= 4]
     assert len(rows)
@@ -361,23 +361,23 @@ def test_an_index_that_is_not_stratified_is_refused():
     split = synthetic_split(np.array([64, 64, 3, 3]))
     split.label[[0, -1]] = split.label[[-1, 0]]
     with pytest.raises(DataError, match="stratum 0 of the index"):
-        planner(SamplerConfig(), split)
+        planner(make_sampler(), split)
 
 
 def test_an_epoch_of_less_than_one_draw_is_refused():
     with pytest.raises(UsageError, match="less than one draw"):
-        planner(SamplerConfig(kind="class_aware"), samples_per_epoch=3)
+        planner(make_sampler(kind="class_aware"), samples_per_epoch=3)
 
 
 def test_an_empty_class_is_left_out():
     split = synthetic_split(np.array([50, 0, 5]))
-    drawn = np.bincount(split.label[samples(SamplerConfig(kind="class_balanced"), split=split)], minlength=3)
+    drawn = np.bincount(split.label[samples(make_sampler(kind="class_balanced"), split=split)], minlength=3)
     assert drawn[1] == 0
     assert abs(drawn[0] - drawn[2]) <= 1
 
 
 def make_shared(cache: Path, results) -> None:
-    plan = planner(SamplerConfig(kind="square_root"), cache=cache).epoch(2)
+    plan = planner(make_sampler(kind="square_root"), cache=cache).epoch(2)
     results.put((type(plan.order).__name__, hashlib.sha256(plan.order.tobytes()).hexdigest()))
 
 
@@ -390,13 +390,13 @@ def test_ranks_of_a_node_share_one_plan(tmp_path):
     found = {results.get(timeout=60) for _ in ranks}
     for rank in ranks:
         rank.join()
-    alone = planner(SamplerConfig(kind="square_root")).epoch(2)
+    alone = planner(make_sampler(kind="square_root")).epoch(2)
     assert found == {("memmap", hashlib.sha256(alone.order.tobytes()).hexdigest())}
     assert len(list(tmp_path.glob("*.npy"))) == 1
 
 
 def test_shared_plans_of_past_epochs_are_removed(tmp_path):
-    prepared = planner(SamplerConfig(), cache=tmp_path)
+    prepared = planner(make_sampler(), cache=tmp_path)
     first = prepared.epoch(0)
     for epoch in (1, 2, 3):
         prepared.epoch(epoch)
@@ -405,7 +405,7 @@ def test_shared_plans_of_past_epochs_are_removed(tmp_path):
 
 
 def test_a_shared_plan_belongs_to_all_it_depends_on(tmp_path):
-    one = planner(SamplerConfig(), cache=tmp_path).epoch(0)
+    one = planner(make_sampler(), cache=tmp_path).epoch(0)
     for options in ({"seed": 2}, {"lanes": 96}, {"shuffle_window": 8}, {"samples_per_epoch": len(SPLIT) - 1}):
-        other = planner(SamplerConfig(), cache=tmp_path, **options).epoch(0)
+        other = planner(make_sampler(), cache=tmp_path, **options).epoch(0)
         assert not np.array_equal(one.order, other.order)

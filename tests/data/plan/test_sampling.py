@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ltrsys.data.config import SamplerConfig
+from ltrsys.data.config import make_sampler
 from ltrsys.data.plan.sampling import class_weights, quotas
 from ltrsys.errors import UsageError
 
@@ -20,12 +20,12 @@ def probabilities(sampler, **epochs):
 @pytest.mark.parametrize(
     ("sampler", "q"),
     [
-        (SamplerConfig(kind="instance"), 1),
-        (SamplerConfig(kind="square_root"), 0.5),
-        (SamplerConfig(kind="class_balanced"), 0),
-        (SamplerConfig(kind="class_aware"), 0),
-        (SamplerConfig(kind="power", q=0.3), 0.3),
-        (SamplerConfig(kind="power", q=1.0), 1),
+        (make_sampler(kind="instance"), 1),
+        (make_sampler(kind="square_root"), 0.5),
+        (make_sampler(kind="class_balanced"), 0),
+        (make_sampler(kind="class_aware"), 0),
+        (make_sampler(kind="power", q=0.3), 0.3),
+        (make_sampler(kind="power", q=1.0), 1),
     ],
     ids=lambda value: getattr(value, "kind", value),
 )
@@ -35,17 +35,17 @@ def test_weights_are_those_of_equation_1(sampler, q):
 
 
 def test_progressive_weights_are_those_of_equation_2():
-    instance = probabilities(SamplerConfig(kind="instance"))
-    balanced = probabilities(SamplerConfig(kind="class_balanced"))
+    instance = probabilities(make_sampler(kind="instance"))
+    balanced = probabilities(make_sampler(kind="class_balanced"))
     for epoch in (0, 3, 9):
         share = (epoch + 1) / 10  # the paper counts its epochs t from 1 to T
-        found = probabilities(SamplerConfig(kind="progressive"), epoch=epoch, num_epochs=10)
+        found = probabilities(make_sampler(kind="progressive"), epoch=epoch, num_epochs=10)
         np.testing.assert_allclose(found, (1 - share) * instance + share * balanced, rtol=1e-14)
 
 
 @pytest.mark.parametrize("kind", ["instance", "square_root", "progressive"])
 def test_weights_before_an_epoch_are_the_sum_of_the_earlier_ones(kind):
-    sampler = SamplerConfig(kind=kind)
+    sampler = make_sampler(kind=kind)
     earlier = [class_weights(COUNTS, sampler, epoch=epoch, num_epochs=10).weights for epoch in range(6)]
     assert class_weights(COUNTS, sampler, epoch=6, num_epochs=10).before == [
         sum(row) for row in zip(*earlier, strict=True)
@@ -54,13 +54,13 @@ def test_weights_before_an_epoch_are_the_sum_of_the_earlier_ones(kind):
 
 @pytest.mark.parametrize("kind", ["instance", "class_balanced", "square_root", "progressive"])
 def test_an_empty_class_is_never_drawn(kind):
-    assert class_weights(COUNTS, SamplerConfig(kind=kind), epoch=4, num_epochs=5).weights[3] == 0
+    assert class_weights(COUNTS, make_sampler(kind=kind), epoch=4, num_epochs=5).weights[3] == 0
 
 
 def test_weights_come_from_a_file(tmp_path):
     file = tmp_path / "weights.json"
     file.write_text(json.dumps([1, 2.5, 0, 9, 1, 1, 0.5]))
-    found = probabilities(SamplerConfig(kind="weights", weights=file))
+    found = probabilities(make_sampler(kind="weights", weights=file))
     np.testing.assert_allclose(found, np.array([1, 2.5, 0, 0, 1, 1, 0.5]) / 6, rtol=1e-14)
 
 
@@ -79,13 +79,13 @@ def test_a_wrong_file_of_weights_is_refused(tmp_path, text, message):
     file = tmp_path / "weights.json"
     file.write_text(text)
     with pytest.raises(UsageError, match=message) as caught:
-        class_weights(COUNTS, SamplerConfig(kind="weights", weights=file))
+        class_weights(COUNTS, make_sampler(kind="weights", weights=file))
     assert str(file) in str(caught.value)
 
 
 def test_no_training_image_at_all_is_an_error():
     with pytest.raises(UsageError, match="nothing to sample"):
-        class_weights(np.zeros(3, dtype=np.int64), SamplerConfig())
+        class_weights(np.zeros(3, dtype=np.int64), make_sampler())
 
 
 @given(
@@ -102,9 +102,9 @@ def test_quotas_round_each_share_and_sum_to_the_draws(weights, draws, epoch):
 
 
 def test_quotas_are_exact_in_expectation():
-    weights = class_weights(COUNTS, SamplerConfig(kind="square_root")).weights
+    weights = class_weights(COUNTS, make_sampler(kind="square_root")).weights
     epochs = 4000
     mean = sum(quotas(weights, 100, seed=1, epoch=epoch) for epoch in range(epochs)) / epochs
-    expected = 100 * probabilities(SamplerConfig(kind="square_root"))
+    expected = 100 * probabilities(make_sampler(kind="square_root"))
     # one rounding has a variance of at most 1/4
     assert abs(mean - expected).max() < 4 * 0.5 / epochs**0.5

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from benchmarks.photographs import photograph_source
-from ltrsys.data.config import DataConfig, SamplerConfig
+from ltrsys.data.config import DataConfig, make_sampler
 from ltrsys.data.index.columns import checksum
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.loading.loader import EvaluationLoader, TrainLoader
@@ -72,7 +72,7 @@ def open_loader(shards):
             max_bad_share=share,
             **options,
         )
-        planner = Planner(split, SamplerConfig(kind=kind), seed=5, num_epochs=4, lanes=LANES)
+        planner = Planner(split, make_sampler(kind=kind), seed=5, num_epochs=4, lanes=LANES)
         batching = Batching(32, 16, World(rank, ranks), LANES, planner.samples_per_draw)
         quarantine = Quarantine.of(split, config, path)
         made.append(
@@ -268,7 +268,7 @@ def test_a_thousand_damaged_images_are_replaced(tmp_path):
     config = DataConfig(
         shards=shards, image_size=32, resize=32, threads=2, lanes=LANES, on_error="skip", max_bad_share=1.0
     )
-    planner = Planner(split, SamplerConfig(), seed=0, num_epochs=1, lanes=LANES)
+    planner = Planner(split, make_sampler(), seed=0, num_epochs=1, lanes=LANES)
     quarantine = Quarantine.of(split, config, tmp_path / "quarantine.jsonl")
     loader = TrainLoader(
         split,
@@ -322,7 +322,7 @@ def test_a_bad_training_image_that_is_evaluated_is_replaced_by_another_of_its_cl
 def test_what_will_end_the_epoch_is_known_steps_before(open_loader, shards):
     """All ranks have to agree on the last step, which takes the time of two."""
     split = Dataset.open(shards).split("train")
-    planner = Planner(split, SamplerConfig(), seed=5, num_epochs=4, lanes=LANES)
+    planner = Planner(split, make_sampler(), seed=5, num_epochs=4, lanes=LANES)
     rot(shards, int(planner.epoch(0).samples(np.array([32 * 8 + 5]))[0]))
     loader = open_loader(share=0.0, kind="instance")
     batches = loader.epoch(0)

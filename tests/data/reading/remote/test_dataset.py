@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from ltrsys.data.config import DataConfig, SamplerConfig
+from ltrsys.data.config import DataConfig, make_sampler
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.loading.loader import EvaluationLoader, TrainLoader
 from ltrsys.data.plan.batching import Batching
@@ -61,7 +61,7 @@ def remote(server, tmp_path):
 
 def batches(config, epochs=(0, 1)):
     split = open_dataset(config).split("train")
-    planner = Planner(split, SamplerConfig(kind="class_balanced"), seed=5, num_epochs=4, lanes=12)
+    planner = Planner(split, make_sampler(kind="class_balanced"), seed=5, num_epochs=4, lanes=12)
     loader = TrainLoader(
         split, config, planner=planner, batching=Batching(32, 16, World(), 12), seed=5, device=CPU
     )  # fmt: skip
