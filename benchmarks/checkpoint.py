@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn.functional import cross_entropy
 
 from benchmarks.input_contenders import ours
 from benchmarks.photographs import photograph_source
@@ -30,8 +31,9 @@ from ltrsys.runs.audit_log import AuditLog
 from ltrsys.training.checkpoints.checkpoint import Checkpoint, Progress
 from ltrsys.training.checkpoints.folder import CheckpointFolder
 from ltrsys.training.checkpoints.rank_state import gather_rank_state, mean_buffers
-from ltrsys.training.config import OptimizerConfig, TrainConfig
+from ltrsys.training.config import TrainConfig
 from ltrsys.training.engines.engine import Engine, start_engine
+from ltrsys.training.optimizers.sgd import SGD
 from ltrsys.training.supervision.process_group import process_group
 from ltrsys.world import World
 
@@ -80,8 +82,8 @@ def _saves(workloads: list[Workload], folder: Path, rounds: int) -> Table:
 
 def _row(workload: Workload, folder: Path, world: World, rounds: int) -> dict[str, str | float]:
     network = build_network(workload.model, workload.num_classes)
-    config = TrainConfig(engine="ddp", precision="float32", channels_last=False, optimizer=OptimizerConfig(lr=0.001))
-    engine = start_engine(network, config, accumulation=1, micro_batch_size=workload.batch_size)
+    config = TrainConfig(engine="ddp", precision="float32", channels_last=False, optimizer=SGD(lr=0.001))
+    engine = start_engine(network, config, cross_entropy, accumulation=1, micro_batch_size=workload.batch_size)
     images = torch.randn(workload.batch_size, 3, workload.image_size, workload.image_size)
     labels = torch.randint(0, workload.num_classes, (workload.batch_size,))
 
@@ -124,7 +126,7 @@ def _checkpoint_of(engine: Engine, world: World, step: int) -> Checkpoint:
     """Take a checkpoint as the trainer does."""
     ranks = gather_rank_state(engine.network, torch.zeros(()), world)
     progress = Progress(step=step, micro_batch_size=1, world_size=1, dataset="", config={})
-    return Checkpoint(engine.network.state_dict() | mean_buffers(ranks), engine.momentum(), progress, ranks)
+    return Checkpoint(engine.network.state_dict() | mean_buffers(ranks), engine.optimizer_state(), progress, ranks)
 
 
 def _records(folder: Path, quick: bool) -> Table:

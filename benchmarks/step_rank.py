@@ -11,12 +11,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch.nn import functional
+from torch.nn.functional import cross_entropy
 
 from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import Network, build_network
-from ltrsys.training.config import OptimizerConfig, TrainConfig
+from ltrsys.training.config import TrainConfig
 from ltrsys.training.engines.engine import start_engine
-from ltrsys.training.optimizer import build_optimizer
+from ltrsys.training.optimizers.base import build_optimizer
+from ltrsys.training.optimizers.sgd import SGD
 from ltrsys.training.supervision.process_group import process_group
 from ltrsys.world import World
 
@@ -72,10 +74,10 @@ def _make_step(way: str, workload: Workload, images: torch.Tensor, labels: torch
         engine="ddp" if way == "ddp" else "deepspeed",
         precision="float32",
         channels_last=False,
-        optimizer=OptimizerConfig(lr=0.01),
+        optimizer=SGD(lr=0.01),
     )
     if way in ("ddp", "deepspeed"):
-        engine = start_engine(network, config, accumulation=1, micro_batch_size=workload.batch_size)
+        engine = start_engine(network, config, cross_entropy, accumulation=1, micro_batch_size=workload.batch_size)
 
         def step() -> None:
             engine.accumulate(images, labels, last=True)

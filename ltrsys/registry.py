@@ -33,6 +33,9 @@ class Method:
 
 M = TypeVar("M", bound=type[Method])
 
+_PLUGINS: list[str] = []
+"""What `load_plugin` has loaded."""
+
 REGISTRIES: dict[str, "Registry[Any]"] = {}
 """Every kind of method, by its name."""
 
@@ -128,6 +131,13 @@ def load_plugin(plugin: str) -> None:
         ) from None
     except Exception as error:
         raise UsageError(f"plugins: {plugin}: cannot be imported: {type(error).__name__}: {error}.") from error
+    if plugin not in _PLUGINS:
+        _PLUGINS.append(plugin)
+
+
+def loaded_plugins() -> list[str]:
+    """Return what was loaded: a process that starts others has them load it too."""
+    return list(_PLUGINS)
 
 
 def _import_file(path: Path) -> None:

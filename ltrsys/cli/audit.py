@@ -3,7 +3,7 @@
 import json as json_module
 from dataclasses import asdict
 
-from ltrsys.cli.balance import JsonOption, RunArgument
+from ltrsys.cli.arguments import JsonOption, RunArgument
 from ltrsys.errors import DataError
 
 

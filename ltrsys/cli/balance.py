@@ -1,23 +1,17 @@
 """`ltrsys balance` and `ltrsys evaluate`: the second stage, and one line of its table again."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/glyphs.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
-OverridesArgument = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[KEY.SUB=VALUE]...", help="Changes to the config, such as balance.bn=eval."),
-]
+from ltrsys.cli.arguments import JsonOption, OverridesArgument, RunArgument
 
 
 def balance(
     run: RunArgument,
     overrides: OverridesArgument = None,
     classifiers: Annotated[
-        str | None, typer.Option(help="Which to fit, separated by commas: joint,ncm,crt,tau,lws.")
+        str | None, typer.Option(help="Which to fit, separated by commas; `ltrsys methods` lists them all.")
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -30,7 +24,7 @@ def balance(
 def evaluate(
     run: RunArgument,
     overrides: OverridesArgument = None,
-    classifier: Annotated[str, typer.Option(help="joint, ncm, crt, tau or lws.")] = "joint",
+    classifier: Annotated[str, typer.Option(help="joint, ncm, crt, tau, lws or another.")] = "joint",
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     json: JsonOption = False,
 ) -> None:

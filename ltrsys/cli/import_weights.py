@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ltrsys.cli.balance import OverridesArgument
+from ltrsys.cli.arguments import OverridesArgument
 
 
 def import_weights(

@@ -14,6 +14,7 @@ from ltrsys.cli.audit import audit
 from ltrsys.cli.balance import balance, evaluate
 from ltrsys.cli.import_weights import import_weights
 from ltrsys.cli.inspect import inspect
+from ltrsys.cli.methods import methods
 from ltrsys.cli.shards import shards
 from ltrsys.errors import LtrsysError
 
@@ -33,6 +34,7 @@ app.command()(balance)
 app.command()(evaluate)
 app.command()(audit)
 app.command()(import_weights)
+app.command()(methods)
 
 
 def _print_version(wanted: bool) -> None:

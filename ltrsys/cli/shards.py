@@ -8,27 +8,13 @@ from typing import Annotated
 
 import typer
 
+from ltrsys.cli.arguments import PluginOption
 from ltrsys.data.index.records import SplitName
 from ltrsys.data.shards.build_folder import MAX_SHARD_BYTES, BuildOptions
 from ltrsys.data.shards.writing import build_shards
-from ltrsys.data.sources.digits import read_digits
-from ltrsys.data.sources.folder import read_folder
-from ltrsys.data.sources.glyphs import read_glyphs
-from ltrsys.data.sources.inaturalist import read_inaturalist
-from ltrsys.data.sources.lists import read_lists
 from ltrsys.data.sources.long_tail import cut_to_long_tail
-from ltrsys.data.sources.source import Source
-from ltrsys.errors import UsageError
-
-
-class SourceKind(StrEnum):
-    """What can be built from."""
-
-    INATURALIST = "inaturalist"
-    LISTS = "lists"
-    FOLDER = "folder"
-    DIGITS = "digits"
-    GLYPHS = "glyphs"
+from ltrsys.data.sources.source import SOURCES, SourceOptions
+from ltrsys.registry import load_plugin
 
 
 class OnReject(StrEnum):
@@ -38,12 +24,10 @@ class OnReject(StrEnum):
     LIST = "list"
 
 
-DRAWN = (SourceKind.DIGITS, SourceKind.GLYPHS)
-"""Sources that are balanced by nature, and cut to a long tail unless told otherwise."""
-
-
 def shards(
-    source: Annotated[SourceKind, typer.Argument(help="What to build from.")],
+    source: Annotated[
+        str, typer.Argument(help="What to build from: inaturalist, lists, folder, digits, glyphs, or a plug-in's.")
+    ],
     out: Annotated[Path, typer.Option(help="The folder to build; the same command continues a build.")],
     root: Annotated[Path | None, typer.Option(help="The folder of the images.")] = None,
     train: Annotated[Path | None, typer.Option(help="List or annotation file of the training images.")] = None,
@@ -73,13 +57,17 @@ def shards(
     ] = OnReject.REFUSE,
     max_shard_bytes: Annotated[int, typer.Option(min=10_240, help="Size of a shard.")] = MAX_SHARD_BYTES,
     bands_per_octave: Annotated[int, typer.Option(min=1, max=16, help="Strata a doubling of frequency.")] = 4,
+    plugin: PluginOption = None,
 ) -> None:
     """Check the images of a dataset and write them as class-stratified WebDataset shards with an index."""
+    for path in plugin or []:
+        load_plugin(path)
+    kind = SOURCES.get(source)
     if long_tail is None:
-        long_tail = "exponential" if source in DRAWN else "none"
+        long_tail = "exponential" if kind.balanced else "none"
     given: dict[SplitName, Path | None] = {"train": train, "val": val, "test": test}
     files = {split: path for split, path in given.items() if path is not None}
-    found = _read(source, root, files, num_classes=num_classes, seed=seed, max_count=max_count)
+    found = kind.read(SourceOptions(root, files, num_classes, max_count, seed))
     if long_tail != "none":
         found = cut_to_long_tail(
             found, long_tail, max_count=max_count, min_count=min_count, pareto_power=pareto_power, seed=seed
@@ -95,36 +83,3 @@ def shards(
     )
     images = ", ".join(f"{split} {record.samples}" for split, record in dataset.record.splits.items())
     print(f"{out}: {dataset.num_classes} classes; images: {images}. Look at it with `ltrsys inspect {out}`.")
-
-
-def _read(
-    kind: SourceKind,
-    root: Path | None,
-    files: dict[SplitName, Path],
-    *,
-    num_classes: int | None,
-    seed: int,
-    max_count: int | None,
-) -> Source:
-    """Read the source, refusing options that it does not have."""
-    if kind in DRAWN and (root is not None or files):
-        raise UsageError(f"{kind} needs no files: leave out --root, --train, --val and --test.")
-    if kind is SourceKind.FOLDER and files:
-        raise UsageError("folder finds train, val and test below --root: leave out --train, --val and --test.")
-    if num_classes is not None and kind not in (SourceKind.LISTS, SourceKind.GLYPHS):
-        raise UsageError(f"--num-classes is for lists and glyphs; {kind} has the classes that it has.")
-    if kind is SourceKind.DIGITS:
-        return read_digits(seed=seed)
-    if kind is SourceKind.GLYPHS:
-        return read_glyphs(num_classes=num_classes or 200, seed=seed, train_per_class=max_count or 400)
-    if root is None:
-        raise UsageError(f"{kind} needs --root, the folder of the images.")
-    if kind is SourceKind.FOLDER:
-        return read_folder(root)
-    if files and "train" not in files:
-        raise UsageError(f"--train is missing: it names the training images, as --{min(files)} does the others.")
-    if kind is SourceKind.INATURALIST:
-        return read_inaturalist(root, files)
-    if not files:
-        raise UsageError("lists needs --train LIST, and mostly --val LIST and --test LIST.")
-    return read_lists(root, files, num_classes=num_classes)

@@ -14,6 +14,7 @@ from ltrsys.config.methods import ByMethods
 from ltrsys.config.schema import Config
 from ltrsys.errors import UsageError
 from ltrsys.files import replaced
+from ltrsys.registry import load_plugin
 
 Key = tuple[str | int, ...]
 
@@ -52,6 +53,7 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
     source = _read(path, ())
     for override in overrides:
         _override(source, override)
+    _load_plugins(source)
     try:
         return Config.model_validate(source.values)
     except ValidationError as error:
@@ -62,6 +64,18 @@ def save_config(config: Config, path: Path) -> None:
     """Write the resolved config as YAML that `load_config` reads back to the same value."""
     with replaced(path, "w") as file:
         yaml.safe_dump(config.dump(), file, sort_keys=False, allow_unicode=True)
+
+
+def _load_plugins(source: _Source) -> None:
+    """Load the methods that the config names before its schema is made, which depends on them."""
+    plugins = source.values.get("plugins")
+    if not (isinstance(plugins, list) and all(isinstance(plugin, str) for plugin in plugins)):
+        return
+    # a run is balanced from other folders than it was trained in
+    plugins = [str(Path(plugin).absolute()) if plugin.endswith(".py") else plugin for plugin in plugins]
+    source.values["plugins"] = plugins
+    for plugin in plugins:
+        load_plugin(plugin)
 
 
 def _read(path: Path, chain: tuple[Path, ...]) -> _Source:

@@ -29,6 +29,8 @@ class Config(Section):
     """Name of the run, its folder being `runs/<name>`: letters, digits, `_`, and after the first also `.` and `-`."""
     runs: Path = Field(default=Path("runs"), strict=False)
     """The folder of run folders."""
+    plugins: list[str] = Field(default=[])
+    """Methods of one's own: Python files, by their paths, and modules that are installed, by their names."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     data: DataConfig
     model: ModelConfig = ModelConfig()

@@ -4,30 +4,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ltrsys.config.section import Count, DeviceName, Fraction, Positive, Section
+from ltrsys.config.methods import OneOf
+from ltrsys.config.section import Count, DeviceName, Positive, Section
+from ltrsys.training.losses.base import LOSSES, Loss
+from ltrsys.training.losses.cross_entropy import CrossEntropy
+from ltrsys.training.optimizers.base import OPTIMIZERS, Optimizer
+from ltrsys.training.optimizers.sgd import SGD
+from ltrsys.training.schedules.base import SCHEDULES, Schedule
+from ltrsys.training.schedules.cosine import Cosine
 
-
-class OptimizerConfig(Section):
-    """Stochastic gradient descent (paper, section 5.1)."""
-
-    lr: Positive = 0.2
-    """Learning rate at the start, for the batch as configured."""
-    backbone_lr: Positive | None = None
-    """Another learning rate for the backbone; `lr` is then the classifier's (Places-LT)."""
-    momentum: Fraction = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
-    nesterov: bool = False
-    impl: Literal["auto", "torch", "apex"] = "auto"
-    """torch's fused SGD, which `auto` is, or NVIDIA apex's FusedSGD."""
-
-
-class ScheduleConfig(Section):
-    """The learning rate over time: cosine from `lr` to 0."""
-
-    step: Literal["iteration", "epoch"] = "iteration"
-    """`epoch` is the paper's code: constant within an epoch, and 0 throughout the last one."""
-    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
-    """The learning rate rises linearly from 0 for so long before the cosine."""
+OPTIMIZER: OneOf[Optimizer] = OneOf(OPTIMIZERS, default="sgd")
+SCHEDULE: OneOf[Schedule] = OneOf(SCHEDULES, default="cosine")
+LOSS: OneOf[Loss] = OneOf(LOSSES, default="cross_entropy")
 
 
 class TrainConfig(Section):
@@ -58,8 +46,9 @@ class TrainConfig(Section):
     """DeepSpeed's ZeRO stage: 1 shards the optimizer's state over the ranks."""
     compile: bool = False
     """Compile the model with torch.compile."""
-    optimizer: OptimizerConfig = OptimizerConfig()
-    schedule: ScheduleConfig = ScheduleConfig()
+    optimizer: Annotated[Optimizer, OPTIMIZER] = Field(default_factory=SGD)
+    schedule: Annotated[Schedule, SCHEDULE] = Field(default_factory=Cosine)
+    loss: Annotated[Loss, LOSS] = Field(default_factory=CrossEntropy)
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     evaluate_every: Count = 10
     """Epochs between evaluations on val; the last epoch is always evaluated."""

@@ -10,7 +10,8 @@ from ltrsys.config.schema import Config
 from ltrsys.data.plan.batching import Batching, part_of_a_rank
 from ltrsys.errors import LtrsysError
 from ltrsys.models.network import Network
-from ltrsys.training.engines.engine import AUTOCAST_TYPE, classification_loss
+from ltrsys.training.engines.engine import AUTOCAST_TYPE
+from ltrsys.training.losses.base import LossFunction
 from ltrsys.world import World
 
 SPARE = 0.05
@@ -32,13 +33,14 @@ def memory_advice(batching: Batching) -> str:
     )
 
 
-def choose_micro_batch_size(network: Network, config: Config, world: World) -> int | None:
+def choose_micro_batch_size(network: Network, config: Config, world: World, loss: LossFunction) -> int | None:
     """Return what `train.micro_batch_size: auto` stands for, the same on all ranks; None where that is not asked for.
 
     Args:
         network: On its device; it is left as it was.
         config: The experiment.
         world: The ranks, all of which call this.
+        loss: What will be minimised.
 
     Raises:
         UsageError: Where the batch does not split evenly over the ranks.
@@ -47,7 +49,7 @@ def choose_micro_batch_size(network: Network, config: Config, world: World) -> i
     if config.train.micro_batch_size != "auto":
         return None
     part = part_of_a_rank(config.train.batch_size, world)
-    found = largest_that_fits(part, lambda size: _fits(network, config, size))
+    found = largest_that_fits(part, lambda size: _fits(network, config, loss, size))
     lowest = torch.full((), found, device=network.classifier.weight.device)
     dist.all_reduce(lowest, dist.ReduceOp.MIN)
     size = int(lowest)
@@ -71,8 +73,8 @@ def largest_that_fits(part: int, fits: Callable[[int], bool]) -> int:
     return size
 
 
-def _fits(network: Network, config: Config, size: int) -> bool:
-    """Try a forward and backward pass of `size` images, with room for the momentum and for the batches to come."""
+def _fits(network: Network, config: Config, loss: LossFunction, size: int) -> bool:
+    """Try a forward and backward pass of `size` images, with room for the optimizer's state and the batches to come."""
     device = network.classifier.weight.device
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     training = network.training
@@ -81,7 +83,7 @@ def _fits(network: Network, config: Config, size: int) -> bool:
         torch.cuda.reset_peak_memory_stats(device)
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            _pass(network.train(), config, size)
+            _pass(network.train(), config, loss, size)
         needed = torch.cuda.max_memory_reserved(device) if device.type == "cuda" else 0
     except torch.OutOfMemoryError:
         return False
@@ -95,13 +97,14 @@ def _fits(network: Network, config: Config, size: int) -> bool:
             torch.cuda.empty_cache()
     if device.type != "cuda":
         return True
-    momentum = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
+    state = config.train.optimizer.state_copies * weights
     batches = 4 * 3 * config.data.image_size**2 * size * (config.data.prefetch + 2)
     free, total = torch.cuda.mem_get_info(device)
-    return needed + momentum + batches <= free + torch.cuda.memory_reserved(device) - SPARE * total
+    return needed + state + batches <= free + torch.cuda.memory_reserved(device) - SPARE * total
 
 
-def _pass(network: Network, config: Config, size: int) -> None:
+def _pass(network: Network, config: Config, loss: LossFunction, size: int) -> None:
     device, side = network.classifier.weight.device, config.data.image_size
     dtype = AUTOCAST_TYPE.get(config.train.precision)
     layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
@@ -109,4 +112,4 @@ def _pass(network: Network, config: Config, size: int) -> None:
     labels = torch.zeros(size, dtype=torch.int64, device=device)
     with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
         logits = network(images)
-    classification_loss(logits, labels, config.train).backward()
+    loss(logits.float(), labels).backward()

@@ -38,9 +38,9 @@ from ltrsys.training.checkpoints.folder import CheckpointFolder
 from ltrsys.training.checkpoints.rank_state import gather_rank_state, mean_buffers, restore_rank_state
 from ltrsys.training.engines.batch_norm import average_buffers
 from ltrsys.training.engines.engine import start_engine
+from ltrsys.training.losses.base import LossContext
 from ltrsys.training.memory import choose_micro_batch_size, memory_advice
 from ltrsys.training.meter import Meter
-from ltrsys.training.schedule import lr_factor
 from ltrsys.training.supervision.failures import first_failure
 from ltrsys.training.supervision.loss_watch import LossWatch
 from ltrsys.training.supervision.process_group import process_group
@@ -111,10 +111,11 @@ class Trainer:
         self.checkpoints = CheckpointFolder(self.run.checkpoints, kept=config.train.keep_checkpoints)
         checkpoint = self._find_checkpoint()
         network = self._initial_network(checkpoint)
+        loss = config.train.loss.build(LossContext(self.train_split.class_counts, config.train.label_smoothing, device))
         if checkpoint:
             micro_batch_size: int | None = checkpoint.progress.micro_batch_size
         else:
-            micro_batch_size = choose_micro_batch_size(network, config, world)
+            micro_batch_size = choose_micro_batch_size(network, config, world, loss)
         self.batching = Batching.from_config(config, world, planner.samples_per_draw, micro_batch_size)
         self.steps_per_epoch = self.batching.steps_per_epoch(planner.samples_per_epoch)
         self.progress = checkpoint.progress if checkpoint else self._no_progress()
@@ -123,16 +124,17 @@ class Trainer:
         self.engine = start_engine(
             network,
             config.train,
+            loss,
             accumulation=self.batching.accumulation,
             micro_batch_size=self.batching.micro_batch_size,
         )
         self.meter = Meter(world, device)
         if checkpoint:
-            self.engine.load_momentum(checkpoint.momentum)
+            self.engine.load_optimizer_state(checkpoint.optimizer)
             self.engine.load_scaler_state(checkpoint.progress.scaler)
             # Only now: an engine begins by giving every rank the first one's buffers.
-            loss = restore_rank_state(checkpoint.ranks, self.engine.network, world)
-            self.meter.restore(loss, checkpoint.progress.unlogged_steps)
+            unlogged_loss = restore_rank_state(checkpoint.ranks, self.engine.network, world)
+            self.meter.restore(unlogged_loss, checkpoint.progress.unlogged_steps)
 
         self.loader = TrainLoader(
             self.train_split,
@@ -224,11 +226,8 @@ class Trainer:
     def _step(self, epoch: int, micro_batches: list[Batch]) -> float:
         """Run one optimizer step; return its learning rate factor."""
         self.reached(f"training step {self.progress.step + 1}")
-        factor = lr_factor(
-            self.config.train.schedule,
-            step=self.progress.step,
-            steps_per_epoch=self.steps_per_epoch,
-            epochs=self.config.train.epochs,
+        factor = self.config.train.schedule.factor(
+            self.progress.step, steps_per_epoch=self.steps_per_epoch, epochs=self.config.train.epochs
         )
         losses = [
             self.engine.accumulate(batch.images, batch.labels, last=batch is micro_batches[-1])
@@ -251,9 +250,9 @@ class Trainer:
         loss, self.progress.unlogged_steps = self.meter.unlogged
         self.progress.scaler = self.engine.scaler_state()
         # Gathering takes all ranks; writing takes one.
-        ranks, momentum = gather_rank_state(self.engine.network, loss, self.world), self.engine.momentum()
+        ranks, optimizer = gather_rank_state(self.engine.network, loss, self.world), self.engine.optimizer_state()
         network = self.engine.network.state_dict() | mean_buffers(ranks)
-        checkpoint = Checkpoint(network, momentum, self.progress, ranks)
+        checkpoint = Checkpoint(network, optimizer, self.progress, ranks)
         if self.world.is_main:
             self.checkpoints.save(checkpoint, best=best, last=last)
         if last:  # nothing goes on from the best one

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import build_network
@@ -37,7 +38,7 @@ def make_engine(device: torch.device, **train: Any) -> Engine:
     torch.manual_seed(0)
     network = build_network(ModelConfig(backbone="resnet10", stem="small"), 3).to(device)
     config = TrainConfig(**{"precision": "float32", "channels_last": False, "tf32": False} | train)
-    return start_engine(network, config, accumulation=ACCUMULATION, micro_batch_size=IMAGES)
+    return start_engine(network, config, cross_entropy, accumulation=ACCUMULATION, micro_batch_size=IMAGES)
 
 
 def take_step(engine: Engine, device: torch.device, step: int, channels_last: bool = False) -> Tensor:
@@ -70,11 +71,11 @@ def resumed_losses(device: torch.device, path: Path, **train: Any) -> list[float
     first = make_engine(device, **train)
     before = losses_of(first, device, range(STEPS // 2))
     progress = Progress(dataset="", config={}, micro_batch_size=IMAGES, world_size=1, scaler=first.scaler_state())
-    Checkpoint(first.network.state_dict(), first.momentum(), progress).save(path)
+    Checkpoint(first.network.state_dict(), first.optimizer_state(), progress).save(path)
     first.close()
     saved, second = Checkpoint.load(path), make_engine(device, **train)
     second.network.load_state_dict(dict(saved.network))
-    second.load_momentum(saved.momentum)
+    second.load_optimizer_state(saved.optimizer)
     second.load_scaler_state(saved.progress.scaler)
     after = losses_of(second, device, range(STEPS // 2, STEPS))
     second.close()

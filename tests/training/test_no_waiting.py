@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import build_network
@@ -25,7 +26,7 @@ def test_no_engine_synchronises_the_device(device, engine, monkeypatch):
 
     network = build_network(ModelConfig(backbone="resnet10", stem="small"), 3).to(device)
     config = TrainConfig(engine=engine, precision="float32", channels_last=False)
-    engine = start_engine(network, config, accumulation=2, micro_batch_size=2)
+    engine = start_engine(network, config, cross_entropy, accumulation=2, micro_batch_size=2)
     waited = []
     monkeypatch.setattr(type(get_accelerator()), "synchronize", lambda self, device_index=None: waited.append(1))
     for _ in range(4):

@@ -12,6 +12,7 @@ from multiprocessing.connection import wait
 from typing import Any, Protocol, TypeVar
 
 from ltrsys.errors import LtrsysError
+from ltrsys.registry import load_plugin, loaded_plugins
 
 T = TypeVar("T")
 
@@ -37,7 +38,7 @@ def run_tasks(workers: int) -> Iterator[RunTasks]:
         return
     # Not forked: a fork of a process with threads, such as torch's or DALI's, can hang.
     context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(loaded_plugins(),))
 
     def run(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]]) -> Iterator[T]:
         for future in [executor.submit(function, *task) for task in tasks]:
@@ -59,8 +60,10 @@ def _run_here(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]]) -> I
         yield function(*task)
 
 
-def _start_worker() -> None:
+def _start_worker(plugins: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent decides
+    for plugin in plugins:
+        load_plugin(plugin)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
 

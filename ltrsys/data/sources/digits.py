@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ltrsys.data.index.records import ClassRecord, SplitName
-from ltrsys.data.sources.source import Items, Source
+from ltrsys.data.sources.source import SOURCES, Items, Source, SourceKind, SourceOptions
 from ltrsys.random import Stream, permutation
 
 VAL_PER_CLASS = 14
@@ -57,3 +57,20 @@ def _load() -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
 
     digits = load_digits()
     return (digits.images * 255 / 16).round().astype(np.uint8), digits.target.astype(np.int32)
+
+
+@SOURCES.register
+class Digits(SourceKind):
+    """scikit-learn's digits."""
+
+    name = "digits"
+    summary = "scikit-learn's scanned digits, 8 x 8 pixels; needs no files"
+    order = 40
+    balanced = True
+
+    @classmethod
+    def read(cls, options: SourceOptions) -> Source:
+        """Read them, split by the seed."""
+        options.refuse_files(cls.name)
+        options.refuse_num_classes(cls.name)
+        return read_digits(seed=options.seed)

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from ltrsys.data.index.records import SPLITS, ClassRecord, SplitName
-from ltrsys.data.sources.source import FileReader, Items, Source, require_folder
-from ltrsys.errors import DataError
+from ltrsys.data.sources.source import SOURCES, FileReader, Items, Source, SourceKind, SourceOptions, require_folder
+from ltrsys.errors import DataError, UsageError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"})
 """Files with another ending are not images and are passed over."""
@@ -48,3 +48,20 @@ def _read_split(root: Path, folder: Path, class_names: list[str]) -> Items:
         names += found
         labels += [label] * len(found)
     return Items(names, np.array(labels, dtype=np.int32))
+
+
+@SOURCES.register
+class Folder(SourceKind):
+    """A folder per class."""
+
+    name = "folder"
+    summary = "a folder a class, with or without train, val and test above them"
+    order = 20
+
+    @classmethod
+    def read(cls, options: SourceOptions) -> Source:
+        """Read what stands below the root."""
+        if options.files:
+            raise UsageError("folder finds train, val and test below --root: leave out --train, --val and --test.")
+        options.refuse_num_classes(cls.name)
+        return read_folder(options.required_root(cls.name))

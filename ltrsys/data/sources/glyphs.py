@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from ltrsys.data.index.records import ClassRecord, SplitName
-from ltrsys.data.sources.source import Items, Source
+from ltrsys.data.sources.source import SOURCES, Items, Source, SourceKind, SourceOptions
 from ltrsys.errors import UsageError
 from ltrsys.random import Stream, permutation, uniforms
 
@@ -173,3 +173,21 @@ def _turned(mask: Image.Image, draws: NDArray[np.float64], side: int) -> NDArray
     coefficients = (*matrix[0], offset[0], *matrix[1], offset[1])
     turned = mask.transform(mask.size, Image.Transform.AFFINE, coefficients, resample=Image.Resampling.BILINEAR)
     return np.asarray(turned.resize((side, side), Image.Resampling.BOX), dtype=np.float64) / 255
+
+
+@SOURCES.register
+class Glyphs(SourceKind):
+    """Drawn letters."""
+
+    name = "glyphs"
+    summary = "letters drawn with matplotlib's fonts; needs no files"
+    order = 50
+    balanced = True
+
+    @classmethod
+    def read(cls, options: SourceOptions) -> Source:
+        """Draw 200 letters, or `num_classes`."""
+        options.refuse_files(cls.name)
+        return read_glyphs(
+            num_classes=options.num_classes or 200, seed=options.seed, train_per_class=options.max_count or 400
+        )

@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 
 from ltrsys.data.index.records import ClassRecord, SplitName
-from ltrsys.data.sources.source import FileReader, Items, Source, inside, require_folder
+from ltrsys.data.sources.source import (
+    SOURCES,
+    FileReader,
+    Items,
+    Source,
+    SourceKind,
+    SourceOptions,
+    inside,
+    require_folder,
+)
 from ltrsys.errors import DataError
 from ltrsys.files import read_json
 
@@ -117,3 +126,20 @@ def _the_one(root: Path, stem: str) -> Path:
         names = ", ".join(path.name for path in found) or "none"
         raise DataError(f"{root}: expected one {stem}*.json here, found {names}. Name it: --train FILE --test FILE.")
     return found[0]
+
+
+@SOURCES.register
+class INaturalist(SourceKind):
+    """The iNaturalist competitions."""
+
+    name = "inaturalist"
+    summary = "the JSON files of the iNaturalist competitions of 2017, 2018, 2019 and 2021"
+    order = 0
+
+    @classmethod
+    def read(cls, options: SourceOptions) -> Source:
+        """Read the annotations that were given, or those that stand below the root."""
+        options.refuse_num_classes(cls.name)
+        root = options.required_root(cls.name)
+        options.require_train()
+        return read_inaturalist(root, dict(options.files))

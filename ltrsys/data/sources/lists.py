@@ -6,8 +6,17 @@ from pathlib import Path
 import numpy as np
 
 from ltrsys.data.index.records import ClassRecord, SplitName
-from ltrsys.data.sources.source import FileReader, Items, Source, inside, require_folder
-from ltrsys.errors import DataError
+from ltrsys.data.sources.source import (
+    SOURCES,
+    FileReader,
+    Items,
+    Source,
+    SourceKind,
+    SourceOptions,
+    inside,
+    require_folder,
+)
+from ltrsys.errors import DataError, UsageError
 
 MAX_CLASSES = 1_000_000
 """A higher label is taken for a mistake unless `num_classes` says otherwise."""
@@ -71,3 +80,21 @@ def _lines(path: Path) -> list[str]:
         raise DataError(f"{path}: there is no such list file.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot read this list file: {error}.") from None
+
+
+@SOURCES.register
+class Lists(SourceKind):
+    """List files."""
+
+    name = "lists"
+    summary = "list files with a path and a label a line, as of ImageNet-LT and Places-LT"
+    order = 10
+
+    @classmethod
+    def read(cls, options: SourceOptions) -> Source:
+        """Read the lists that were given."""
+        root = options.required_root(cls.name)
+        options.require_train()
+        if not options.files:
+            raise UsageError("lists needs --train LIST, and mostly --val LIST and --test LIST.")
+        return read_lists(root, dict(options.files), num_classes=options.num_classes)

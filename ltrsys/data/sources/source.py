@@ -1,14 +1,17 @@
-"""What every source is: lists of images and a function that reads one."""
+"""What every source gives: lists of images and a function that reads one; and what it is asked for."""
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ltrsys.data.index.records import ClassRecord, SplitName
-from ltrsys.errors import DataError
+from ltrsys.errors import DataError, UsageError
+from ltrsys.registry import Method, Registry
 
 
 class ReadImage(Protocol):
@@ -50,6 +53,67 @@ class Source:
     classes: list[ClassRecord]
     splits: dict[SplitName, Items]
     read: ReadImage
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """What the command line says of the data set to read."""
+
+    root: Path | None = None
+    """The folder of the images."""
+    files: Mapping[SplitName, Path] = field(default_factory=dict)
+    """List or annotation files, by split."""
+    num_classes: int | None = None
+    max_count: int | None = None
+    """Images of the most frequent class."""
+    seed: int = 0
+
+    def required_root(self, kind: str) -> Path:
+        """Return the root.
+
+        Raises:
+            UsageError: Where it was not given.
+        """
+        if self.root is None:
+            raise UsageError(f"{kind} needs --root, the folder of the images.")
+        return self.root
+
+    def refuse_files(self, kind: str) -> None:
+        """Raise a UsageError where a source that needs nothing was given files."""
+        if self.root is not None or self.files:
+            raise UsageError(f"{kind} needs no files: leave out --root, --train, --val and --test.")
+
+    def refuse_num_classes(self, kind: str) -> None:
+        """Raise a UsageError where a source that has the classes that it has was given their number."""
+        if self.num_classes is not None:
+            raise UsageError(f"--num-classes is for lists and glyphs; {kind} has the classes that it has.")
+
+    def require_train(self) -> None:
+        """Raise a UsageError where other splits were given and train was not."""
+        if self.files and "train" not in self.files:
+            raise UsageError(
+                f"--train is missing: it names the training images, as --{min(self.files)} does the others."
+            )
+
+
+class SourceKind(Method, ABC):
+    """A kind of data set that `ltrsys shards` reads."""
+
+    balanced: ClassVar[bool] = False
+    """Whether it is balanced by nature, and is cut to a long tail unless told otherwise."""
+
+    @classmethod
+    @abstractmethod
+    def read(cls, options: SourceOptions) -> Source:
+        """Find the classes and images of the data set.
+
+        Raises:
+            UsageError: For options that it does not have, or lacks.
+            DataError: For files that are not what they claim to be.
+        """
+
+
+SOURCES: Registry[type[SourceKind]] = Registry("source", "ltrsys.data.sources")
 
 
 @dataclass(frozen=True)

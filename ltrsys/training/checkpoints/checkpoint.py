@@ -1,7 +1,7 @@
-"""What a run resumes from: one safetensors file, of weights, momentum and a record, and no pickle.
+"""What a run resumes from: one safetensors file, of weights, the optimizer's state and a record, and no pickle.
 
-Weights and momentum go by the names of the network's parameters, so that they fit either engine and any number
-of ranks. What every rank has for itself (BatchNorm's running statistics, the state of its random generator) is
+Weights and the optimizer's state go by the names of the network's parameters, so that they fit either engine and any
+number of ranks. What every rank has for itself (BatchNorm's running statistics, the state of its random generator) is
 stacked, [ranks, ...]; the same number of ranks goes on with it bit for bit.
 """
 
@@ -23,7 +23,9 @@ from ltrsys.data.plan.planner import VERSION as PLAN_VERSION
 from ltrsys.errors import DataError, UsageError
 from ltrsys.models.weights import load_tensors, save_tensors
 
-NETWORK, MOMENTUM, RANKS = "network.", "momentum.", "ranks."
+NETWORK, OPTIMIZER, RANKS = "network.", "optimizer.", "ranks."
+MOMENTUM = "momentum."
+"""Of SGD's momentum in files of format 2, by parameter name alone."""
 
 UNIMPORTANT = {
     "name", "runs", "tracking", "balance", "shots",
@@ -41,7 +43,7 @@ class Progress(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    format: int = 2
+    format: int = 3
     code: str = __version__
     """The version that wrote it."""
     plan: int = 1
@@ -77,18 +79,19 @@ class Checkpoint:
 
     network: Mapping[str, Tensor]
     """The network's state dict, its buffers being the mean over the ranks."""
-    momentum: Mapping[str, Tensor]
+    optimizer: Mapping[str, Tensor]
+    """The optimizer's state as `<parameter>.<what>`."""
     progress: Progress
     ranks: Mapping[str, Tensor] = field(default_factory=dict)
     """What each rank has for itself, stacked: [ranks, ...]."""
 
     def copied(self) -> "Checkpoint":
         """Return a copy on the CPU, which training does not change any more."""
-        parts = (self.network, self.momentum, self.ranks)
-        network, momentum, ranks = (
+        parts = (self.network, self.optimizer, self.ranks)
+        network, optimizer, ranks = (
             {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in part.items()} for part in parts
         )
-        return Checkpoint(network, momentum, self.progress.model_copy(deep=True), ranks)
+        return Checkpoint(network, optimizer, self.progress.model_copy(deep=True), ranks)
 
     def save(self, path: Path) -> None:
         """Write the checkpoint, whole or not at all.
@@ -98,7 +101,7 @@ class Checkpoint:
         """
         tensors = {
             prefix + name: tensor.detach().cpu().contiguous()
-            for prefix, part in ((NETWORK, self.network), (MOMENTUM, self.momentum), (RANKS, self.ranks))
+            for prefix, part in ((NETWORK, self.network), (OPTIMIZER, self.optimizer), (RANKS, self.ranks))
             for name, tensor in part.items()
         }
         record = self.progress.model_dump_json()
@@ -121,7 +124,9 @@ class Checkpoint:
             raise DataError(f"{path}: not a checkpoint of this version. Move it away to start afresh.") from None
         if metadata.get("sha256") != _digest(tensors, record):
             raise DataError(f"{path}: damaged: its bytes do not have the checksum that they were written with.")
-        return cls(_part(tensors, NETWORK), _part(tensors, MOMENTUM), progress, _part(tensors, RANKS))
+        optimizer = _part(tensors, OPTIMIZER)
+        optimizer |= {f"{name}.momentum_buffer": tensor for name, tensor in _part(tensors, MOMENTUM).items()}
+        return cls(_part(tensors, NETWORK), optimizer, progress, _part(tensors, RANKS))
 
 
 def check_same_experiment(progress: Progress, config: Config, dataset: str, path: Path) -> None:

@@ -12,22 +12,27 @@ from ltrsys.training.engines.engine import (
     AUTOCAST_TYPE,
     ScalerState,
     average_gradients_of,
-    classification_loss,
-    load_momentum_into,
-    momentum_of,
 )
-from ltrsys.training.optimizer import set_learning_rates
+from ltrsys.training.losses.base import LossFunction
+from ltrsys.training.optimizers.base import load_state_by_name, set_learning_rates, state_by_name
 
 
 class DDPEngine:
     """An `Engine` of nothing but torch."""
 
     def __init__(
-        self, network: Network, optimizer: torch.optim.Optimizer, config: TrainConfig, *, accumulation: int
+        self,
+        network: Network,
+        optimizer: torch.optim.Optimizer,
+        config: TrainConfig,
+        loss: LossFunction,
+        *,
+        accumulation: int,
     ) -> None:
         if config.channels_last:
             network.to(memory_format=torch.channels_last)
         self.network, self._optimizer, self._config, self._accumulation = network, optimizer, config, accumulation
+        self._loss = loss
         self._replica = average_gradients_of(network, compiled=config.compile)
         self._device_type = network.classifier.weight.device.type
         self._scaler = torch.amp.GradScaler(self._device_type, enabled=config.precision == "fp16")
@@ -38,7 +43,7 @@ class DDPEngine:
         with nullcontext() if last else self._replica.no_sync():
             with torch.autocast(self._device_type, dtype=dtype, enabled=dtype is not None):
                 logits = self._replica(images)
-            loss = classification_loss(logits, labels, self._config)
+            loss = self._loss(logits.float(), labels)
             self._scaler.scale(loss / self._accumulation).backward()
         return loss.detach()
 
@@ -49,13 +54,13 @@ class DDPEngine:
         self._scaler.update()
         self._optimizer.zero_grad()
 
-    def momentum(self) -> dict[str, Tensor]:
+    def optimizer_state(self) -> dict[str, Tensor]:
         """See `Engine`."""
-        return momentum_of(self._optimizer, self.network)
+        return state_by_name(self._optimizer, self.network)
 
-    def load_momentum(self, momentum: Mapping[str, Tensor]) -> None:
+    def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None:
         """See `Engine`."""
-        load_momentum_into(self._optimizer, self.network, momentum)
+        load_state_by_name(self._optimizer, self.network, state)
 
     def scaler_state(self) -> ScalerState:
         """See `Engine`."""

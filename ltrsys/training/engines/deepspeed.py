@@ -16,11 +16,9 @@ from ltrsys.training.engines.engine import (
     AUTOCAST_TYPE,
     ScalerState,
     average_gradients_of,
-    classification_loss,
-    load_momentum_into,
-    momentum_of,
 )
-from ltrsys.training.optimizer import set_learning_rates
+from ltrsys.training.losses.base import LossFunction
+from ltrsys.training.optimizers.base import load_state_by_name, set_learning_rates, state_by_name
 
 
 class DeepSpeedEngine:
@@ -31,11 +29,12 @@ class DeepSpeedEngine:
         network: Network,
         optimizer: torch.optim.Optimizer,
         config: TrainConfig,
+        loss: LossFunction,
         *,
         accumulation: int,
         micro_batch_size: int,
     ) -> None:
-        self.network, self._config, self._accumulation = network, config, accumulation
+        self.network, self._config, self._loss, self._accumulation = network, config, loss, accumulation
         self._called = _Called(network)
         self._engine = _initialize(self._called, optimizer, config, accumulation, micro_batch_size)
         if config.channels_last:
@@ -51,7 +50,7 @@ class DeepSpeedEngine:
     def accumulate(self, images: Tensor, labels: Tensor, *, last: bool) -> Tensor:
         """See `Engine`."""
         with self._reduction(last):
-            loss = classification_loss(self._engine(images), labels, self._config)
+            loss = self._loss(self._engine(images).float(), labels)
             self._engine.backward(loss)
         if not last:
             self._engine.step()  # DeepSpeed counts the micro-batches by these; it updates at the last
@@ -71,35 +70,52 @@ class DeepSpeedEngine:
         set_learning_rates(self._engine.optimizer, lr_factor)
         self._engine.step()
 
-    def momentum(self) -> dict[str, Tensor]:
+    def optimizer_state(self) -> dict[str, Tensor]:
         """See `Engine`."""
         if self._replica is not None:
-            return momentum_of(self._engine.optimizer, self.network)
+            return state_by_name(self._engine.optimizer, self.network)
         from deepspeed.utils import safe_get_full_optimizer_state
 
-        flat = self._engine.optimizer.single_partition_of_fp32_groups
-        if not all(self._engine.optimizer.optimizer.state.get(group) for group in flat):
+        states = [self._engine.optimizer.optimizer.state.get(group) for group in self._flat_groups]
+        if not all(states):
             return {}
-        return {
-            name: safe_get_full_optimizer_state(parameter, "momentum_buffer")
-            for name, parameter in self.network.named_parameters()
-        }
+        found = {}
+        for name, parameter in self.network.named_parameters():
+            for what, value in states[0].items():
+                if value.dim():
+                    found[f"{name}.{what}"] = safe_get_full_optimizer_state(parameter, what)
+                else:  # such as the number of steps, the same for all
+                    found[f"{name}.{what}"] = value
+        return found
 
-    def load_momentum(self, momentum: Mapping[str, Tensor]) -> None:
+    def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None:
         """See `Engine`."""
-        if not momentum:
+        if not state:
             return
         if self._replica is not None:
-            load_momentum_into(self._engine.optimizer, self.network, momentum)
+            load_state_by_name(self._engine.optimizer, self.network, state)
             return
         from deepspeed.utils import lazy_init_hp_params_optimizer_state, safe_set_full_optimizer_state
 
         zero = self._engine.optimizer
-        for parameters, flat in zip(zero.bit16_groups, zero.single_partition_of_fp32_groups, strict=True):
-            zero.optimizer.state[flat]["momentum_buffer"] = torch.zeros_like(flat)
+        some = next(iter(dict(self.network.named_parameters())))
+        whats = [name.removeprefix(f"{some}.") for name in state if name.startswith(f"{some}.")]
+        for parameters, flat in zip(zero.bit16_groups, self._flat_groups, strict=True):
+            for what in whats:
+                value = state[f"{some}.{what}"]
+                zero.optimizer.state[flat][what] = torch.zeros_like(flat) if value.dim() else value.clone()
             lazy_init_hp_params_optimizer_state(parameters, flat, zero.optimizer.state)
         for name, parameter in self.network.named_parameters():
-            safe_set_full_optimizer_state(parameter, momentum[name].to(parameter.device), "momentum_buffer")
+            for what in whats:
+                value = state[f"{name}.{what}"]
+                if value.dim():
+                    safe_set_full_optimizer_state(parameter, value.to(parameter.device), what)
+
+    @property
+    def _flat_groups(self) -> list[Tensor]:
+        """This rank's part of the parameters of each group, laid end to end: what ZeRO's inner optimizer updates."""
+        groups: list[Tensor] = self._engine.optimizer.single_partition_of_fp32_groups
+        return groups
 
     def scaler_state(self) -> ScalerState:
         """See `Engine`."""

@@ -6,13 +6,13 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from ltrsys.models.network import Network
 from ltrsys.training.config import TrainConfig
 from ltrsys.training.engines.batch_norm import synchronise_batch_norm
-from ltrsys.training.optimizer import build_optimizer
+from ltrsys.training.losses.base import LossFunction
+from ltrsys.training.optimizers.base import build_optimizer
 
 AUTOCAST_TYPE = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """The type of the matrix products, by the config's name for it; float32 needs no autocast."""
@@ -41,12 +41,12 @@ class Engine(Protocol):
         """Update the weights with the accumulated gradients, at the configured learning rates times `lr_factor`."""
         ...
 
-    def momentum(self) -> dict[str, Tensor]:
-        """Return the momentum buffers by parameter name; empty before the first step. Called by all ranks together."""
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """Return the optimizer's state as `<parameter>.<what>`; empty before the first step. Called by all ranks."""
         ...
 
-    def load_momentum(self, momentum: Mapping[str, Tensor]) -> None:
-        """Take over what `momentum` returned, on any number of ranks and from either engine."""
+    def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `optimizer_state` returned, on any number of ranks and from either engine."""
         ...
 
     def scaler_state(self) -> ScalerState:
@@ -62,12 +62,15 @@ class Engine(Protocol):
         ...
 
 
-def start_engine(network: Network, config: TrainConfig, *, accumulation: int, micro_batch_size: int) -> Engine:
+def start_engine(
+    network: Network, config: TrainConfig, loss: LossFunction, *, accumulation: int, micro_batch_size: int
+) -> Engine:
     """Start the configured engine on `network`, whose device and weights are those of the run.
 
     Args:
         network: On the device, with the same weights on every rank.
         config: Precision, optimizer, engine.
+        loss: What is minimised, of float32 logits and labels.
         accumulation: Micro-batches of this rank in a step.
         micro_batch_size: Samples in each.
 
@@ -83,10 +86,12 @@ def start_engine(network: Network, config: TrainConfig, *, accumulation: int, mi
     if config.engine == "ddp":
         from ltrsys.training.engines.ddp import DDPEngine
 
-        return DDPEngine(network, optimizer, config, accumulation=accumulation)
+        return DDPEngine(network, optimizer, config, loss, accumulation=accumulation)
     from ltrsys.training.engines.deepspeed import DeepSpeedEngine  # slow to import
 
-    return DeepSpeedEngine(network, optimizer, config, accumulation=accumulation, micro_batch_size=micro_batch_size)
+    return DeepSpeedEngine(
+        network, optimizer, config, loss, accumulation=accumulation, micro_batch_size=micro_batch_size
+    )
 
 
 def average_gradients_of(network: Network, *, compiled: bool) -> DistributedDataParallel:
@@ -112,24 +117,3 @@ def average_gradients_of(network: Network, *, compiled: bool) -> DistributedData
     if compiled:
         replica.compile()
     return replica
-
-
-def classification_loss(logits: Tensor, labels: Tensor, config: TrainConfig) -> Tensor:
-    """Return the mean cross-entropy in float32 of `logits`, [B, C], for class ids `labels`, [B]."""
-    return functional.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
-
-
-def momentum_of(optimizer: torch.optim.Optimizer, network: Network) -> dict[str, Tensor]:
-    """Return the momentum buffers by parameter name."""
-    states = {name: optimizer.state.get(parameter, {}) for name, parameter in network.named_parameters()}
-    return {
-        name: state["momentum_buffer"] for name, state in states.items() if state.get("momentum_buffer") is not None
-    }
-
-
-def load_momentum_into(optimizer: torch.optim.Optimizer, network: Network, momentum: Mapping[str, Tensor]) -> None:
-    """Give the optimizer copies of the buffers, in the memory format of their parameters."""
-    for name, parameter in network.named_parameters():
-        if name in momentum:
-            buffer = torch.empty_like(parameter, memory_format=torch.preserve_format)
-            optimizer.state[parameter]["momentum_buffer"] = buffer.copy_(momentum[name])

@@ -32,7 +32,7 @@ def test_a_checkpoint_comes_back_whole(tmp_path):
     loaded = Checkpoint.load(tmp_path / "last.safetensors")
     assert loaded.progress == saved.progress
     assert type(loaded.progress.scaler["growth_interval"]) is int  # what torch's own scaler insists on
-    for part in ("network", "momentum", "ranks"):
+    for part in ("network", "optimizer", "ranks"):
         ours, theirs = getattr(loaded, part), getattr(saved, part)
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)

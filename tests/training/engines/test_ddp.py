@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 from ltrsys.models.config import ModelConfig
@@ -22,7 +23,7 @@ def make_engine(device, accumulation=1, **config):
     torch.manual_seed(0)
     network = build_network(ModelConfig(backbone="resnet10", stem="small"), 3).to(device)
     config = TrainConfig(**{"engine": "ddp", "precision": "float32"} | config)
-    return start_engine(network, config, accumulation=accumulation, micro_batch_size=2)
+    return start_engine(network, config, cross_entropy, accumulation=accumulation, micro_batch_size=2)
 
 
 def make_batch(seed=0, size=2):
@@ -98,12 +99,12 @@ def test_channels_last_reaches_the_weights_and_changes_nothing_else(device):
 
 def test_momentum_moves_from_one_engine_to_the_next(device):
     first = make_engine(device)
-    assert first.momentum() == {}
+    assert first.optimizer_state() == {}
     first.accumulate(*make_batch(), last=True)
     first.step(1.0)
     second = make_engine(device)
     second.network.load_state_dict(first.network.state_dict())
-    second.load_momentum(first.momentum())
+    second.load_optimizer_state(first.optimizer_state())
     for engine in (first, second):
         engine.accumulate(*make_batch(3), last=True)
         engine.step(1.0)

@@ -6,8 +6,8 @@ import torch
 from ltrsys.errors import UsageError
 from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import build_network
-from ltrsys.training.config import OptimizerConfig
-from ltrsys.training.optimizer import build_optimizer, set_learning_rates
+from ltrsys.training.optimizers.base import build_optimizer, set_learning_rates
+from ltrsys.training.optimizers.sgd import SGD
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -34,14 +34,14 @@ def installed_apex(tmp_path, monkeypatch):
 
 
 def test_every_parameter_is_trained_once(network):
-    for config in (OptimizerConfig(), OptimizerConfig(backbone_lr=0.01)):
+    for config in (SGD(), SGD(backbone_lr=0.01)):
         optimizer = build_optimizer(network, config, CPU)
         trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         assert len(trained) == len(set(trained)) == len(list(network.parameters()))
 
 
 def test_the_backbone_has_a_learning_rate_of_its_own_throughout_the_schedule(network):
-    optimizer = build_optimizer(network, OptimizerConfig(lr=0.1, backbone_lr=0.01), CPU)
+    optimizer = build_optimizer(network, SGD(lr=0.1, backbone_lr=0.01), CPU)
     set_learning_rates(optimizer, 0.5)
     set_learning_rates(optimizer, 0.25)
     lr_of = {parameter: group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
@@ -50,7 +50,7 @@ def test_the_backbone_has_a_learning_rate_of_its_own_throughout_the_schedule(net
 
 
 def test_one_fused_step_is_the_textbook_s(network):
-    config = OptimizerConfig(lr=0.1, momentum=0.9, weight_decay=0.01)
+    config = SGD(lr=0.1, momentum=0.9, weight_decay=0.01)
     optimizer = build_optimizer(network, config, CPU)
     weight, buffer = network.classifier.weight, torch.zeros_like(network.classifier.weight)
     for _ in range(3):
@@ -64,28 +64,28 @@ def test_one_fused_step_is_the_textbook_s(network):
 
 def test_apex_that_is_not_installed_is_told(network):
     with pytest.raises(UsageError, match="NVIDIA apex is not installed"):
-        build_optimizer(network, OptimizerConfig(impl="apex"), CUDA)
+        build_optimizer(network, SGD(impl="apex"), CUDA)
 
 
 def test_apex_without_a_gpu_is_told(network):
     with pytest.raises(UsageError, match="needs a GPU"):
-        build_optimizer(network, OptimizerConfig(impl="apex"), CPU)
+        build_optimizer(network, SGD(impl="apex"), CPU)
 
 
 def test_the_unrelated_apex_of_pypi_is_recognised(network, installed_apex):
     installed_apex(None)
     with pytest.raises(UsageError, match=r"not NVIDIA's but the web toolkit .* `pip uninstall apex`"):
-        build_optimizer(network, OptimizerConfig(impl="apex"), CUDA)
+        build_optimizer(network, SGD(impl="apex"), CUDA)
 
 
 def test_apex_without_its_extensions_is_told(network, installed_apex):
     installed_apex("raise ImportError('no module named amp_C')")
     with pytest.raises(UsageError, match=r"without its CUDA extensions .*amp_C"):
-        build_optimizer(network, OptimizerConfig(impl="apex"), CUDA)
+        build_optimizer(network, SGD(impl="apex"), CUDA)
 
 
 def test_auto_is_torch_also_where_apex_is_installed(network, installed_apex):
     installed_apex("import torch\nclass FusedSGD(torch.optim.SGD): pass\n")
     for device in (CPU, CUDA):
-        assert type(build_optimizer(network, OptimizerConfig(), device)) is torch.optim.SGD
-    assert type(build_optimizer(network, OptimizerConfig(impl="apex"), CUDA)).__name__ == "FusedSGD"
+        assert type(build_optimizer(network, SGD(), device)) is torch.optim.SGD
+    assert type(build_optimizer(network, SGD(impl="apex"), CUDA)).__name__ == "FusedSGD"

@@ -1,0 +1,1 @@
+"""Parameters and their gradients in, an update of the parameters out: a file an optimizer."""
