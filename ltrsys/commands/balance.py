@@ -12,7 +12,9 @@ import torch.distributed
 from ltrsys.classifiers.base import CLASSIFIERS
 from ltrsys.classifiers.joint import Joint
 from ltrsys.classifiers.tau import TauConfig
+from ltrsys.config.changes import changeable_keys, may_change
 from ltrsys.config.schema import Config
+from ltrsys.config.section import MayChange
 from ltrsys.data.index.records import SPLITS, SplitName
 from ltrsys.data.reading.opening import open_dataset
 from ltrsys.device import choose_device, set_up_gpu
@@ -29,23 +31,6 @@ from ltrsys.runs.tracking import Tracker
 from ltrsys.second_stage.fitting import Fitter, evaluated_split, val_split
 from ltrsys.second_stage.store import Fitted, load_fitted
 from ltrsys.world import World
-
-CHANGEABLE = (
-    "balance.",
-    "shots.",
-    "tracking.",
-    "data.shards=",
-    "data.threads=",
-    "data.prefetch=",
-    "data.decode=",
-    "data.on_error=",
-    "data.max_bad_share=",
-    "data.cache",
-    "data.retry_seconds=",
-    "train.device=",
-    "train.cudnn_benchmark=",
-)
-"""What may differ from the training's config: the rest is what the model was trained with."""
 
 log = logging.getLogger("ltrsys")
 
@@ -121,14 +106,12 @@ def evaluate_run(folder: Path, overrides: Sequence[str], classifier: str, split:
 
 
 def _open_run(folder: Path, overrides: list[str]) -> tuple[RunFolder, Config]:
-    for override in overrides:
-        if not override.startswith(CHANGEABLE):
-            raise UsageError(
-                f"`{override}`: after training only balance.*, shots.*, tracking.*, train.device and cudnn_benchmark, "
-                "and data.shards, threads, prefetch, decode, on_error, max_bad_share, cache, cache_gb, retry_seconds "
-                "may be changed."
-            )
     run = RunFolder(folder)
+    trained = run.config()
+    for override in overrides:
+        if not may_change(trained, override.partition("=")[0], MayChange.AFTER_TRAINING):
+            keys = ", ".join(changeable_keys(trained, MayChange.AFTER_TRAINING))
+            raise UsageError(f"`{override}`: after training only these may be changed: {keys}.")
     config = run.config(overrides)
     if not run.model.exists():
         raise UsageError(

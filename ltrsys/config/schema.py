@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from ltrsys.classifiers.base import CLASSIFIERS
 from ltrsys.config.methods import EachOf
-from ltrsys.config.section import Section
+from ltrsys.config.section import MayChange, Section
 from ltrsys.data.config import DataConfig
 from ltrsys.metrics.config import ShotsConfig
 from ltrsys.models.config import ModelConfig
@@ -25,19 +25,21 @@ BALANCE: EachOf[BalanceConfig] = EachOf(CLASSIFIERS, BalanceConfig)
 class Config(Section):
     """A whole experiment."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"), MayChange.ON_RESUME]
     """Name of the run, its folder being `runs/<name>`: letters, digits, `_`, and after the first also `.` and `-`."""
-    runs: Path = Field(default=Path("runs"), strict=False)
+    runs: Annotated[Path, MayChange.ON_RESUME] = Field(default=Path("runs"), strict=False)
     """The folder of run folders."""
-    plugins: list[str] = Field(default=[])
+    plugins: Annotated[list[str], MayChange.AFTER_TRAINING] = Field(default=[])
     """Methods of one's own: Python files, by their paths, and modules that are installed, by their names."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     data: DataConfig
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
-    balance: Annotated[BalanceConfig, BALANCE] = Field(default_factory=lambda: BALANCE.model()())
-    shots: ShotsConfig = ShotsConfig()
-    tracking: TrackingConfig = TrackingConfig()
+    balance: Annotated[BalanceConfig, BALANCE, MayChange.AFTER_TRAINING] = Field(
+        default_factory=lambda: BALANCE.model()()
+    )
+    shots: Annotated[ShotsConfig, MayChange.AFTER_TRAINING] = ShotsConfig()
+    tracking: Annotated[TrackingConfig, MayChange.AFTER_TRAINING] = TrackingConfig()
 
     @property
     def run_folder(self) -> Path:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from ltrsys.config.methods import OneOf
-from ltrsys.config.section import Count, Fraction, Positive, Section
+from ltrsys.config.section import Count, Fraction, MayChange, Positive, Section
 from ltrsys.data.location import folder_or_url
 from ltrsys.data.plan.samplers.base import SAMPLERS, Sampler
 from ltrsys.data.plan.samplers.powers import InstanceBalanced
@@ -43,13 +43,13 @@ def _folder_or_url(value: Any) -> Any:
 class DataConfig(Section):
     """Where the images come from and in which order."""
 
-    shards: Annotated[Path | str, BeforeValidator(_folder_or_url)]
+    shards: Annotated[Path | str, BeforeValidator(_folder_or_url), MayChange.AFTER_TRAINING]
     """The folder that `ltrsys shards` wrote, or its URL (http, https, s3)."""
-    cache: Path | None = Field(default=None, strict=False)
+    cache: Annotated[Path | None, MayChange.AFTER_TRAINING] = Field(default=None, strict=False)
     """Where shards of a URL are kept, on a disk of each node; a folder of yours in the temporary one if not given."""
-    cache_gb: Positive = 50.0
+    cache_gb: Annotated[Positive, MayChange.AFTER_TRAINING] = 50.0
     """How much the cache may hold, in 10^9 bytes."""
-    retry_seconds: Positive = 300.0
+    retry_seconds: Annotated[Positive, MayChange.AFTER_TRAINING] = 300.0
     """How long a server may fail to send anything before the run ends."""
     image_size: Count = 224
     """Side of the square the network sees, in pixels."""
@@ -68,15 +68,15 @@ class DataConfig(Section):
     shuffle_window: Annotated[int, Field(ge=0)] | None = None
     """How far a sample may move from its place where a lane reads each of its stretches forward, from a random place
     on: for disks that seek, at the cost of mixing. If not given, a lane's samples come in random order."""
-    decode: Literal["auto", "cpu", "gpu"] = "auto"
+    decode: Annotated[Literal["auto", "cpu", "gpu"], MayChange.AFTER_TRAINING] = "auto"
     """Where DALI decodes and augments; `auto` is the GPU where there is one."""
-    threads: Count = 4
+    threads: Annotated[Count, MayChange.AFTER_TRAINING] = 4
     """DALI's threads on the CPU, a rank."""
-    prefetch: Count = 2
+    prefetch: Annotated[Count, MayChange.AFTER_TRAINING] = 2
     """Batches made ahead of use."""
-    on_error: Literal["stop", "skip"] = "stop"
+    on_error: Annotated[Literal["stop", "skip"], MayChange.AFTER_TRAINING] = "stop"
     """What a damaged training image does: end the run, its state saved, or be replaced by another of its class."""
-    max_bad_share: Fraction = 0.001
+    max_bad_share: Annotated[Fraction, MayChange.AFTER_TRAINING] = 0.001
     """For `skip`: the part of the training images that may be damaged before the run ends all the same."""
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ltrsys.config.methods import OneOf
-from ltrsys.config.section import Count, DeviceName, Positive, Section
+from ltrsys.config.section import Count, DeviceName, MayChange, Positive, Section
 from ltrsys.training.losses.base import LOSSES, Loss
 from ltrsys.training.losses.cross_entropy import CrossEntropy
 from ltrsys.training.optimizers.base import OPTIMIZERS, Optimizer
@@ -21,7 +21,7 @@ LOSS: OneOf[Loss] = OneOf(LOSSES, default="cross_entropy")
 class TrainConfig(Section):
     """The first stage: backbone and classifier together."""
 
-    engine: Literal["deepspeed", "ddp"] = "deepspeed"
+    engine: Annotated[Literal["deepspeed", "ddp"], MayChange.ON_RESUME] = "deepspeed"
     """`ddp` is torch's DistributedDataParallel: the oracle of the other."""
     epochs: Count = 90
     batch_size: Count = 512
@@ -30,39 +30,39 @@ class TrainConfig(Section):
     """Samples that go through the network at once on one rank; BatchNorm sees such groups. Gradient
     accumulation makes up the rest. `batch_size` over the number of ranks if not given; `auto` is that, or its half,
     its quarter, ...: the largest that fits into the GPU's memory, tried before the first step."""
-    device: DeviceName = "auto"
+    device: Annotated[DeviceName, MayChange.AFTER_TRAINING] = "auto"
     """`auto` is the GPU where there is one; a run whose GPU should be there and cannot be used ends with a line."""
-    cudnn_benchmark: bool = True
+    cudnn_benchmark: Annotated[bool, MayChange.AFTER_TRAINING] = True
     """On a GPU, cuDNN tries the algorithms of every convolution at its first call, and keeps the fastest."""
     tf32: bool = True
     """On a GPU, float32 products and convolutions are computed in TensorFloat-32, with 10 bits of mantissa."""
     precision: Literal["float32", "bf16", "fp16"] = "bf16"
     """The type of the matrix products under autocast; weights and BatchNorm statistics stay float32."""
-    channels_last: bool = True
+    channels_last: Annotated[bool, MayChange.ON_RESUME] = True
     batch_norm: Literal["sync", "average"] = "average"
     """Statistics over all ranks at every step (GPU only), or each rank's own, whose running averages are
     averaged over the ranks before every evaluation and save."""
-    zero_stage: Literal[0, 1] = 0
+    zero_stage: Annotated[Literal[0, 1], MayChange.ON_RESUME] = 0
     """DeepSpeed's ZeRO stage: 1 shards the optimizer's state over the ranks."""
-    compile: bool = False
+    compile: Annotated[bool, MayChange.ON_RESUME] = False
     """Compile the model with torch.compile."""
     optimizer: Annotated[Optimizer, OPTIMIZER] = Field(default_factory=SGD)
     schedule: Annotated[Schedule, SCHEDULE] = Field(default_factory=Cosine)
     loss: Annotated[Loss, LOSS] = Field(default_factory=CrossEntropy)
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    evaluate_every: Count = 10
+    evaluate_every: Annotated[Count, MayChange.ON_RESUME] = 10
     """Epochs between evaluations on val; the last epoch is always evaluated."""
-    log_every: Count = 10
+    log_every: Annotated[Count, MayChange.ON_RESUME] = 10
     """Optimizer steps between lines of metrics.jsonl."""
-    checkpoint_every: Count = 1
+    checkpoint_every: Annotated[Count, MayChange.ON_RESUME] = 1
     """Epochs between checkpoints, after their evaluation."""
-    checkpoint_every_steps: Count | None = None
+    checkpoint_every_steps: Annotated[Count | None, MayChange.ON_RESUME] = None
     """Optimizer steps between checkpoints within an epoch, if wanted."""
-    checkpoint_every_minutes: Positive | None = 30.0
+    checkpoint_every_minutes: Annotated[Positive | None, MayChange.ON_RESUME] = 30.0
     """Minutes between checkpoints, by the first rank's clock; null for none."""
-    keep_checkpoints: Count = 2
+    keep_checkpoints: Annotated[Count, MayChange.ON_RESUME] = 2
     """How many checkpoints stay, the best one apart."""
-    timeout_seconds: Positive = 600.0
+    timeout_seconds: Annotated[Positive, MayChange.ON_RESUME] = 600.0
     """A rank that is silent for so long ends the run."""
 
     @model_validator(mode="after")

@@ -220,7 +220,8 @@ def test_unknown_names_are_refused_with_the_known_ones(run: RunFolder, capsys: p
 
 def test_what_the_model_was_trained_with_cannot_be_changed(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     error = refused(capsys, 2, "balance", run.path, "model.backbone=resnet50")
-    assert "`model.backbone=resnet50`: after training only balance.*" in error
+    assert "`model.backbone=resnet50`: after training only these may be changed: " in error
+    assert "balance.*, shots.*, tracking.*" in error
 
 
 def test_evaluating_before_balancing_says_what_to_run(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:

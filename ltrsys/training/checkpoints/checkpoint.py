@@ -18,24 +18,16 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ltrsys import __version__
+from ltrsys.config.changes import fixed_values
 from ltrsys.config.schema import Config
+from ltrsys.config.section import MayChange
 from ltrsys.data.plan.planner import VERSION as PLAN_VERSION
-from ltrsys.errors import DataError, UsageError
+from ltrsys.errors import DataError, UsageError, first_problem
 from ltrsys.models.weights import load_tensors, save_tensors
 
 NETWORK, OPTIMIZER, RANKS = "network.", "optimizer.", "ranks."
 MOMENTUM = "momentum."
 """Of SGD's momentum in files of format 2, by parameter name alone."""
-
-UNIMPORTANT = {
-    "name", "runs", "tracking", "balance", "shots",
-    "data.shards", "data.decode", "data.threads", "data.prefetch", "data.on_error",
-    "data.max_bad_share", "data.cache", "data.cache_gb", "data.retry_seconds",
-    "train.device", "train.cudnn_benchmark", "train.engine", "train.zero_stage", "train.compile", "train.channels_last",
-    "train.evaluate_every", "train.log_every", "train.checkpoint_every", "train.checkpoint_every_steps",
-    "train.checkpoint_every_minutes", "train.keep_checkpoints", "train.timeout_seconds",
-}  # fmt: skip
-"""Sections and keys that may differ between a checkpoint and the run that resumes from it."""
 
 
 class Progress(BaseModel):
@@ -135,7 +127,7 @@ def check_same_experiment(progress: Progress, config: Config, dataset: str, path
     Raises:
         UsageError: Names the first key, or the dataset or the file of class weights, that differs.
     """
-    now, then = _important(config.dump()), _important(progress.config)
+    now, then = (fixed_values(one, MayChange.ON_RESUME) for one in (config, _stored_config(progress, path)))
     without_meaning = {"data.shuffle_window"} if progress.plan == 1 else set()
     for key in sorted((now.keys() | then.keys()) - without_meaning):
         if now.get(key) != then.get(key):
@@ -154,6 +146,18 @@ def check_same_experiment(progress: Progress, config: Config, dataset: str, path
             f"{path}: this run was begun with other class weights than {config.data.sampler.file} now holds. Put "
             "them back, or choose another name for the new run."
         )
+
+
+def _stored_config(progress: Progress, path: Path) -> Config:
+    """Return the config of the run, with the defaults of keys that did not exist when it was written."""
+    try:
+        return Config.model_validate(progress.config)
+    except ValidationError as error:
+        raise UsageError(
+            f"{path}: this run was begun by ltrsys {progress.code} with a config that ltrsys {__version__} does not "
+            f"read: {first_problem(error)}. Finish it with ltrsys {progress.code}, or choose another name for the new "
+            "run."
+        ) from None
 
 
 def check_same_plan(progress: Progress, path: Path) -> None:
@@ -181,14 +185,3 @@ def _digest(tensors: Mapping[str, Tensor], record: str) -> str:
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _important(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten a config to dotted keys, without those that may differ."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        key = prefix + name
-        if key in UNIMPORTANT:
-            continue
-        flat |= _important(value, f"{key}.") if isinstance(value, dict) else {key: value}
-    return flat

@@ -1,0 +1,74 @@
+"""Files that older versions wrote are read to the same values: one folder a version in `files`."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from ltrsys.classifiers.base import CLASSIFIERS, ValSplit
+from ltrsys.config.reading import load_config
+from ltrsys.errors import UsageError
+from ltrsys.evaluation.results import read_results
+from ltrsys.runs.folder import RunFolder
+from ltrsys.second_stage.fitting import Fitter
+from ltrsys.second_stage.store import load_fitted
+from ltrsys.training.checkpoints.checkpoint import Checkpoint, check_same_experiment, check_same_plan
+
+VERSIONS = sorted(path for path in (Path(__file__).parent / "files").iterdir() if path.is_dir())
+CPU = torch.device("cpu")
+
+every_version = pytest.mark.parametrize("files", VERSIONS, ids=lambda path: path.name)
+
+
+class Bank:
+    fingerprint = "bank"
+
+
+@every_version
+def test_a_run_goes_on_with_the_config_and_the_checkpoint_that_it_was_begun_with(files):
+    config, path = load_config(files / "config.yaml"), files / "checkpoint.safetensors"
+    checkpoint = Checkpoint.load(path)
+    check_same_plan(checkpoint.progress, path)
+    check_same_experiment(checkpoint.progress, config, "d" * 64, path)
+    assert config.data.sampler.kind == "power"
+    assert (config.train.optimizer.backbone_lr, config.train.schedule.step) == (0.01, "epoch")
+    assert (config.train.label_smoothing, config.train.loss.kind) == (0.1, "cross_entropy")
+    assert checkpoint.network.keys() == {"backbone.weight", "classifier.weight", "classifier.bias"}
+    assert checkpoint.optimizer.keys() == {f"{name}.momentum_buffer" for name in checkpoint.network}
+
+
+@every_version
+def test_what_differs_is_still_named(files):
+    path = files / "checkpoint.safetensors"
+    config = load_config(files / "config.yaml", ["train.optimizer.lr=0.3"])
+    with pytest.raises(UsageError, match=r"begun with train\.optimizer\.lr=0\.1, but the config now says 0\.3"):
+        check_same_experiment(Checkpoint.load(path).progress, config, "d" * 64, path)
+
+
+@every_version
+def test_a_key_of_a_later_version_counts_as_its_default(files):
+    checkpoint = Checkpoint.load(files / "checkpoint.safetensors")
+    del checkpoint.progress.config["train"]["label_smoothing"]
+    path, config = files / "checkpoint.safetensors", load_config(files / "config.yaml", ["train.label_smoothing=0.0"])
+    check_same_experiment(checkpoint.progress, config, "d" * 64, path)
+
+
+@every_version
+def test_classifiers_rank_as_they_did_and_are_not_fitted_anew(files):
+    expected = json.loads((files / "expected.json").read_text())
+    features, config = torch.tensor(expected["features"]), load_config(files / "config.yaml")
+    fitter = Fitter(RunFolder(files), Bank(), config.balance, ValSplit("val"), config.seed, CPU)
+    for name, ranking in expected["rankings"].items():
+        fitted = load_fitted(files / "classifiers", name, CPU)
+        assert fitted.classifier.rank(features, 2).tolist() == ranking
+        assert fitter.fingerprint(name) == fitted.fingerprint == expected["fingerprints"][name]
+        assert fitter.current(name) is not None
+    assert expected["rankings"].keys() <= set(CLASSIFIERS.names())
+
+
+@every_version
+def test_results_are_read(files):
+    assert [line.classifier for line in read_results(files / "results.json").results] == [
+        "joint", "ncm", "crt", "tau", "lws",
+    ]  # fmt: skip
