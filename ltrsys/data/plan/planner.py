@@ -134,7 +134,7 @@ class Planner:
             raise UsageError(f"an epoch of {samples_per_epoch or len(split)} samples is less than one draw.")
         self._strata = _open_strata(split)
         self._dtype: np.dtype[np.integer] = np.dtype(np.int32 if len(split) < 2**31 else np.int64)
-        self._cache = PlanCache(cache) if cache else None
+        self._cache = PlanCache(cache, f"{num_epochs}-{self._digest(0)}") if cache else None
 
     @property
     def samples_per_epoch(self) -> int:
@@ -271,11 +271,12 @@ class Planner:
 
     def _digest(self, epoch: int) -> str:
         """Name everything that the plan of an epoch depends on."""
+        weights = self.weights(epoch)
         parts = {
             "version": VERSION,
             "split": self.split.record.model_dump(mode="json"),
-            "weights": [str(weight) for weight in self.weights(epoch).weights],
-            "before": [str(weight) for weight in self.weights(epoch).before],
+            "weights": [str(weight) for weight in weights.weights],
+            "before": [str(weight) for weight in weights.before],
             "samples_per_draw": self.samples_per_draw,
             "draws": self.draws,
             "seed": self.seed,

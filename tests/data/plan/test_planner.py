@@ -392,7 +392,7 @@ def test_ranks_of_a_node_share_one_plan(tmp_path):
         rank.join()
     alone = planner(make_sampler(kind="square_root")).epoch(2)
     assert found == {("memmap", hashlib.sha256(alone.order.tobytes()).hexdigest())}
-    assert len(list(tmp_path.glob("*.npy"))) == 1
+    assert len(list(tmp_path.rglob("*.npy"))) == 1
 
 
 def test_shared_plans_of_past_epochs_are_removed(tmp_path):
@@ -400,7 +400,7 @@ def test_shared_plans_of_past_epochs_are_removed(tmp_path):
     first = prepared.epoch(0)
     for epoch in (1, 2, 3):
         prepared.epoch(epoch)
-    assert len(list(tmp_path.glob("*.npy"))) == 2
+    assert len(list(tmp_path.rglob("*.npy"))) == 2
     assert sorted(first.order) == list(range(len(SPLIT)))  # still mapped
 
 
