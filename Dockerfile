@@ -8,7 +8,7 @@ SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 # Dependencies first, in a layer that changes of the code leave alone. The image's own constraints (PIP_CONSTRAINT)
 # keep pip from replacing what NVIDIA built.
 WORKDIR /opt/ltrsys
-COPY setup.py pyproject.toml README.md ./
+COPY setup.py pyproject.toml README.md LICENSE ./
 RUN mkdir -p ltrsys kernels/cpu kernels/gpu \
     && touch ltrsys/__init__.py kernels/__init__.py kernels/cpu/__init__.py kernels/gpu/__init__.py \
     && pip install --no-cache-dir --editable '.[remote]' \

@@ -34,6 +34,7 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    license_files=["LICENSE"],
     python_requires=">=3.11",
     # The kernels live at the top of the tree and are imported as `ltrsys.kernels`; a top-level package
     # called `kernels` would collide with the one of that name on PyPI.
