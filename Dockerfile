@@ -5,12 +5,13 @@ FROM ${PYTORCH_IMAGE}
 
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 
-# Dependencies first, in a layer that changes of the code leave alone. The image's own constraints (PIP_CONSTRAINT)
-# keep pip from replacing what NVIDIA built.
+# Dependencies first, in a layer that changes of the code leave alone, but for the version, which `ltrsys/__init__.py`
+# states. The image's own constraints (PIP_CONSTRAINT) keep pip from replacing what NVIDIA built.
 WORKDIR /opt/ltrsys
 COPY setup.py pyproject.toml README.md LICENSE ./
-RUN mkdir -p ltrsys kernels/cpu kernels/gpu \
-    && touch ltrsys/__init__.py kernels/__init__.py kernels/cpu/__init__.py kernels/gpu/__init__.py \
+COPY ltrsys/__init__.py ltrsys/__init__.py
+RUN mkdir -p kernels/cpu kernels/gpu \
+    && touch kernels/__init__.py kernels/cpu/__init__.py kernels/gpu/__init__.py \
     && pip install --no-cache-dir --editable '.[remote]' \
     && rm -r ltrsys kernels
 

@@ -37,7 +37,7 @@ benchmarks: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.kernels
 
-$(VENV)/.installed: setup.py constraints.txt
+$(VENV)/.installed: setup.py constraints.txt ltrsys/__init__.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --constraint constraints.txt --editable .
 	touch $@

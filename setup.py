@@ -1,12 +1,15 @@
 """The package's metadata; `pyproject.toml` holds the settings of the tools."""
 
 import os
+import runpy
 from pathlib import Path
 from typing import Any
 
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
+VERSION = runpy.run_path(str(HERE / "ltrsys" / "__init__.py"))["__version__"]
+"""Stated in the package, which is run as a file here: while it is being installed it cannot be imported."""
 KERNELS = {f"ltrsys.{name.replace('/', '.')}": name for name in ("kernels", "kernels/cpu", "kernels/gpu")}
 
 
@@ -29,7 +32,7 @@ REMOTE = ["fsspec[http]>=2025.3", "s3fs>=2025.3"]
 
 setup(
     name="ltrsys",
-    version="0.2.0",
+    version=VERSION,
     description="Train on thousands of classes of which most are rare, then re-balance the classifier.",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",

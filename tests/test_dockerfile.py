@@ -57,6 +57,7 @@ class Build:
     def copy(self, rest: str) -> None:
         """COPY, as far as the Dockerfile uses it."""
         *sources, to = rest.split()
+        (self.root / to).parent.mkdir(exist_ok=True)
         for source in sources:
             if (ROOT / source).is_dir():
                 shutil.copytree(ROOT / source, self.root / to, ignore=not_of_the_checkout)
