@@ -4,21 +4,15 @@ import os
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ltrsys.data.build_folder import MAX_SHARD_BYTES, BuildOptions
-from ltrsys.data.index import SplitName
-from ltrsys.data.long_tail import cut_to_long_tail
-from ltrsys.data.shards import build_shards
-from ltrsys.data.sources.digits import read_digits
-from ltrsys.data.sources.folder import read_folder
-from ltrsys.data.sources.glyphs import read_glyphs
-from ltrsys.data.sources.inaturalist import read_inaturalist
-from ltrsys.data.sources.lists import read_lists
-from ltrsys.data.sources.source import Source
 from ltrsys.errors import UsageError
+
+if TYPE_CHECKING:
+    from ltrsys.data.index import SplitName
+    from ltrsys.data.sources.source import Source
 
 
 class SourceKind(StrEnum):
@@ -71,10 +65,15 @@ def shards(
     on_reject: Annotated[
         OnReject, typer.Option(help="An image that cannot be decoded ends the build, or is listed in rejected.jsonl.")
     ] = OnReject.REFUSE,
-    max_shard_bytes: Annotated[int, typer.Option(min=10_240, help="Size of a shard.")] = MAX_SHARD_BYTES,
+    max_shard_bytes: Annotated[int, typer.Option(min=10_240, help="Size of a shard.")] = 128 * 2**20,
     bands_per_octave: Annotated[int, typer.Option(min=1, max=16, help="Strata a doubling of frequency.")] = 4,
 ) -> None:
     """Check the images of a dataset and write them as class-stratified WebDataset shards with an index."""
+    # What builds shards imports numpy, Pillow and pydantic, which other commands and `--help` do not need.
+    from ltrsys.data.build_folder import BuildOptions
+    from ltrsys.data.long_tail import cut_to_long_tail
+    from ltrsys.data.shards import build_shards
+
     if long_tail is None:
         long_tail = "exponential" if source in DRAWN else "none"
     given: dict[SplitName, Path | None] = {"train": train, "val": val, "test": test}
@@ -100,13 +99,19 @@ def shards(
 def _read(
     kind: SourceKind,
     root: Path | None,
-    files: dict[SplitName, Path],
+    files: "dict[SplitName, Path]",
     *,
     num_classes: int | None,
     seed: int,
     max_count: int | None,
-) -> Source:
+) -> "Source":
     """Read the source, refusing options that it does not have."""
+    from ltrsys.data.sources.digits import read_digits
+    from ltrsys.data.sources.folder import read_folder
+    from ltrsys.data.sources.glyphs import read_glyphs
+    from ltrsys.data.sources.inaturalist import read_inaturalist
+    from ltrsys.data.sources.lists import read_lists
+
     if kind in DRAWN and (root is not None or files):
         raise UsageError(f"{kind} needs no files: leave out --root, --train, --val and --test.")
     if kind is SourceKind.FOLDER and files:
