@@ -22,6 +22,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent
 SITE = Path(find_spec("pytest").origin).parent.parent  # type: ignore[union-attr, arg-type]
 

@@ -25,6 +25,8 @@ from ltrsys.config import ShotsConfig
 from ltrsys.data.plan import Planner
 from ltrsys.evaluation import shot_of_class
 
+pytestmark = pytest.mark.long
+
 COUNTS = {"inaturalist": inaturalist_counts(), "places_lt": places_lt_counts(), "divisors": divisor_counts()}
 SPLITS = {name: synthetic_split(counts) for name, counts in COUNTS.items()}
 BATCH_SIZE = {"inaturalist": 512, "places_lt": 256, "divisors": 512}

@@ -17,6 +17,7 @@ from ltrsys.kernels.gpu.tiles import TILES
 LAUNCH = re.compile(r"\b(_\w+)\[\(")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("architecture", sorted(TILES))
 def test_every_configuration_compiles_without_spills(
     architecture: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -32,6 +33,7 @@ def test_every_configuration_compiles_without_spills(
     assert "nvcc was not found" in shown
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc was not found")
 @pytest.mark.parametrize("architecture", sorted(TILES))
 def test_the_cuda_source_compiles_without_spills(architecture: int) -> None:
@@ -51,6 +53,7 @@ def test_the_report_has_every_kernel_that_is_launched() -> None:
     assert compiled == set(LAUNCH.findall(sources))
 
 
+@pytest.mark.long
 def test_screening_leaves_room_for_two_blocks_on_hopper() -> None:
     for variant in variants_of(90):
         if variant.kernel.__name__ in ("_greatest_lower_bounds", "_group_lower_bounds", "_mark_candidates"):

@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from ltrsys.kernels import ncm_search, nearest, reference, screens, search, sweep, tau_sweep
 
 TAUS = torch.arange(0, 2.01, 0.1)
-SHAPES = [(1, 64, 3), (5, 65, 2), (37, 507, 17), (252, 507, 123), (30, 8142, 257)]
+SHAPES = [
+    *[(1, 64, 3), (5, 65, 2), (37, 507, 17), (252, 507, 123)],
+    pytest.param((30, 8142, 257), marks=pytest.mark.long),
+]
 
 
 def random(*shape, seed=0):

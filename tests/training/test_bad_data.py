@@ -22,6 +22,8 @@ from tests.data.servers import serving
 from tests.training.conftest import ROOT, losses_of, read_metrics, run_ranks, start_ranks
 from tests.training.ranks import run as run_in_this_process
 
+pytestmark = pytest.mark.long
+
 STEPS = {"train__batch_size": 12, "train__micro_batch_size": 6}
 """Twelve steps of two micro-batches an epoch."""
 

@@ -6,6 +6,9 @@ import torch
 from tests.training.steps import STEPS, TOLERANCE, alone, losses, resumed_losses, watched_steps
 
 
+pytestmark = pytest.mark.long
+
+
 @pytest.fixture(scope="module")
 def device():
     torch.set_num_threads(1)

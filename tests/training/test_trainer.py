@@ -14,6 +14,9 @@ from tests.training.conftest import losses_of, read_metrics
 from tests.training.ranks import run as run_until
 
 
+pytestmark = pytest.mark.long
+
+
 def fit(path, overrides=()):
     config = load_config(path, overrides)
     train(config, World())
