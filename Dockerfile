@@ -5,12 +5,12 @@ FROM ${PYTORCH_IMAGE}
 
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 
-# Dependencies first, in a layer that changes of the code leave alone. The image's own constraints (PIP_CONSTRAINT)
-# keep pip from replacing what NVIDIA built.
+# Dependencies first, in a layer that changes of the code leave alone, but for the version, which `ltrsys/__init__.py`
+# states. The image's own constraints (PIP_CONSTRAINT) keep pip from replacing what NVIDIA built.
 WORKDIR /opt/ltrsys
-COPY setup.py pyproject.toml README.md ./
-RUN mkdir ltrsys && touch ltrsys/__init__.py \
-    && pip install --no-cache-dir --editable '.[remote]' \
+COPY setup.py pyproject.toml README.md LICENSE ./
+COPY ltrsys/__init__.py ltrsys/__init__.py
+RUN pip install --no-cache-dir --editable '.[remote]' \
     && rm -r ltrsys
 
 COPY ltrsys ltrsys

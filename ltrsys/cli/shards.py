@@ -4,17 +4,14 @@ import os
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ltrsys.cli.arguments import PluginOption
-from ltrsys.data.index.records import SplitName
-from ltrsys.data.shards.build_folder import MAX_SHARD_BYTES, BuildOptions
-from ltrsys.data.shards.writing import build_shards
-from ltrsys.data.sources.long_tail import cut_to_long_tail
-from ltrsys.data.sources.source import SOURCES, SourceOptions
-from ltrsys.registry import load_plugin
+
+if TYPE_CHECKING:
+    from ltrsys.data.index.records import SplitName
 
 
 class OnReject(StrEnum):
@@ -55,11 +52,18 @@ def shards(
     on_reject: Annotated[
         OnReject, typer.Option(help="An image that cannot be decoded ends the build, or is listed in rejected.jsonl.")
     ] = OnReject.REFUSE,
-    max_shard_bytes: Annotated[int, typer.Option(min=10_240, help="Size of a shard.")] = MAX_SHARD_BYTES,
+    max_shard_bytes: Annotated[int, typer.Option(min=10_240, help="Size of a shard.")] = 128 * 2**20,
     bands_per_octave: Annotated[int, typer.Option(min=1, max=16, help="Strata a doubling of frequency.")] = 4,
     plugin: PluginOption = None,
 ) -> None:
     """Check the images of a dataset and write them as class-stratified WebDataset shards with an index."""
+    # What builds shards imports numpy, Pillow and pydantic, which other commands and `--help` do not need.
+    from ltrsys.data.shards.build_folder import BuildOptions
+    from ltrsys.data.shards.writing import build_shards
+    from ltrsys.data.sources.long_tail import cut_to_long_tail
+    from ltrsys.data.sources.source import SOURCES, SourceOptions
+    from ltrsys.registry import load_plugin
+
     for path in plugin or []:
         load_plugin(path)
     kind = SOURCES.get(source)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from ltrsys.metrics.config import ShotsConfig
 
@@ -96,6 +95,8 @@ def paired_test(correct: NDArray[np.bool_], reference_correct: NDArray[np.bool_]
     Only images on which they differ tell them apart; under the null hypothesis each of those falls to either
     side with probability 1/2 (McNemar 1947, in its exact binomial form).
     """
+    from scipy.stats import binomtest  # takes most of a second to import, and this alone needs it
+
     gained = int((correct & ~reference_correct).sum())
     lost = int((reference_correct & ~correct).sum())
     p_value = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0

@@ -12,6 +12,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from ltrsys import __version__
 from ltrsys.data.plan.planner import VERSION as PLAN_VERSION
 from ltrsys.files import explained, write_json
 
@@ -81,7 +82,7 @@ def begin_attempt(folder: Path, *, first_step: int, world_size: int, micro_batch
     """Make the folder of the next attempt and return its number; called by the first rank alone."""
     attempt = 1 + max((int(path.name[-4:]) for path in attempt_folders(folder)), default=0)
     facts = {
-        "format": 1, "first_step": first_step, "world_size": world_size,
+        "format": 1, "code": __version__, "first_step": first_step, "world_size": world_size,
         "micro_batch_size": micro_batch_size, "batch_size": batch_size, "plan": PLAN_VERSION,
     }  # fmt: skip
     write_json(attempt_folder(folder, attempt) / "attempt.json", facts)

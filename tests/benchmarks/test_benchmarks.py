@@ -29,6 +29,7 @@ TABLES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", TABLES)
 def test_a_quick_run_prints_its_tables_and_writes_them(name, tmp_path):
     path = tmp_path / "results.json"

@@ -15,6 +15,8 @@ from tests.classifiers.runs import make_config
 from tests.cli.test_balance import ltrsys
 from tests.models.test_published import paper_layout
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture
 def experiment(tmp_path, tiny_shards):

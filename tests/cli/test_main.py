@@ -26,6 +26,15 @@ def test_the_version_is_printed():
     assert run("--version").stdout == f"ltrsys {__version__}\n"
 
 
+def test_nothing_slow_is_imported_before_a_command_needs_it():
+    slow = "torch, torchvision, scipy, sklearn, numpy, matplotlib, PIL, pydantic, nvidia.dali, deepspeed, wandb"
+    ask = "import sys, ltrsys.cli.main; print(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    imported = set(done.stdout.split())
+    assert "ltrsys.cli.shards" in imported
+    assert not imported & set(slow.split(", "))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -1,13 +1,17 @@
 """`ltrsys shards` as it is typed."""
 
+import inspect
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from ltrsys.cli.main import main
+from ltrsys.cli.shards import shards
 from ltrsys.data.index.dataset import Dataset
+from ltrsys.data.shards.build_folder import BuildOptions
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
@@ -101,3 +105,8 @@ def test_a_bad_image_is_one_line_and_exit_code_1(
         capsys, "folder", "--root", photos, "--out", tmp_path / "out", "--workers", "1", "--on-reject", "list"
     )
     assert (code, "train 23" in printed) == (0, True)
+
+
+@pytest.mark.parametrize("option", fields(BuildOptions), ids=lambda option: option.name)
+def test_an_option_that_is_not_given_is_what_the_library_takes(option) -> None:
+    assert inspect.signature(shards).parameters[option.name].default == option.default

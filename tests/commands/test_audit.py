@@ -18,7 +18,7 @@ ROWS = row_type(12)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, tiny_shards):
+def trained(tmp_path_factory, tiny_shards, one_thread):
     """A run of two epochs that was stopped after the first and continued."""
     path = config_writer(tmp_path_factory.mktemp("audit"), tiny_shards)()
     run_in_this_process(path, stop_after=1)

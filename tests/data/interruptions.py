@@ -51,6 +51,7 @@ def build_and_stop(out: str, item: str, name: str, workers: str) -> None:
     from ltrsys.data.shards.writing import build_shards
     from ltrsys.data.sources.digits import read_digits
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with it ignored
     source = read_digits(seed=0)
     reader = StopAt(source.read, item, signal.Signals[name], to_parent=int(workers) > 1)
     build_shards(replace(source, read=reader), Path(out), workers=int(workers))

@@ -1,9 +1,14 @@
 """Every GPU kernel compiles, ahead of time and without a GPU, and keeps its registers."""
 
+import io
 import json
 import re
 import shutil
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,21 +22,35 @@ from ltrsys.kernels.gpu.tiles import TILES
 LAUNCH = re.compile(r"\b(_\w+)\[\(")
 
 
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], tuple[list[dict[str, Any]], str]]:
+    """Compile all of Triton's kernels for an architecture, once; return the report, and what is printed."""
+
+    @cache
+    def report(architecture: int) -> tuple[list[dict[str, Any]], str]:
+        path = tmp_path_factory.mktemp("report") / "report.json"
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as printed:
+            patch.setattr(shutil, "which", lambda name: None)  # CUDA's part has a test of its own
+            assert main(["--architectures", str(architecture), "--json", str(path)]) == 0
+        return json.loads(path.read_text()), printed.getvalue()
+
+    return report
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("architecture", sorted(TILES))
 def test_every_configuration_compiles_without_spills(
-    architecture: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    architecture: int, compiled: Callable[[int], tuple[list[dict[str, Any]], str]]
 ) -> None:
-    monkeypatch.setattr(shutil, "which", lambda name: None)  # CUDA's part has a test of its own
-    assert main(["--architectures", str(architecture), "--json", str(tmp_path / "report.json")]) == 0
-    report = json.loads((tmp_path / "report.json").read_text())
+    report, shown = compiled(architecture)
     assert len(report) == len(variants_of(architecture))
     assert all(kernel["spills"] == 0 and kernel["blocks"] >= 1 for kernel in report)
     assert all(0 < kernel["registers"] <= 255 for kernel in report)
-    shown = capsys.readouterr().out
     assert all(kernel["kernel"] in shown for kernel in report)
     assert "nvcc was not found" in shown
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc was not found")
 @pytest.mark.parametrize("architecture", sorted(TILES))
 def test_the_cuda_source_compiles_without_spills(architecture: int) -> None:
@@ -51,10 +70,13 @@ def test_the_report_has_every_kernel_that_is_launched() -> None:
     assert compiled == set(LAUNCH.findall(sources))
 
 
-def test_screening_leaves_room_for_two_blocks_on_hopper() -> None:
-    for variant in variants_of(90):
+@pytest.mark.long
+def test_screening_leaves_room_for_two_blocks_on_hopper(
+    compiled: Callable[[int], tuple[list[dict[str, Any]], str]],
+) -> None:
+    for variant, kernel in zip(variants_of(90), compiled(90)[0], strict=True):
         if variant.kernel.__name__ in ("_greatest_lower_bounds", "_group_lower_bounds", "_mark_candidates"):
-            assert module.compile_triton(variant, 90).blocks == 2
+            assert kernel["blocks"] == 2
 
 
 def test_a_kernel_that_spills_is_an_error_that_names_it(

@@ -1,5 +1,7 @@
 """`tau_sweep` and `ncm_search` give the answer of exact arithmetic, whatever screens for them."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,10 @@ from hypothesis import strategies as st
 from ltrsys.kernels import ncm_search, nearest, reference, screens, search, sweep, tau_sweep
 
 TAUS = torch.arange(0, 2.01, 0.1)
-SHAPES = [(1, 64, 3), (5, 65, 2), (37, 507, 17), (252, 507, 123), (30, 8142, 257)]
+SHAPES = [
+    *[(1, 64, 3), (5, 65, 2), (37, 507, 17), (252, 507, 123)],
+    pytest.param((30, 8142, 257), marks=pytest.mark.long),
+]
 
 
 def random(*shape, seed=0):
@@ -46,14 +51,30 @@ def with_near_ties(features, classes, gap, seed=5):
     return torch.cat([classes, copies + gap * random(*copies.shape, seed=seed) / copies.shape[1] ** 0.5])
 
 
+@cache
+def sweep_case(shape, dtype):
+    """Features, classes and the exact answer, which takes longer than all screens together."""
+    samples, classes, dim = shape
+    features = random(samples, dim).to(dtype)
+    weight = random(classes, dim, seed=1) * torch.linspace(0.2, 3, classes)[:, None]
+    return features, weight, reference.tau_sweep(features, weight, TAUS)
+
+
 @pytest.mark.usefixtures("small_blocks", "screened_by")
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_tau_sweep_is_exact(shape, dtype):
+    features, weight, expected = sweep_case(shape, dtype)
+    assert torch.equal(tau_sweep(features, weight, TAUS), expected)
+
+
+@cache
+def search_case(shape, metric, centred):
+    """Features, class means, centre and the exact answers by k."""
     samples, classes, dim = shape
-    features = random(samples, dim).to(dtype)
-    weight = random(classes, dim, seed=1) * torch.linspace(0.2, 3, classes)[:, None]
-    assert torch.equal(tau_sweep(features, weight, TAUS), reference.tau_sweep(features, weight, TAUS))
+    features, means = random(samples, dim) + 1, random(classes, dim, seed=1) + 1
+    center = random(dim, seed=2) + 1 if centred else None
+    return features, means, center, {k: reference.ncm_search(features, means, k, metric, center) for k in (1, 5, 64)}
 
 
 @pytest.mark.usefixtures("small_blocks", "screened_by")
@@ -61,12 +82,9 @@ def test_tau_sweep_is_exact(shape, dtype):
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 @pytest.mark.parametrize("centred", [False, True])
 def test_ncm_search_is_exact(shape, metric, centred):
-    samples, classes, dim = shape
-    features, means = random(samples, dim) + 1, random(classes, dim, seed=1) + 1
-    center = random(dim, seed=2) + 1 if centred else None
-    for k in (1, 5, 64):
+    features, means, center, answers = search_case(shape, metric, centred)
+    for k, (expected_scores, expected) in answers.items():
         scores, found = ncm_search(features, means, k, metric, center)
-        expected_scores, expected = reference.ncm_search(features, means, k, metric, center)
         assert torch.equal(found, expected)
         torch.testing.assert_close(scores, expected_scores, rtol=1e-5, atol=1e-6)
 

@@ -45,6 +45,12 @@ def every_operation():
     return results
 
 
+@pytest.fixture(scope="module")
+def plain():
+    """The results where nothing is set."""
+    return every_operation()
+
+
 @contextmanager
 def default_type_float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
@@ -74,11 +80,10 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_a_setting_changes_no_result(setting):
-    expected = every_operation()
+def test_a_setting_changes_no_result(setting, plain):
     with SETTINGS[setting]():
         found = every_operation()
-    for result, before in zip(found, expected, strict=True):
+    for result, before in zip(found, plain, strict=True):
         assert result.dtype == before.dtype
         assert torch.equal(result, before)
 

@@ -8,6 +8,8 @@ from ltrsys.models.config import ModelConfig
 from ltrsys.models.cost import count_multiply_adds, count_parameters
 from ltrsys.models.network import build_network
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def build_meta(backbone: str, num_classes: int = 7, stem: str = "imagenet"):
     with torch.device("meta"):

@@ -20,9 +20,9 @@ CONFIG = ModelConfig(backbone="resnet10")
 NUM_CLASSES = 7
 
 
-@pytest.fixture
-def theirs():
-    """A network as torchvision builds it, with statistics that are not the initial ones."""
+@pytest.fixture(scope="module")
+def theirs(one_thread):
+    """A network as torchvision builds it, with statistics that are not the initial ones; tests leave it as it is."""
     torch.manual_seed(0)
     network = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=NUM_CLASSES)
     network(torch.randn(4, 3, 64, 64))

@@ -10,6 +10,8 @@ from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import build_network
 from ltrsys.models.weights import load_backbone, load_network, save_network
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CONFIG = ModelConfig(backbone="resnet10", stem="small")
 
 

@@ -1,5 +1,6 @@
 import json
 import multiprocessing
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ import pytest
 import torch
 import yaml
 
+from ltrsys.config.reading import load_config
 from ltrsys.training.supervision.process_group import free_port
-from tests.training.ranks import run_rank
+from tests.training.ranks import run, run_rank
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -50,6 +52,47 @@ def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 def write_config(tmp_path: Path, tiny_shards: Path) -> Callable[..., Path]:
     """Write the tiny experiment under `name`, with `key.sub=value` changes, into `tmp_path`."""
     return config_writer(tmp_path, tiny_shards)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, tiny_shards: Path) -> Callable[..., Path]:
+    """Train the tiny experiment with `key.sub=value` changes, once for all tests; they leave its folder as it is."""
+    folder = tmp_path_factory.mktemp("trained")
+    write = config_writer(folder, tiny_shards)
+    made: dict[str, Path] = {}
+
+    def get(ranks: int = 1, stop_after: int | None = None, **changes: Any) -> Path:
+        key = json.dumps([ranks, stop_after, changes], sort_keys=True)
+        if key not in made:
+            path = write(f"trained-{len(made)}", **changes)
+            if ranks == 1:
+                run_on_one_thread(path, stop_after)
+            else:
+                run_ranks(ranks, path, stop_after)
+            made[key] = load_config(path).run_folder
+        return made[key]
+
+    return get
+
+
+def run_on_one_thread(path: Path, stop_after: int | None) -> None:
+    """Train `path`'s config in this process, on one thread also where a fixture of many tests asks for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        torch.set_num_threads(1)
+        run(path, stop_after)
+
+
+@pytest.fixture
+def copied(trained: Callable[..., Path], write_config: Callable[..., Path]) -> Callable[..., Path]:
+    """Write a config as `write_config` does, and a copy of what its training leaves; return the config's path."""
+
+    def copy(name: str = "tiny", *, ranks: int = 1, stop_after: int | None = None, **changes: Any) -> Path:
+        path = write_config(name, **changes)
+        shutil.copytree(trained(ranks, stop_after, **changes), load_config(path).run_folder)
+        return path
+
+    return copy
 
 
 def config_writer(folder: Path, shards: Path) -> Callable[..., Path]:

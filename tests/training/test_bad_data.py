@@ -22,6 +22,8 @@ from tests.data.servers import serving
 from tests.training.conftest import ROOT, losses_of, read_metrics, run_ranks, start_ranks
 from tests.training.ranks import run as run_in_this_process
 
+pytestmark = pytest.mark.long
+
 STEPS = {"train__batch_size": 12, "train__micro_batch_size": 6}
 """Twelve steps of two micro-batches an epoch."""
 
@@ -62,9 +64,8 @@ def newest_step(run):
     return max(int(path.name[5:14]) for path in (run / "checkpoints").glob("step-*"))
 
 
-def test_a_rotten_image_ends_the_run_with_its_state_saved_and_restored_it_goes_on(write_config, shards):
-    straight = write_config("straight", data__shards=str(shards), **STEPS)
-    run_in_this_process(straight)
+def test_a_rotten_image_ends_the_run_with_its_state_saved_and_restored_it_goes_on(write_config, shards, trained):
+    straight = trained(**STEPS)
     sample = sample_of(shards, 8)
     split, restore = rot(shards, sample)
     path = write_config("rotten", data__shards=str(shards), **STEPS)
@@ -82,8 +83,8 @@ def test_a_rotten_image_ends_the_run_with_its_state_saved_and_restored_it_goes_o
     assert len(losses_of(run)) == step
     restore()
     run_in_this_process(path)
-    assert losses_of(run) == losses_of(load_config(straight).run_folder)
-    assert_same_bits(run, load_config(straight).run_folder)
+    assert losses_of(run) == losses_of(straight)
+    assert_same_bits(run, straight)
     assert audit_run(run).complete
 
 
@@ -190,9 +191,7 @@ def test_too_many_bad_samples_end_a_run_that_skips_with_its_state_saved(write_co
 
 @pytest.mark.distributed
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_a_bad_val_image_ends_the_run_which_goes_on_with_that_evaluation(ranks, write_config, shards):
-    straight = write_config("straight", train__epochs=1)
-    run_ranks(ranks, straight)
+def test_a_bad_val_image_ends_the_run_which_goes_on_with_that_evaluation(ranks, write_config, shards, trained):
     sample = 7
     _, restore = rot(shards, sample, "val")
     path = write_config(data__shards=str(shards), data__on_error="skip", train__epochs=1)
@@ -205,20 +204,20 @@ def test_a_bad_val_image_ends_the_run_which_goes_on_with_that_evaluation(ranks, 
     assert not any("val_all" in line for line in read_metrics(run))
     restore()
     run_ranks(ranks, path)
-    straight = load_config(straight).run_folder
+    straight = trained(ranks, train__epochs=1)
     assert_same_bits(run, straight)
     assert [line.get("val_all") for line in read_metrics(run)] == [
         line.get("val_all") for line in read_metrics(straight)
     ]
 
 
-def test_training_from_a_server_that_misbehaves_gives_the_bits_of_the_disk(write_config, tiny_shards, tmp_path):
-    disk = write_config("disk", train__epochs=1)
-    run_in_this_process(disk)
+def test_training_from_a_server_that_misbehaves_gives_the_bits_of_the_disk(
+    write_config, tiny_shards, tmp_path, trained
+):
     with serving(tiny_shards) as server:
         server.faults.extend(["cut", None, "error 500", "slow", "wrong bytes", None, "hang up"])
         path = write_config("served", data__shards=server.url, data__cache=str(tmp_path / "cache"), train__epochs=1)
         run_in_this_process(path)
         assert not server.faults
-        assert_same_bits(load_config(path).run_folder, load_config(disk).run_folder)
+        assert_same_bits(load_config(path).run_folder, trained(train__epochs=1))
         assert audit_run(load_config(path).run_folder).complete

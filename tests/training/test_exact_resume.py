@@ -53,23 +53,10 @@ def assert_ends_alike(run: Path, straight: Path) -> None:
     assert audit_run(run).complete
 
 
-@pytest.fixture(scope="module")
-def straight(tmp_path_factory, tiny_shards):
+@pytest.fixture
+def straight(trained):
     """Make the runs that are never stopped: epochs of three steps, logged every second step."""
-    from tests.training.conftest import config_writer
-
-    folder = tmp_path_factory.mktemp("straight")
-    write = config_writer(folder, tiny_shards)
-    made: dict[tuple[int, int], Path] = {}
-
-    def get(ranks: int, epochs: int = 2) -> Path:
-        if (ranks, epochs) not in made:
-            path = write(f"straight-{ranks}-{epochs}", train__log_every=2, train__epochs=epochs)
-            run_ranks(ranks, path)
-            made[ranks, epochs] = load_config(path).run_folder
-        return made[ranks, epochs]
-
-    return get
+    return lambda ranks, epochs=2: trained(ranks, train__log_every=2, train__epochs=epochs)
 
 
 def wait_for(condition, processes) -> None:
@@ -223,22 +210,15 @@ def test_checkpoints_are_made_by_the_clock(ranks, saved, write_config):
 
 
 @pytest.mark.parametrize("ranks", [1, 4])
-def test_a_run_goes_on_on_other_ranks(ranks, write_config, straight):
+def test_a_run_goes_on_on_other_ranks(ranks, copied, trained):
     """The micro-batches stay, so BatchNorm sees the same groups; what is left is rounding."""
-    path = write_config()
+    path = copied(ranks=2, stop_after=1)
     run = load_config(path).run_folder
-    run_ranks(2, path, stop_after=1)
     run_ranks(ranks, path)
-    assert losses_of(run) == pytest.approx(losses_of_every_step(straight, write_config), abs=1e-4)
+    assert losses_of(run) == pytest.approx(losses_of(trained(2)), abs=1e-4)
     report = audit_run(run)
     assert report.complete
     assert [attempt.world_size for attempt in report.attempts] == [2, ranks]
-
-
-def losses_of_every_step(straight, write_config) -> list[float]:
-    path = write_config("every-step")
-    run_ranks(2, path)
-    return losses_of(load_config(path).run_folder)
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(write_config, straight, caplog):

@@ -12,7 +12,7 @@ from ltrsys.training.checkpoints.folder import CheckpointFolder
 from ltrsys.training.memory import largest_that_fits, memory_advice
 from ltrsys.training.trainer import train
 from ltrsys.world import World
-from tests.training.conftest import read_metrics
+from tests.training.conftest import losses_of, read_metrics
 from tests.training.ranks import run as run_until
 
 FULL = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.6 GiB of which 1 GiB is free."
@@ -70,15 +70,13 @@ def test_auto_is_found_before_the_first_step_and_kept(write_config, monkeypatch,
     assert CheckpointFolder(run / "checkpoints", kept=1).newest()[1].progress.micro_batch_size == 24
 
 
-def test_trying_leaves_no_trace(write_config, monkeypatch):
+def test_trying_leaves_no_trace(write_config, trained, monkeypatch):
     """The same losses as with the same number given: neither weights nor statistics nor random numbers have moved."""
-    losses = []
-    for name, size in (("auto", "auto"), ("given", 12)):
-        small_gpu(monkeypatch, holds=12)
-        path = write_config(name, train__micro_batch_size=size, train__epochs=1)
-        train(load_config(path), World())
-        losses.append([line["loss"] for line in read_metrics(load_config(path).run_folder) if "loss" in line])
-    assert losses[0] == losses[1]
+    given = trained(train__micro_batch_size=12, train__epochs=1)
+    small_gpu(monkeypatch, holds=12)
+    path = write_config(train__micro_batch_size="auto", train__epochs=1)
+    train(load_config(path), World())
+    assert losses_of(load_config(path).run_folder) == losses_of(given)
 
 
 def test_a_network_of_which_nothing_fits_is_told(write_config, monkeypatch):

@@ -1,9 +1,13 @@
 """The rehearsal on a CPU of what `tests/gpu/test_training.py` runs on a GPU."""
 
+from functools import cache
+
 import pytest
 import torch
 
 from tests.training.steps import STEPS, TOLERANCE, alone, losses, resumed_losses, watched_steps
+
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
@@ -17,6 +21,12 @@ def device():
 def plain(device):
     """DDP in float32: what everything else is compared with, on a GPU too."""
     return losses(device, engine="ddp")
+
+
+@pytest.fixture(scope="module")
+def trained_by(device):
+    """Losses by engine, precision and layout, of one run each."""
+    return cache(lambda **train: losses(device, **train))
 
 
 def test_the_network_learns(plain):
@@ -35,8 +45,8 @@ def test_the_network_learns(plain):
         pytest.param("fp16", False, marks=pytest.mark.slow),
     ],
 )
-def test_engines_precisions_and_layouts_train_alike(device, plain, engine, precision, channels_last):
-    found = losses(device, engine=engine, precision=precision, channels_last=channels_last)
+def test_engines_precisions_and_layouts_train_alike(trained_by, plain, engine, precision, channels_last):
+    found = trained_by(engine=engine, precision=precision, channels_last=channels_last)
     assert found == pytest.approx(plain, abs=TOLERANCE[precision])
 
 
@@ -46,8 +56,8 @@ def test_zero_1_trains_alike(device, plain):
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 @pytest.mark.parametrize("engine", ["ddp", "deepspeed"])
-def test_a_saved_run_goes_on_alike(device, engine, precision, tmp_path):
-    whole = losses(device, engine=engine, precision=precision)
+def test_a_saved_run_goes_on_alike(device, trained_by, engine, precision, tmp_path):
+    whole = trained_by(engine=engine, precision=precision, channels_last=False)
     found = resumed_losses(device, tmp_path / "checkpoint.safetensors", engine=engine, precision=precision)
     assert found == whole
 

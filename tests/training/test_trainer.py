@@ -13,6 +13,8 @@ from ltrsys.world import World
 from tests.training.conftest import losses_of, read_metrics
 from tests.training.ranks import run as run_until
 
+pytestmark = pytest.mark.long
+
 
 def fit(path, overrides=()):
     config = load_config(path, overrides)
@@ -20,8 +22,8 @@ def fit(path, overrides=()):
     return config.run_folder
 
 
-def test_two_runs_of_one_seed_have_the_same_losses(write_config):
-    one, other = fit(write_config("one")), fit(write_config("other"))
+def test_two_runs_of_one_seed_have_the_same_losses(write_config, trained):
+    one, other = trained(), fit(write_config("other"))
     assert losses_of(one) == losses_of(other)
     different = fit(write_config("different", seed=1))
     assert losses_of(different) != losses_of(one)
@@ -60,9 +62,8 @@ def test_a_resumed_run_ends_where_one_without_a_stop_does(write_config):
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_lines_logged_after_the_checkpoint_are_logged_again_not_twice(write_config):
-    path = write_config()
-    run_until(path, stop_after=1)
+def test_lines_logged_after_the_checkpoint_are_logged_again_not_twice(copied):
+    path = copied(stop_after=1)
     metrics = load_config(path).run_folder / "metrics.jsonl"
     with metrics.open("a") as file:
         file.write(json.dumps({"step": 4, "loss": 0.0}) + '\n{"step": 5, "lo')
@@ -70,17 +71,16 @@ def test_lines_logged_after_the_checkpoint_are_logged_again_not_twice(write_conf
     assert [line["step"] for line in read_metrics(metrics.parent) if "loss" in line] == list(range(1, 7))
 
 
-def test_a_finished_run_is_left_as_it_is(write_config):
-    path = write_config(train__epochs=1)
-    run = fit(path)
+def test_a_finished_run_is_left_as_it_is(copied):
+    path = copied(train__epochs=1)
+    run = load_config(path).run_folder
     before = {file: file.stat().st_mtime_ns for file in run.rglob("*")}
     assert fit(path) == run
     assert {file: file.stat().st_mtime_ns for file in run.rglob("*")} == before
 
 
-def test_another_experiment_does_not_go_on_from_this_one_s_checkpoint(write_config):
-    path = write_config()
-    run_until(path, stop_after=1)
+def test_another_experiment_does_not_go_on_from_this_one_s_checkpoint(copied):
+    path = copied(stop_after=1)
     with pytest.raises(UsageError, match=r"begun with train\.optimizer\.lr=0\.02, but the config now says 0\.5"):
         fit(path, ["train.optimizer.lr=0.5"])
 
@@ -94,9 +94,8 @@ def with_plan_1(folder):
         checkpoint.save(path)
 
 
-def test_a_run_of_another_plan_is_not_gone_on_with_and_kept(write_config):
-    path = write_config()
-    run_until(path, stop_after=1)
+def test_a_run_of_another_plan_is_not_gone_on_with_and_kept(copied):
+    path = copied(stop_after=1)
     run = load_config(path).run_folder
     with_plan_1(run)
     before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
@@ -105,9 +104,9 @@ def test_a_run_of_another_plan_is_not_gone_on_with_and_kept(write_config):
     assert {file: file.read_bytes() for file in before} == before
 
 
-def test_a_finished_run_of_another_plan_is_finished(write_config, capsys):
-    path = write_config(train__epochs=1)
-    with_plan_1(fit(path))
+def test_a_finished_run_of_another_plan_is_finished(copied, capsys):
+    path = copied(train__epochs=1)
+    with_plan_1(load_config(path).run_folder)
     capsys.readouterr()
     train(load_config(path), World())
     assert "There is nothing left to do." in capsys.readouterr().out
@@ -128,17 +127,17 @@ def test_other_class_weights_in_the_same_file_are_refused(write_config, tmp_path
     assert audit_run(run).complete
 
 
-def test_a_model_without_its_checkpoint_is_not_overwritten(write_config):
-    path = write_config(train__epochs=1)
-    run = fit(path)
+def test_a_model_without_its_checkpoint_is_not_overwritten(copied):
+    path = copied(train__epochs=1)
+    run = load_config(path).run_folder
     (run / "checkpoints" / "step-000000003.safetensors").unlink()
     with pytest.raises(UsageError, match="holds a trained model"):
         fit(path)
 
 
-def test_a_damaged_checkpoint_is_named(write_config):
-    path = write_config(train__epochs=1)
-    last = fit(path) / "checkpoints" / "step-000000003.safetensors"
+def test_a_damaged_checkpoint_is_named(copied):
+    path = copied(train__epochs=1)
+    last = load_config(path).run_folder / "checkpoints" / "step-000000003.safetensors"
     last.write_bytes(last.read_bytes()[:-100])
     with pytest.raises(DataError, match=r"step-000000003\.safetensors"):
         fit(path)
@@ -163,8 +162,8 @@ def test_the_last_epoch_is_evaluated_and_the_best_kept(write_config):
     assert (run / "checkpoints" / "best.safetensors").exists()
 
 
-def test_a_backbone_is_started_from_another_run_s(write_config):
-    first = fit(write_config("first", train__epochs=1))
+def test_a_backbone_is_started_from_another_run_s(write_config, trained):
+    first = trained(train__epochs=1)
     second = load_config(write_config("second", model__weights=str(first / "model.safetensors")))
     from ltrsys.training.supervision.process_group import process_group
 
@@ -192,8 +191,8 @@ def test_what_cannot_be_run_is_told_before_training(write_config, changes, messa
         fit(write_config(**changes))
 
 
-def test_label_smoothing_and_gradient_accumulation_reach_the_loss(write_config):
-    plain = losses_of(fit(write_config("plain", train__epochs=1)))
+def test_label_smoothing_and_gradient_accumulation_reach_the_loss(write_config, trained):
+    plain = losses_of(trained(train__epochs=1))
     smooth = losses_of(fit(write_config("smooth", train__epochs=1, train__label_smoothing=0.3)))
     whole = losses_of(fit(write_config("whole", train__epochs=1, train__micro_batch_size=48)))
     assert smooth[0] != plain[0]

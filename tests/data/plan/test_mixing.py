@@ -26,6 +26,8 @@ from ltrsys.data.plan.planner import Planner
 from ltrsys.metrics.accuracy import shot_of_class
 from ltrsys.metrics.config import ShotsConfig
 
+pytestmark = pytest.mark.long
+
 COUNTS = {"inaturalist": inaturalist_counts(), "places_lt": places_lt_counts(), "divisors": divisor_counts()}
 SPLITS = {name: synthetic_split(counts) for name, counts in COUNTS.items()}
 BATCH_SIZE = {"inaturalist": 512, "places_lt": 256, "divisors": 512}

@@ -245,6 +245,7 @@ def test_an_image_that_cannot_be_decoded_is_replaced_too(open_loader, shards):
         assert torch.equal(one.samples[kept], other.samples[kept])
 
 
+@pytest.mark.long
 def test_a_thousand_damaged_images_are_replaced(tmp_path):
     """Bit flips, cuts, swaps, noise, damaged headers: not one of them is trained on, and the process lives."""
     counts = np.array([700, 500])

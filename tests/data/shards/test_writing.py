@@ -146,6 +146,7 @@ def test_dali_reads_the_shards(tiny_shards: Path) -> None:
     assert labels == split.label.tolist()
 
 
+@pytest.mark.long
 def test_any_number_of_workers_writes_the_same_bytes(digits: Source, built: Path, tmp_path: Path) -> None:
     build_shards(digits, tmp_path / "shards", workers=2)
     assert_same(built, tmp_path / "shards")
@@ -158,6 +159,7 @@ def test_another_seed_orders_the_training_images_otherwise(digits: Source, built
     assert np.array_equal(np.sort(other.split("train").label), np.sort(labels))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("signal", "workers"), [("SIGINT", 1), ("SIGINT", 2), ("SIGKILL", 1)])
 def test_a_build_that_is_stopped_goes_on_where_it_was(
     digits: Source, built: Path, tmp_path: Path, signal: str, workers: int

@@ -13,6 +13,8 @@ import pytest
 
 pytest.importorskip("triton", reason="the kernels are Triton's, and it is not installed")
 
+pytestmark = pytest.mark.long
+
 PATHS = sorted(Path(__file__).parent.glob("interpreted_*.py"))
 
 

@@ -28,6 +28,8 @@ from ltrsys.world import World
 from tests.data.fetching import read_everything
 from tests.data.servers import FAULTS, serving
 
+pytestmark = pytest.mark.long
+
 CPU = torch.device("cpu")
 
 
