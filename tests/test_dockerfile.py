@@ -44,9 +44,9 @@ def environment_of_the_image() -> dict[str, str]:
 
 
 def not_of_the_checkout(folder: str, names: list[str]) -> list[str]:
-    """What is left there by others: compiled files, and links, of which the checkout has none."""
+    """What is left there by others: compiled files."""
     places = [Path(folder, name) for name in names]
-    return [p.name for p in places if p.name == "__pycache__" or p.suffix == ".so" or p.is_symlink()]
+    return [p.name for p in places if p.name == "__pycache__" or p.suffix == ".so"]
 
 
 @dataclass(frozen=True)
