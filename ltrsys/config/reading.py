@@ -18,6 +18,9 @@ from ltrsys.registry import load_plugin
 
 Key = tuple[str | int, ...]
 
+PACKAGED = Path(__file__).parent.parent / "configs"
+"""The configs that come with ltrsys."""
+
 
 class _Loader(yaml.SafeLoader):
     """Safe YAML, read as one expects: `1e-4` is a number and no key is given twice."""
@@ -45,12 +48,16 @@ class _Source:
 
 
 def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
-    """Load an experiment from `path`, apply `key.sub=value` overrides, and check all of it.
+    """Load an experiment, apply `key.sub=value` overrides, and check all of it.
+
+    Args:
+        path: The file, or the name of one that comes with ltrsys, such as `glyphs/demo.yaml`.
+        overrides: What is changed.
 
     Raises:
         UsageError: For an unreadable file, an unknown key (naming the nearest), a wrong type or value.
     """
-    source = _read(path, ())
+    source = _read(_found(path), ())
     for override in overrides:
         _override(source, override)
     _load_plugins(source)
@@ -58,6 +65,12 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
         return Config.model_validate(source.values)
     except ValidationError as error:
         raise UsageError(_explain(error, source, path)) from None
+
+
+def _found(path: Path) -> Path:
+    """Return the file, or the config of this name that comes with ltrsys, where no file has it."""
+    packaged = PACKAGED / Path(*path.parts[1:] if path.parts[:1] == ("configs",) else path.parts)
+    return packaged if not path.exists() and packaged.is_file() else path
 
 
 def save_config(config: Config, path: Path) -> None:
