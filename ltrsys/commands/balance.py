@@ -15,7 +15,6 @@ from ltrsys.classifiers.tau import TauConfig
 from ltrsys.config.changes import changeable_keys, may_change
 from ltrsys.config.reading import load_run_config
 from ltrsys.config.schema import Config
-from ltrsys.config.section import MayChange
 from ltrsys.data.index.records import SPLITS, SplitName
 from ltrsys.data.reading.opening import open_dataset
 from ltrsys.device import choose_device, set_up_gpu
@@ -31,6 +30,7 @@ from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.tracking import Tracker
 from ltrsys.second_stage.fitting import Fitter, evaluated_split, val_split
 from ltrsys.second_stage.store import Fitted, load_fitted
+from ltrsys.section import MayChange
 from ltrsys.world import World
 
 log = logging.getLogger("ltrsys")

@@ -10,10 +10,10 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from ltrsys.config.methods import ByMethods
 from ltrsys.config.schema import Config
 from ltrsys.errors import UsageError
 from ltrsys.files import replaced
+from ltrsys.method_section import ByMethods
 from ltrsys.registry import load_plugin
 from ltrsys.runs.folder import RunFolder
 

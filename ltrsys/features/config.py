@@ -4,9 +4,9 @@ from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
 
-from ltrsys.config.section import Count, Fraction, Positive, Section
 from ltrsys.data.config import DataConfig
 from ltrsys.models.config import ModelConfig
+from ltrsys.section import Count, Fraction, Positive, Section
 from ltrsys.training.config import TrainConfig
 
 

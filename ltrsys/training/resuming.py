@@ -7,9 +7,9 @@ from pydantic import ValidationError
 from ltrsys import __version__
 from ltrsys.config.changes import fixed_values
 from ltrsys.config.schema import Config
-from ltrsys.config.section import MayChange
 from ltrsys.data.plan.planner import VERSION as PLAN_VERSION
 from ltrsys.errors import UsageError, first_problem
+from ltrsys.section import MayChange
 from ltrsys.training.checkpoints.checkpoint import Progress
 
 

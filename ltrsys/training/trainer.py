@@ -29,7 +29,7 @@ from ltrsys.runs.tracking import Tracker
 from ltrsys.training.checkpoints.folder import CheckpointFolder
 from ltrsys.training.checkpoints.rank_state import restore_rank_state
 from ltrsys.training.engines.batch_norm import average_buffers
-from ltrsys.training.engines.engine import start_engine
+from ltrsys.training.engines.starting import start_engine
 from ltrsys.training.losses.base import LossContext
 from ltrsys.training.memory import largest_micro_batch_size, memory_advice
 from ltrsys.training.meter import Meter

@@ -10,9 +10,9 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from ltrsys.config.section import DeviceName
 from ltrsys.device import choose_device
 from ltrsys.errors import LtrsysError
+from ltrsys.section import DeviceName
 from ltrsys.training.supervision.requests import Stopped
 from ltrsys.world import World
 
