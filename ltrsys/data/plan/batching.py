@@ -74,13 +74,13 @@ class Batching:
             step: The optimizer step within the epoch.
             accumulated: Micro-batches this rank has already run in the step.
         """
-        micro_batches = self.batch_size // self.micro_batch_size
-        micro_batch = accumulated * self.world.world_size + self._first_micro_batch
-        return step * self.batch_size + micro_batch + micro_batches * np.arange(self.micro_batch_size)
+        return self._first_positions + (step * self.batch_size + accumulated * self.world.world_size)
 
     @cached_property
-    def _first_micro_batch(self) -> int:
-        return int(lanes_modulo_ranks(self.lanes, self.world.world_size)[self.world.rank])
+    def _first_positions(self) -> NDArray[np.int64]:
+        micro_batches = self.batch_size // self.micro_batch_size
+        first_micro_batch = int(lanes_modulo_ranks(self.lanes, self.world.world_size)[self.world.rank])
+        return first_micro_batch + micro_batches * np.arange(self.micro_batch_size)
 
 
 def part_of_a_rank(batch_size: int, world: World) -> int:
