@@ -1,16 +1,21 @@
 """What README and docs point at is there."""
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-PATH = re.compile(r"(?<![\w./-])(?:ltrsys|kernels|launchers|configs|benchmarks|tests|docs)/[\w./-]*\w")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PATH = re.compile(r"(?<![\w./-])(?:ltrsys|kernels|launchers|configs|benchmarks|tests|docs|examples)/[\w./-]*\w")
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 BENCHMARK = re.compile(r"python -m (benchmarks|kernels)\.(\w+)")
+DOTTED = re.compile(r"`(ltrsys(?:\.\w+)+)`")
+SIGNATURES = re.compile(r"```python\n(class (\w+):  # (\S+)\n.*?)```", re.DOTALL)
 PLACEHOLDER = re.compile(r"\b[A-Z]+_(?:TABLE|FIGURES?|HERE)\b|\bTODO\b|\bTBD\b|\?\?\?")
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 
 
 @pytest.fixture(params=PAGES, ids=lambda page: page.name)
@@ -43,3 +48,120 @@ def test_named_benchmarks_exist(page):
 
 def test_nothing_is_left_to_be_filled_in(page):
     assert not PLACEHOLDER.findall(page.read_text())
+
+
+def test_named_modules_and_classes_exist(page):
+    assert not [name for name in DOTTED.findall(page.read_text()) if not exists(name)]
+
+
+def test_rooms_hold_the_files_that_architecture_says():
+    rows = re.findall(r"^\| `(ltrsys/[\w/]+/)` \|(.*)\|$", ARCHITECTURE, re.MULTILINE)
+    assert len(rows) > 10
+    for room, row in rows:
+        missing = [name for name in re.findall(r"`(\w+(?:\.py|/))`", row) if not (ROOT / room / name).exists()]
+        assert not missing, room
+
+
+def test_the_interfaces_of_architecture_are_those_of_the_code():
+    """Also, every method that has to be implemented is shown."""
+    shown = SIGNATURES.findall(ARCHITECTURE)
+    assert len(shown) == 6
+    for text, name, path in shown:
+        told, real = methods(ast.parse(text).body[0]), methods(class_of(ROOT / path, name))
+        assert told.keys() == {name for name in real if "abstractmethod" in decorators(real[name])}, name
+        for method in told:
+            assert signature(told[method]) == signature(real[method]), f"{name}.{method}"
+
+
+def test_rooms_import_only_what_stands_above_them_in_architecture():
+    block = re.search(r"```layers\n(.*?)```", ARCHITECTURE, re.DOTALL)
+    assert block is not None
+    layers = {room: number for number, line in enumerate(block[1].splitlines()) for room in line.split()}
+    of_the_whole_config = ("config/schema", "config/reading")
+    wrong = [
+        f"{module} imports {imported}"
+        for module in modules()
+        for imported in imports(ROOT / "ltrsys" / f"{module}.py")
+        if (own := room_of(module, layers)) != (other := room_of(imported, layers))
+        and other not in of_the_whole_config
+        and layers[other] >= layers[own]
+    ]
+    assert not wrong
+
+
+def exists(dotted: str) -> bool:
+    """Say whether a module, or a class or function of a module, or a method of a class exists."""
+    parts = dotted.split(".")
+    for length in range(len(parts), 0, -1):
+        place = ROOT.joinpath(*parts[:length])
+        if place.is_dir() and length == len(parts):
+            return True
+        if place.with_suffix(".py").exists():
+            body, rest = ast.parse(place.with_suffix(".py").read_text()).body, parts[length:]
+            for name in rest:
+                found = [node for node in body if name in names_of(node)]
+                if not found:
+                    return False
+                body = getattr(found[0], "body", [])
+            return True
+    return False
+
+
+def names_of(node: ast.stmt) -> list[str]:
+    """Return what a statement defines."""
+    if isinstance(node, ast.ClassDef | ast.FunctionDef):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def class_of(path: Path, name: str) -> ast.ClassDef:
+    return next(
+        node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef) and node.name == name
+    )
+
+
+def methods(node: ast.stmt) -> dict[str, ast.FunctionDef]:
+    assert isinstance(node, ast.ClassDef)
+    return {method.name: method for method in node.body if isinstance(method, ast.FunctionDef)}
+
+
+def signature(method: ast.FunctionDef) -> tuple[str, str, bool]:
+    assert method.returns is not None
+    return ast.unparse(method.args), ast.unparse(method.returns), "classmethod" in decorators(method)
+
+
+def decorators(method: ast.FunctionDef) -> list[str]:
+    return [ast.unparse(decorator) for decorator in method.decorator_list]
+
+
+def modules() -> Iterator[str]:
+    """Yield the modules of ltrsys, such as `data/plan/lanes`; the kernels import nothing of the rest."""
+    for path in sorted((ROOT / "ltrsys").rglob("*.py")):
+        name = path.relative_to(ROOT / "ltrsys").with_suffix("").as_posix()
+        if path.name != "__init__.py" and not name.startswith("kernels/"):
+            yield name
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yield the modules of ltrsys that a file imports anywhere."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            module = name.replace(".", "/").removeprefix("ltrsys/")
+            if name.startswith("ltrsys.") and (
+                (ROOT / "ltrsys" / f"{module}.py").exists() or module.startswith("kernels")
+            ):
+                yield module
+
+
+def room_of(module: str, rooms: dict[str, int]) -> str:
+    """Return the room that a module is in: the longest that its path begins with."""
+    found = [room for room in rooms if f"{module}/".startswith(f"{room}/")]
+    assert found, f"{module} is in no room of architecture.md"
+    return max(found, key=len)
