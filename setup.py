@@ -18,7 +18,7 @@ def cuda_extension() -> dict[str, Any]:
         return {}
     from torch.utils.cpp_extension import BuildExtension, CUDAExtension
 
-    sources = ["kernels/gpu/class_sums.cu", "kernels/gpu/class_sums_binding.cpp"]
+    sources = ["kernels/gpu/cuda/class_sums.cu", "kernels/gpu/cuda/class_sums_binding.cpp"]
     extension = CUDAExtension("ltrsys.kernels.gpu._class_sums", sources)
     return {"ext_modules": [extension], "cmdclass": {"build_ext": BuildExtension}}
 
@@ -40,7 +40,7 @@ setup(
     package_data={
         "ltrsys": ["py.typed"],
         "ltrsys.kernels.cpu": ["*.cpp"],
-        "ltrsys.kernels.gpu": ["*.cu", "*.cpp", "*.h"],
+        "ltrsys.kernels.gpu": ["cuda/*"],
     },
     install_requires=[
         "torch>=2.9",
