@@ -21,7 +21,7 @@ def cuda_extension() -> dict[str, Any]:
         return {}
     from torch.utils.cpp_extension import BuildExtension, CUDAExtension
 
-    sources = ["kernels/gpu/class_sums.cu", "kernels/gpu/class_sums_binding.cpp"]
+    sources = ["kernels/gpu/cuda/class_sums.cu", "kernels/gpu/cuda/class_sums_binding.cpp"]
     extension = CUDAExtension("ltrsys.kernels.gpu._class_sums", sources)
     return {"ext_modules": [extension], "cmdclass": {"build_ext": BuildExtension}}
 
@@ -44,7 +44,7 @@ setup(
     package_data={
         "ltrsys": ["py.typed", "configs/*/*.yaml"],
         "ltrsys.kernels.cpu": ["*.cpp"],
-        "ltrsys.kernels.gpu": ["*.cu", "*.cpp", "*.h"],
+        "ltrsys.kernels.gpu": ["cuda/*"],
     },
     install_requires=[
         "torch>=2.9",
