@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 PATH = re.compile(r"(?<![\w./-])(?:ltrsys|kernels|launchers|configs|benchmarks|tests|docs|examples)/[\w./-]*\w")
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 BENCHMARK = re.compile(r"python -m (benchmarks|kernels)\.(\w+)")
