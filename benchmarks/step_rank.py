@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import Network, build_network
 from ltrsys.training.config import TrainConfig
-from ltrsys.training.engines.engine import start_engine
+from ltrsys.training.engines.starting import start_engine
 from ltrsys.training.optimizers.base import build_optimizer
 from ltrsys.training.optimizers.sgd import SGD
 from ltrsys.training.supervision.process_group import process_group

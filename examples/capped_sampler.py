@@ -6,8 +6,8 @@ data: {sampler: {kind: capped, cap: 50}}
 
 from collections.abc import Sequence
 
-from ltrsys.config.section import Count
 from ltrsys.data.plan.samplers.base import SAMPLERS, Sampler
+from ltrsys.section import Count
 
 
 @SAMPLERS.register

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ltrsys.classifiers.base import CLASSIFIERS, FitContext
 from ltrsys.classifiers.joint import LinearClassifier
-from ltrsys.config.section import Positive, Section
+from ltrsys.section import Positive, Section
 
 
 class UnbiasedConfig(Section):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 Metric = Literal["cosine", "euclidean"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
 LARGEST_FACTOR = 1e200
 """Of |w_j|^-tau: a product of float32 vectors, of 1e-90 to 1e84, can be multiplied by it or divided."""
 
@@ -74,8 +75,15 @@ def check_search(k: int, metric: str, num_classes: int) -> None:
     """Refuse a number of classes to be found that there are not, and an unknown metric."""
     if not 1 <= k <= num_classes:
         raise ValueError(f"k={k} is not between 1 and the number of classes, {num_classes}.")
-    if metric not in get_args(Metric):
-        raise ValueError(f"metric={metric!r} is unknown; choose cosine or euclidean.")
+    known_metric(metric)
+
+
+def known_metric(metric: str) -> Metric:
+    """Refuse an unknown metric; return it, known to be one."""
+    for known in METRICS:
+        if metric == known:
+            return known
+    raise ValueError(f"metric={metric!r} is unknown; choose {' or '.join(METRICS)}.")
 
 
 def check_center(center_D: Tensor, features_ND: Tensor) -> None:

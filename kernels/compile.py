@@ -1,8 +1,8 @@
 """Compile every GPU kernel ahead of time, without a GPU, and report what each needs.
 
 `python -m ltrsys.kernels.compile` compiles Triton's kernels in every tile configuration that is used, and
-`gpu/class_sums.cu` by nvcc where there is one, for each generation of GPU. Registers that do not fit are spilled to
-memory, which is slow: that is an error.
+`gpu/cuda/class_sums.cu` by nvcc where there is one, for each generation of GPU. Registers that do not fit are spilled
+to memory, which is slow: that is an error.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from rich.table import Table
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from ltrsys.kernels.gpu import class_sums, exact_scores, rounded_rows, screening, tau_logits
+from ltrsys.kernels.gpu import class_sums, exact_scores, prepared_rows, screening, tau_logits
 from ltrsys.kernels.gpu.tau_sweep import CAPACITY
 from ltrsys.kernels.gpu.tiles import TILES
 from ltrsys.kernels.gpu.variants import Variant
@@ -90,7 +90,7 @@ def variants_of(architecture: int) -> list[Variant]:
         *screening.variants(tiles.screen),
         *tau_logits.variants(tiles),
         *exact_scores.variants(CAPACITY),
-        *rounded_rows.variants(),
+        *prepared_rows.variants(),
     ]
 
 

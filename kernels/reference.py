@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from ltrsys.kernels.checks import Metric
-from ltrsys.kernels.exact_sums import Quantum
-from ltrsys.kernels.row_lengths import lengths_in_blocks, normalized
+from ltrsys.kernels.reproducible_sums import Quantum, lengths_in_blocks, normalized
 
 BLOCK_ELEMENTS = 1 << 22
 """Scores that are held at once: 32 MiB in float64."""

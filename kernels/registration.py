@@ -6,24 +6,28 @@ compute each in their own way; any other device has `reference`. N samples, C cl
 
 import functools
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from ltrsys.kernels import nearest, reference, sweep
+from ltrsys.kernels import reference
 from ltrsys.kernels.checks import (
     check_factors,
     check_finite,
     check_label_range,
     check_rows_of_a_class,
     ends_of,
+    known_metric,
     on_host,
 )
-from ltrsys.kernels.cpu import class_sums as cpu_sums
+from ltrsys.kernels.cpu import class_sums as class_sums_on_cpu
+from ltrsys.kernels.cpu import tau_logits as products_in_torch
+from ltrsys.kernels.cpu.ncm_search import ncm_search as ncm_search_on_cpu
+from ltrsys.kernels.cpu.tau_sweep import tau_sweep as tau_sweep_on_cpu
 from ltrsys.kernels.devices import current_device, runs_triton
-from ltrsys.kernels.exact_sums import Quantum
 from ltrsys.kernels.reference import result_type
+from ltrsys.kernels.reproducible_sums import Quantum
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -55,11 +59,7 @@ def tau_logits(features: Tensor, weight: Tensor, tau: Tensor, scale: Tensor | No
     check_finite(weight, "weight", of_weight)
     wide = dtype if all(held) else torch.float64
     factor = factor.to(wide)
-    if runs_triton(features.device) and wide == torch.float32:
-        from ltrsys.kernels.gpu.tau_logits import scaled_product
-
-        return scaled_product(features, weight, factor)
-    return (features.to(wide) @ weight.to(wide).T).mul_(factor).to(dtype)
+    return _products(features.device, wide).scaled_product(features, weight, factor).to(dtype)
 
 
 @tau_logits.register_fake
@@ -93,12 +93,13 @@ def tau_logits_backward(
     (held,) = on_host(_held(factor, dtype))
     wide = dtype if all(held) else torch.float64
     wide_gradient, factor = gradient.to(wide), factor.to(wide)
+    products = _products(gradient.device, wide)
     of_features = gradient.new_empty(0)
     if to_features:
-        of_features = _product_of_scaled(wide_gradient, factor, weight).to(dtype)
+        of_features = products.product_of_scaled(wide_gradient, factor, weight).to(dtype)
     if not to_classes:
-        return of_features, gradient.new_empty(0), gradient.new_empty(0), gradient.new_empty(0)
-    product = _transposed_product(wide_gradient, features)
+        return of_features, *_no_gradients_of_classes(gradient)
+    product = products.transposed_product(wide_gradient, features)
     wide_weight = weight.double()
     of_factor = (wide_weight * product).sum(dim=1)
     norm_factor = _factor(weight, tau, None)
@@ -118,18 +119,17 @@ def tau_logits_backward(
 
 @tau_logits_backward.register_fake
 def _(
-    gradient: Tensor,
-    features: Tensor,
-    weight: Tensor,
-    tau: Tensor,
-    scale: Tensor | None,
-    to_features: bool,
-    to_classes: bool,
+    gradient: Tensor, features: Tensor, weight: Tensor, tau: Tensor, scale: Tensor | None, *wanted: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    to_features, to_classes = wanted
     of_features = gradient.new_empty(features.shape if to_features else 0)
     if not to_classes:
-        return of_features, gradient.new_empty(0), gradient.new_empty(0), gradient.new_empty(0)
+        return of_features, *_no_gradients_of_classes(gradient)
     return of_features, gradient.new_empty(weight.shape), gradient.new_empty(()), gradient.new_empty(weight.shape[0])
+
+
+def _no_gradients_of_classes(gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return gradient.new_empty(0), gradient.new_empty(0), gradient.new_empty(0)
 
 
 def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -138,16 +138,11 @@ def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> Non
 
 
 def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-    features, weight, tau, scale = ctx.saved_tensors
-    wanted = ctx.needs_input_grad
-    of_features, of_weight, of_tau, of_scale = tau_logits_backward(
-        gradient.contiguous(), features, weight, tau, scale, wanted[0], any(wanted[1:])
-    )
-    return (
-        of_features.to(features.dtype) if wanted[0] else None,
-        of_weight.to(weight.dtype) if wanted[1] else None,
-        of_tau.to(tau.dtype) if wanted[2] else None,
-        of_scale.to(scale.dtype) if wanted[3] else None,
+    inputs, wanted = ctx.saved_tensors, ctx.needs_input_grad
+    gradients = tau_logits_backward(gradient.contiguous(), *inputs, wanted[0], any(wanted[1:]))
+    return tuple(
+        of_input.to(values.dtype) if is_wanted else None
+        for of_input, values, is_wanted in zip(gradients, inputs, wanted, strict=True)
     )
 
 
@@ -166,8 +161,8 @@ def tau_sweep(features: Tensor, weight: Tensor, taus: Tensor) -> Tensor:
     check_finite(weight, "weight", of_weight)
     check_factors(tau_of, least, most)
     if features.device.type == "cpu":
-        return sweep.tau_sweep(features, weight, taus, factors)
-    if runs_triton(features.device) and result_type(features, weight) == torch.float32:
+        return tau_sweep_on_cpu(features, weight, taus, factors)
+    if _has_kernels(features.device, result_type(features, weight)):
         from ltrsys.kernels.gpu.tau_sweep import tau_sweep as fused
 
         return fused(features.contiguous(), weight.contiguous(), factors)
@@ -190,13 +185,14 @@ def ncm_search(
         inputs["center"] = center
     for (name, values), ends in zip(inputs.items(), on_host(*map(ends_of, inputs.values())), strict=True):
         check_finite(values, name, ends)
+    known = known_metric(metric)
     if features.device.type == "cpu":
-        return nearest.ncm_search(features, class_means, k, metric, center)
-    if runs_triton(features.device) and result_type(features, class_means) == torch.float32:
+        return ncm_search_on_cpu(features, class_means, k, known, center)
+    if _has_kernels(features.device, result_type(features, class_means)):
         from ltrsys.kernels.gpu.ncm_search import ncm_search as fused
 
-        return fused(features.contiguous(), class_means.contiguous(), k, metric, center)
-    return reference.ncm_search(features, class_means, k, metric, center)
+        return fused(features.contiguous(), class_means.contiguous(), k, known, center)
+    return reference.ncm_search(features, class_means, k, known, center)
 
 
 @ncm_search.register_fake
@@ -221,7 +217,7 @@ def class_sums(
     check_label_range(labels, num_classes, of_labels)
     quantum = Quantum.of(1.0 if normalize else largest, int(most))
     if features.device.type == "cpu":
-        return cpu_sums.class_totals(features, labels, num_classes, quantum, normalize, center), counts
+        return class_sums_on_cpu.class_totals(features, labels, num_classes, quantum, normalize, center), counts
     sums = torch.zeros(num_classes, features.shape[1], dtype=torch.float64, device=features.device)
     _accumulate(sums, features, labels, quantum, normalize, center)
     return sums.to(result_type(features)), counts
@@ -260,21 +256,6 @@ def add_class_sums(
     _accumulate(sums, features, labels, Quantum(quantum), normalize, center)
 
 
-@add_class_sums.register_fake
-def _(
-    sums: Tensor,
-    counts: Tensor,
-    features: Tensor,
-    labels: Tensor,
-    quantum: float,
-    largest: float,
-    num_rows: int,
-    normalize: bool,
-    center: Tensor | None,
-) -> None:
-    pass
-
-
 def _accumulate(
     sums: Tensor, features: Tensor, labels: Tensor, quantum: Quantum, normalize: bool, center: Tensor | None
 ) -> None:
@@ -284,7 +265,7 @@ def _accumulate(
         wide_center = None if center is None else center.double()
         sums += fused(features.contiguous(), labels, len(sums), quantum.value, normalize, wide_center)
     elif features.device.type == "cpu":
-        cpu_sums.add_class_sums(sums, features, labels, quantum, normalize, center)
+        class_sums_on_cpu.add_class_sums(sums, features, labels, quantum, normalize, center)
     else:
         reference.add_class_sums(sums, features, labels, quantum, normalize, center)
 
@@ -316,17 +297,25 @@ def _held(factor: Tensor, dtype: torch.dtype) -> Tensor:
     return held.all()[None]
 
 
-def _product_of_scaled(gradient: Tensor, factor: Tensor, weight: Tensor) -> Tensor:
-    if runs_triton(gradient.device) and gradient.dtype == torch.float32:
-        from ltrsys.kernels.gpu.tau_logits import product_of_scaled
+class _Products(Protocol):
+    """The products of `tau_logits` and its gradients, as a module of `cpu` or `gpu` has them."""
 
-        return product_of_scaled(gradient, factor, weight)
-    return (gradient * factor) @ weight.to(gradient.dtype)
+    def scaled_product(self, features_ND: Tensor, weight_CD: Tensor, factor_C: Tensor) -> Tensor: ...
+
+    def product_of_scaled(self, grad_NC: Tensor, factor_C: Tensor, weight_CD: Tensor) -> Tensor: ...
+
+    def transposed_product(self, grad_NC: Tensor, features_ND: Tensor) -> Tensor: ...
 
 
-def _transposed_product(gradient: Tensor, features: Tensor) -> Tensor:
-    if runs_triton(gradient.device) and gradient.dtype == torch.float32:
-        from ltrsys.kernels.gpu.tau_logits import transposed_product
+def _products(device: torch.device, dtype: torch.dtype) -> _Products:
+    """Return what multiplies in a type on a device."""
+    if not _has_kernels(device, dtype):
+        return products_in_torch
+    from ltrsys.kernels.gpu import tau_logits as products_of_kernels
 
-        return transposed_product(gradient, features)
-    return gradient.T @ features.to(gradient.dtype)
+    return products_of_kernels
+
+
+def _has_kernels(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether Triton's kernels compute what is of a type on a device: float32, from inputs that may be narrower."""
+    return runs_triton(device) and dtype == torch.float32

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from ltrsys.config.section import DeviceName
 from ltrsys.errors import LtrsysError
+from ltrsys.section import DeviceName
 from ltrsys.world import World
 
 NEEDED_DRIVER = {"13": 580, "12": 525}

@@ -131,8 +131,9 @@ def load_plugin(plugin: str) -> None:
         ) from None
     except Exception as error:
         raise UsageError(f"plugins: {plugin}: cannot be imported: {type(error).__name__}: {error}.") from error
-    if plugin not in _PLUGINS:
-        _PLUGINS.append(plugin)
+    place = str(Path(plugin).resolve()) if plugin.endswith(".py") else plugin
+    if place not in _PLUGINS:
+        _PLUGINS.append(place)
 
 
 def loaded_plugins() -> list[str]:

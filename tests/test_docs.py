@@ -2,13 +2,15 @@
 
 import ast
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 PATH = re.compile(r"(?<![\w./-])(?:ltrsys|kernels|launchers|configs|benchmarks|tests|docs|examples)/[\w./-]*\w")
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 BENCHMARK = re.compile(r"python -m (benchmarks|kernels)\.(\w+)")
@@ -73,22 +75,6 @@ def test_the_interfaces_of_architecture_are_those_of_the_code():
             assert signature(told[method]) == signature(real[method]), f"{name}.{method}"
 
 
-def test_rooms_import_only_what_stands_above_them_in_architecture():
-    block = re.search(r"```layers\n(.*?)```", ARCHITECTURE, re.DOTALL)
-    assert block is not None
-    layers = {room: number for number, line in enumerate(block[1].splitlines()) for room in line.split()}
-    of_the_whole_config = ("config/schema", "config/reading")
-    wrong = [
-        f"{module} imports {imported}"
-        for module in modules()
-        for imported in imports(ROOT / "ltrsys" / f"{module}.py")
-        if (own := room_of(module, layers)) != (other := room_of(imported, layers))
-        and other not in of_the_whole_config
-        and layers[other] >= layers[own]
-    ]
-    assert not wrong
-
-
 def exists(dotted: str) -> bool:
     """Say whether a module, or a class or function of a module, or a method of a class exists."""
     parts = dotted.split(".")
@@ -133,35 +119,3 @@ def signature(method: ast.FunctionDef) -> tuple[str, str, bool]:
 
 def decorators(method: ast.FunctionDef) -> list[str]:
     return [ast.unparse(decorator) for decorator in method.decorator_list]
-
-
-def modules() -> Iterator[str]:
-    """Yield the modules of ltrsys, such as `data/plan/lanes`; the kernels import nothing of the rest."""
-    for path in sorted((ROOT / "ltrsys").rglob("*.py")):
-        name = path.relative_to(ROOT / "ltrsys").with_suffix("").as_posix()
-        if path.name != "__init__.py" and not name.startswith("kernels/"):
-            yield name
-
-
-def imports(path: Path) -> Iterator[str]:
-    """Yield the modules of ltrsys that a file imports anywhere."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        else:
-            continue
-        for name in names:
-            module = name.replace(".", "/").removeprefix("ltrsys/")
-            if name.startswith("ltrsys.") and (
-                (ROOT / "ltrsys" / f"{module}.py").exists() or module.startswith("kernels")
-            ):
-                yield module
-
-
-def room_of(module: str, rooms: dict[str, int]) -> str:
-    """Return the room that a module is in: the longest that its path begins with."""
-    found = [room for room in rooms if f"{module}/".startswith(f"{room}/")]
-    assert found, f"{module} is in no room of architecture.md"
-    return max(found, key=len)

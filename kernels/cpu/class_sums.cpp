@@ -1,8 +1,8 @@
 // Sums of rows by class on a CPU: one pass over the rows, a class at a time, with the bits of every other way.
 //
 // Every number that is added is a multiple of one power of two, so small that no partial sum needs more than float64's
-// 53 bits (kernels/exact_sums.py): threads may share the work out as they like. The length of a row is added up in the
-// order of kernels/row_lengths.py.
+// 53 bits: threads may share the work out as they like. The length of a row is added up in a fixed order. Both are
+// described in kernels/reproducible_sums.py.
 //
 // N rows, C classes, D columns.
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ltrsys.kernels import reference
-from ltrsys.kernels.exact_sums import Quantum
+from ltrsys.kernels.reproducible_sums import Quantum
 
 log = logging.getLogger(__name__)
 

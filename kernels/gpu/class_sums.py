@@ -14,12 +14,11 @@ from torch import Tensor
 
 from ltrsys.kernels.cpu.class_sums import cache_folder
 from ltrsys.kernels.devices import runs_cuda
-from ltrsys.kernels.exact_sums import Quantum
-from ltrsys.kernels.row_lengths import normalized
+from ltrsys.kernels.reproducible_sums import Quantum, normalized
 
 log = logging.getLogger(__name__)
 
-SOURCES = [Path(__file__).with_name(name) for name in ("class_sums.cu", "class_sums_binding.cpp")]
+SOURCES = [Path(__file__).with_name("cuda") / name for name in ("class_sums.cu", "class_sums_binding.cpp")]
 BUILT_AT_INSTALLATION = "ltrsys.kernels.gpu._class_sums"
 """The module that `LTRSYS_BUILD_CUDA=1 pip install` builds."""
 BLOCK_ELEMENTS = 1 << 24
@@ -35,7 +34,7 @@ def class_sums(
         features_ND: float32, float64, bfloat16 or float16, contiguous.
         labels_N: int64, each at least 0 and below C.
         num_classes: C.
-        quantum: A power of two, as `kernels/exact_sums.py` chooses it.
+        quantum: A power of two, as `kernels/reproducible_sums.py` chooses it.
         normalize: Divide each row, moved by the center, by its length first; zero stays zero.
         center_D: Subtracted from each row first, float64.
 

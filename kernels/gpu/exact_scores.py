@@ -22,6 +22,9 @@ COLUMNS = 128
 PROGRAMS_FOR_ALL = 32
 """Programs that share a row, at most, when all classes are scored."""
 
+ALL_CLASSES_ELEMENTS = 1 << 22
+"""Scores against every class that are held at once: 32 MiB in float64."""
+
 
 def exact_scores(
     features_ND: Tensor,

@@ -3,16 +3,22 @@
 N samples, C classes, D features.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-from ltrsys.kernels.gpu.aligned_rows import aligned_center, aligned_rows
-from ltrsys.kernels.gpu.exact_scores import exact_scores
-from ltrsys.kernels.gpu.rounded_rows import round_scaled_rows
-from ltrsys.kernels.gpu.screening import GROUP, Directions, bounds_of, candidates, kth_lower_bounds
-from ltrsys.kernels.gpu.tau_sweep import ALL_CLASSES_ELEMENTS, ROWS, can_screen, undecided_rows
+from ltrsys.kernels.checks import Metric
+from ltrsys.kernels.gpu.exact_scores import ALL_CLASSES_ELEMENTS, exact_scores
+from ltrsys.kernels.gpu.prepared_rows import Scaling, aligned_center, aligned_rows, round_scaled_rows
+from ltrsys.kernels.gpu.screening import (
+    GROUP,
+    ROWS_OF_A_BLOCK,
+    Directions,
+    bounds_of,
+    can_screen,
+    candidates,
+    kth_lower_bounds,
+    undecided_rows,
+)
 from ltrsys.kernels.reference import result_type
 
 MOST_SCREENED = 128
@@ -23,7 +29,7 @@ def ncm_search(
     features_ND: Tensor,
     class_means_CD: Tensor,
     k: int,
-    metric: Literal["cosine", "euclidean"],
+    metric: Metric,
     center_D: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Find the k nearest class means of each feature; the scores of all classes are never stored.
@@ -42,14 +48,14 @@ def ncm_search(
     num_rows, num_classes = features_ND.shape[0], class_means_CD.shape[0]
     dtype = result_type(features_ND, class_means_CD)
     means_CD = aligned_rows(class_means_CD, dtype)
-    search = _Search(means_CD, k, metric, None if center_D is None else aligned_center(center_D))
+    search = _NearestMeans(means_CD, k, metric, None if center_D is None else aligned_center(center_D))
     scores_Nk = torch.empty(num_rows, k, dtype=dtype, device=features_ND.device)
     classes_Nk = torch.empty(num_rows, k, dtype=torch.int64, device=features_ND.device)
     # a threshold is found among k groups of classes
     screened = can_screen(means_CD) and k <= MOST_SCREENED and num_classes >= k * GROUP
     if screened:
         search.round_means(features_ND)
-    step = ROWS if screened else max(1, ALL_CLASSES_ELEMENTS // num_classes)
+    step = ROWS_OF_A_BLOCK if screened else max(1, ALL_CLASSES_ELEMENTS // num_classes)
     for first in range(0, num_rows, step):
         rows = slice(first, first + step)
         block_ND = aligned_rows(features_ND[rows], dtype)
@@ -57,10 +63,10 @@ def ncm_search(
     return scores_Nk, classes_Nk
 
 
-class _Search:
+class _NearestMeans:
     """What all blocks of rows share."""
 
-    def __init__(self, class_means_CD: Tensor, k: int, metric: str, center_D: Tensor | None) -> None:
+    def __init__(self, class_means_CD: Tensor, k: int, metric: Metric, center_D: Tensor | None) -> None:
         self.class_means_CD = class_means_CD
         self.k = k
         self.distance = metric == "euclidean"
@@ -98,13 +104,14 @@ class _Search:
     def _mean_direction(self) -> Tensor:
         length_C = torch.where(self.mean_length_C > 0, self.mean_length_C, 1.0)
         total_D = torch.zeros(self.class_means_CD.shape[1], dtype=torch.float64, device=length_C.device)
-        for means, lengths in zip(self.class_means_CD.split(ROWS), length_C.split(ROWS), strict=True):
+        blocks = zip(self.class_means_CD.split(ROWS_OF_A_BLOCK), length_C.split(ROWS_OF_A_BLOCK), strict=True)
+        for means, lengths in blocks:
             total_D += (means.double() / lengths[:, None]).sum(dim=0)
         return total_D / len(length_C)
 
     def screened(self, features_ND: Tensor) -> tuple[Tensor, Tensor]:
         """Find the k nearest among the classes that screening leaves."""
-        scaling = "given" if self.distance else "power"
+        scaling: Scaling = "given" if self.distance else "power"
         features = round_scaled_rows(features_ND, scaling, self.moved_by_D, scale=self.scale)
         error_N = bounds_of(features, self.directions)
         threshold_1N = kth_lower_bounds(features, self.directions, error_N, self.k)

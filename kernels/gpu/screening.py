@@ -13,17 +13,24 @@ in between would cost more than making them twice. The marks, a bit a class, are
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import triton
 from torch import Tensor
 from triton import language as tl
 
-from ltrsys.kernels.gpu.rounded_rows import ScaledRows
+from ltrsys.kernels.gpu.prepared_rows import ScaledRows
 from ltrsys.kernels.gpu.tiles import BAND, Tile, is_interpreted, num_programs, tile_of_program, tiles_of
-from ltrsys.kernels.gpu.variants import Argument, Variant, pointer, scalar
+from ltrsys.kernels.gpu.variants import Variant, pointer, scalar
 from ltrsys.kernels.rounding import product_error
+
+Keep = Literal["bounds by gain", "bounds by group", "marks"]
+"""What is kept of a tile of products: the greatest lower bound of a row, for each gain or in each group of classes, or
+the classes that reach the threshold, a bit each."""
+
+ROWS_OF_A_BLOCK = 8192
+"""Rows at a time: what is held beyond the result is a few hundred bytes a row, and one copy of the rows in bfloat16."""
 
 GROUP = 16
 """Neighbours of which the first pass of a search keeps the greatest lower bound, and whose marks in the second pass are
@@ -61,6 +68,19 @@ class Candidates:
     """int32 [N]; more than K where there was no place for all."""
 
 
+def can_screen(rows_RD: Tensor) -> bool:
+    """Say whether rows can be screened: float32 ones, whose squares float64 can hold."""
+    return rows_RD.dtype == torch.float32 and rows_RD.shape[1] > 0
+
+
+def undecided_rows(found: Candidates, *, at_least: int) -> Tensor:
+    """Return the rows that had more candidates than places, int64.
+
+    A row always has the candidates that reach its threshold; one that had fewer would be scored in full just so.
+    """
+    return ((found.count_N > found.classes_NK.shape[1]) | (found.count_N < at_least)).nonzero()[:, 0]
+
+
 def bounds_of(features: ScaledRows, directions: Directions) -> Tensor:
     """Return E_n, float32 [N]: the bound of the product, and room for the rounding of the scores made from it."""
     error_N = product_error(features.rounded, directions.rows.rounded)
@@ -71,24 +91,9 @@ def bounds_of(features: ScaledRows, directions: Directions) -> Tensor:
 
 def greatest_lower_bounds(features: ScaledRows, directions: Directions, error_N: Tensor) -> Tensor:
     """Return the greatest lower bound over the classes of each row, float32 [T, N]; no offsets."""
-    num_rows, num_classes = len(features.length_R), len(directions.rows.length_R)
-    num_gains = directions.gain_TC.shape[0]
-    bound_TN = torch.full((num_gains, num_rows), -torch.inf, dtype=torch.float32, device=error_N.device)
-    tile = tiles_of(error_N.device).screen
-    _greatest_lower_bounds[(num_programs(num_rows, num_classes, tile),)](
-        features.rounded.values_RD,
-        directions.rows.rounded.values_RD,
-        error_N,
-        directions.gain_TC,
-        bound_TN,
-        num_rows,
-        num_classes,
-        features.rounded.values_RD.shape[1],
-        num_gains,
-        **_constants(tile),
-        num_warps=tile.warps,
-        num_stages=tile.stages,
-    )
+    shape = (directions.gain_TC.shape[0], len(error_N))
+    bound_TN = torch.full(shape, -torch.inf, dtype=torch.float32, device=error_N.device)
+    _multiply("bounds by gain", features, directions, error_N, bound_TN)
     return bound_TN - FLUSHED
 
 
@@ -98,28 +103,9 @@ def kth_lower_bounds(features: ScaledRows, directions: Directions, error_N: Tens
     It is the k-th greatest of the greatest lower bounds of groups of classes: k groups, k different classes. C must be
     at least k * GROUP.
     """
-    num_rows, num_classes = len(features.length_R), len(directions.rows.length_R)
-    tile = tiles_of(error_N.device).screen
-    num_groups = _num_groups(num_classes, tile)
-    bound_NG = torch.empty(num_rows, num_groups, dtype=torch.float32, device=error_N.device)
-    offset_C = directions.offset_C
-    _group_lower_bounds[(num_programs(num_rows, num_classes, tile),)](
-        features.rounded.values_RD,
-        directions.rows.rounded.values_RD,
-        error_N,
-        directions.gain_TC,
-        directions.gain_TC if offset_C is None else offset_C,
-        bound_NG,
-        num_rows,
-        num_classes,
-        features.rounded.values_RD.shape[1],
-        num_groups,
-        HAS_OFFSET=offset_C is not None,
-        GROUP=GROUP,
-        **_constants(tile),
-        num_warps=tile.warps,
-        num_stages=tile.stages,
-    )
+    shape = (len(error_N), _num_groups(directions, tiles_of(error_N.device).screen))
+    bound_NG = torch.empty(shape, dtype=torch.float32, device=error_N.device)
+    _multiply("bounds by group", features, directions, error_N, bound_NG)
     return bound_NG.topk(k, dim=1).values[:, -1][None] - FLUSHED
 
 
@@ -127,30 +113,9 @@ def candidates(
     features: ScaledRows, directions: Directions, error_N: Tensor, threshold_TN: Tensor, capacity: int
 ) -> Candidates:
     """List the classes of each row whose upper bound reaches the threshold for any gain."""
-    num_rows, num_classes = len(features.length_R), len(directions.rows.length_R)
-    tile = tiles_of(error_N.device).screen
-    num_groups = _num_groups(num_classes, tile)
+    num_rows, num_groups = len(error_N), _num_groups(directions, tiles_of(error_N.device).screen)
     marks_NG = torch.empty(num_rows, num_groups, dtype=torch.int32, device=error_N.device)
-    offset_C = directions.offset_C
-    _mark_candidates[(num_programs(num_rows, num_classes, tile),)](
-        features.rounded.values_RD,
-        directions.rows.rounded.values_RD,
-        error_N,
-        directions.gain_TC,
-        directions.gain_TC if offset_C is None else offset_C,
-        threshold_TN,
-        marks_NG,
-        num_rows,
-        num_classes,
-        features.rounded.values_RD.shape[1],
-        directions.gain_TC.shape[0],
-        num_groups,
-        HAS_OFFSET=offset_C is not None,
-        GROUP=GROUP,
-        **_constants(tile),
-        num_warps=tile.warps,
-        num_stages=tile.stages,
-    )
+    _multiply("marks", features, directions, error_N, marks_NG, threshold_TN)
     listed = Candidates(
         torch.empty(num_rows, capacity, dtype=torch.int32, device=error_N.device),
         torch.empty(num_rows, dtype=torch.int32, device=error_N.device),
@@ -166,6 +131,39 @@ def candidates(
         num_warps=4,
     )
     return listed
+
+
+def _multiply(
+    keep: Keep,
+    features: ScaledRows,
+    directions: Directions,
+    error_N: Tensor,
+    out: Tensor,
+    threshold_TN: Tensor | None = None,
+) -> None:
+    """Multiply the rows, and write to `out` what is to be kept of the products."""
+    num_rows, num_classes = len(features.length_R), len(directions.rows.length_R)
+    tile = tiles_of(error_N.device).screen
+    offset_C = directions.offset_C
+    _screen[(num_programs(num_rows, num_classes, tile),)](
+        features.rounded.values_RD,
+        directions.rows.rounded.values_RD,
+        error_N,
+        directions.gain_TC,
+        directions.gain_TC if offset_C is None else offset_C,
+        error_N if threshold_TN is None else threshold_TN,
+        out,
+        num_rows,
+        num_classes,
+        features.rounded.values_RD.shape[1],
+        directions.gain_TC.shape[0],
+        _num_groups(directions, tile),
+        KEEP=keep,
+        HAS_OFFSET=offset_C is not None,
+        **_constants(tile),
+        num_warps=tile.warps,
+        num_stages=tile.stages,
+    )
 
 
 @triton.jit
@@ -201,90 +199,21 @@ def _tile_product(
     return product
 
 
-@triton.jit(do_not_specialize=["num_rows", "num_classes", "num_gains"])
-def _greatest_lower_bounds(
-    features_ptr: tl.tensor,
-    directions_ptr: tl.tensor,
-    error_ptr: tl.tensor,
-    gain_ptr: tl.tensor,
-    bound_ptr: tl.tensor,
-    num_rows: tl.tensor,
-    num_classes: tl.tensor,
-    padded: tl.tensor,
-    num_gains: tl.tensor,
-    ROWS: tl.constexpr,
-    CLASSES: tl.constexpr,
-    INNER: tl.constexpr,
-    BAND: tl.constexpr,
-    WIDEN: tl.constexpr,
-) -> None:
-    row_tile, class_tile = tile_of_program(num_rows, num_classes, ROWS, CLASSES, BAND)
-    rows = row_tile * ROWS + tl.arange(0, ROWS)
-    classes = class_tile * CLASSES + tl.arange(0, CLASSES)
-    product = _tile_product(
-        features_ptr, directions_ptr, rows, classes, num_rows, num_classes, padded, ROWS, CLASSES, INNER, WIDEN
-    )
-    error = tl.load(error_ptr + rows, mask=rows < num_rows, other=0.0)
-    lower = tl.where((classes < num_classes)[None, :], product - error[:, None], float("-inf"))
-    for gain_row in range(num_gains):
-        gain = tl.load(gain_ptr + gain_row * num_classes + classes, mask=classes < num_classes, other=1.0)
-        best = tl.max(lower * gain[None, :], 1)
-        # the greatest of a row's tiles, whichever comes first
-        tl.atomic_max(bound_ptr + gain_row * num_rows + rows, best, mask=rows < num_rows, sem="relaxed")
-
-
-@triton.jit(do_not_specialize=["num_rows", "num_classes", "num_groups"])
-def _group_lower_bounds(
-    features_ptr: tl.tensor,
-    directions_ptr: tl.tensor,
-    error_ptr: tl.tensor,
-    gain_ptr: tl.tensor,
-    offset_ptr: tl.tensor,
-    bound_ptr: tl.tensor,
-    num_rows: tl.tensor,
-    num_classes: tl.tensor,
-    padded: tl.tensor,
-    num_groups: tl.tensor,
-    HAS_OFFSET: tl.constexpr,
-    GROUP: tl.constexpr,
-    ROWS: tl.constexpr,
-    CLASSES: tl.constexpr,
-    INNER: tl.constexpr,
-    BAND: tl.constexpr,
-    WIDEN: tl.constexpr,
-) -> None:
-    row_tile, class_tile = tile_of_program(num_rows, num_classes, ROWS, CLASSES, BAND)
-    rows = row_tile * ROWS + tl.arange(0, ROWS)
-    classes = class_tile * CLASSES + tl.arange(0, CLASSES)
-    product = _tile_product(
-        features_ptr, directions_ptr, rows, classes, num_rows, num_classes, padded, ROWS, CLASSES, INNER, WIDEN
-    )
-    error = tl.load(error_ptr + rows, mask=rows < num_rows, other=0.0)
-    gain = tl.load(gain_ptr + classes, mask=classes < num_classes, other=1.0)
-    lower = (product - error[:, None]) * gain[None, :]
-    if HAS_OFFSET:
-        lower -= tl.load(offset_ptr + classes, mask=classes < num_classes, other=0.0)[None, :]
-    lower = tl.where((classes < num_classes)[None, :], lower, float("-inf"))
-    best = tl.max(tl.reshape(lower, (ROWS, CLASSES // GROUP, GROUP)), 2)
-    groups = class_tile * (CLASSES // GROUP) + tl.arange(0, CLASSES // GROUP)
-    places = rows.to(tl.int64)[:, None] * num_groups + groups[None, :]
-    tl.store(bound_ptr + places, best, mask=(rows < num_rows)[:, None])
-
-
 @triton.jit(do_not_specialize=["num_rows", "num_classes", "num_gains", "num_groups"])
-def _mark_candidates(
+def _screen(
     features_ptr: tl.tensor,
     directions_ptr: tl.tensor,
     error_ptr: tl.tensor,
     gain_ptr: tl.tensor,
     offset_ptr: tl.tensor,
     threshold_ptr: tl.tensor,
-    marks_ptr: tl.tensor,
+    out_ptr: tl.tensor,
     num_rows: tl.tensor,
     num_classes: tl.tensor,
     padded: tl.tensor,
     num_gains: tl.tensor,
     num_groups: tl.tensor,
+    KEEP: tl.constexpr,
     HAS_OFFSET: tl.constexpr,
     GROUP: tl.constexpr,
     ROWS: tl.constexpr,
@@ -300,34 +229,52 @@ def _mark_candidates(
         features_ptr, directions_ptr, rows, classes, num_rows, num_classes, padded, ROWS, CLASSES, INNER, WIDEN
     )
     error = tl.load(error_ptr + rows, mask=rows < num_rows, other=0.0)
-    upper = product + error[:, None]
-    # a quarter of a tile at a time, so that products and comparisons fit the registers
-    left, right = _halves(upper, ROWS, CLASSES)
-    first, second = _halves(left, ROWS, CLASSES // 2)
-    third, fourth = _halves(right, ROWS, CLASSES // 2)
-    QUARTER: tl.constexpr = CLASSES // 4
-    for quarter in tl.static_range(4):
-        classes = class_tile * CLASSES + quarter * QUARTER + tl.arange(0, QUARTER)
-        above = _above_threshold(
-            first if quarter == 0 else second if quarter == 1 else third if quarter == 2 else fourth,
-            gain_ptr,
-            offset_ptr,
-            threshold_ptr,
-            rows,
-            classes,
-            num_rows,
-            num_classes,
-            num_gains,
-            ROWS,
-            QUARTER,
-            HAS_OFFSET,
-        )
-        reaches = (above >= 0.0) & (classes < num_classes)[None, :]
-        bits = tl.where(reaches, 1 << (classes % GROUP)[None, :], 0)
-        marks = tl.sum(tl.reshape(bits, (ROWS, QUARTER // GROUP, GROUP)), 2)
-        groups = (class_tile * 4 + quarter) * (QUARTER // GROUP) + tl.arange(0, QUARTER // GROUP)
+    if KEEP == "bounds by gain":
+        lower = tl.where((classes < num_classes)[None, :], product - error[:, None], float("-inf"))
+        for gain_row in range(num_gains):
+            gain = tl.load(gain_ptr + gain_row * num_classes + classes, mask=classes < num_classes, other=1.0)
+            best = tl.max(lower * gain[None, :], 1)
+            # the greatest of a row's tiles, whichever comes first
+            tl.atomic_max(out_ptr + gain_row * num_rows + rows, best, mask=rows < num_rows, sem="relaxed")
+    elif KEEP == "bounds by group":
+        gain = tl.load(gain_ptr + classes, mask=classes < num_classes, other=1.0)
+        lower = (product - error[:, None]) * gain[None, :]
+        if HAS_OFFSET:
+            lower -= tl.load(offset_ptr + classes, mask=classes < num_classes, other=0.0)[None, :]
+        lower = tl.where((classes < num_classes)[None, :], lower, float("-inf"))
+        best = tl.max(tl.reshape(lower, (ROWS, CLASSES // GROUP, GROUP)), 2)
+        groups = class_tile * (CLASSES // GROUP) + tl.arange(0, CLASSES // GROUP)
         places = rows.to(tl.int64)[:, None] * num_groups + groups[None, :]
-        tl.store(marks_ptr + places, marks, mask=(rows < num_rows)[:, None])
+        tl.store(out_ptr + places, best, mask=(rows < num_rows)[:, None])
+    else:
+        upper = product + error[:, None]
+        # a quarter of a tile at a time, so that products and comparisons fit the registers
+        left, right = _halves(upper, ROWS, CLASSES)
+        first, second = _halves(left, ROWS, CLASSES // 2)
+        third, fourth = _halves(right, ROWS, CLASSES // 2)
+        QUARTER: tl.constexpr = CLASSES // 4
+        for quarter in tl.static_range(4):
+            quarter_classes = class_tile * CLASSES + quarter * QUARTER + tl.arange(0, QUARTER)
+            above = _above_threshold(
+                first if quarter == 0 else second if quarter == 1 else third if quarter == 2 else fourth,
+                gain_ptr,
+                offset_ptr,
+                threshold_ptr,
+                rows,
+                quarter_classes,
+                num_rows,
+                num_classes,
+                num_gains,
+                ROWS,
+                QUARTER,
+                HAS_OFFSET,
+            )
+            reaches = (above >= 0.0) & (quarter_classes < num_classes)[None, :]
+            bits = tl.where(reaches, 1 << (quarter_classes % GROUP)[None, :], 0)
+            marks = tl.sum(tl.reshape(bits, (ROWS, QUARTER // GROUP, GROUP)), 2)
+            groups = (class_tile * 4 + quarter) * (QUARTER // GROUP) + tl.arange(0, QUARTER // GROUP)
+            places = rows.to(tl.int64)[:, None] * num_groups + groups[None, :]
+            tl.store(out_ptr + places, marks, mask=(rows < num_rows)[:, None])
 
 
 @triton.jit
@@ -386,37 +333,35 @@ def _list_candidates(
     tl.store(count_ptr + row, count)
 
 
-def _num_groups(num_classes: int, tile: Tile) -> int:
+def _num_groups(directions: Directions, tile: Tile) -> int:
     """Count groups, to the end of the last tile."""
-    return triton.cdiv(num_classes, tile.columns) * (tile.columns // GROUP)
+    return triton.cdiv(len(directions.rows.length_R), tile.columns) * (tile.columns // GROUP)
 
 
 def _constants(tile: Tile) -> dict[str, int | bool]:
-    return {"ROWS": tile.rows, "CLASSES": tile.columns, "INNER": tile.inner, "BAND": BAND, "WIDEN": is_interpreted}
+    sizes = {"ROWS": tile.rows, "CLASSES": tile.columns, "INNER": tile.inner}
+    return {**sizes, "GROUP": GROUP, "BAND": BAND, "WIDEN": is_interpreted}
 
 
 def variants(tile: Tile) -> list[Variant]:
     """Return every way in which the kernels are compiled for a generation."""
-    factors = {"features_ptr": pointer("bf16"), "directions_ptr": pointer("bf16")}
-    factors |= {"error_ptr": pointer("fp32"), "gain_ptr": pointer("fp32")}
-    sizes = {"num_rows": scalar("i32"), "num_classes": scalar("i32"), "padded": scalar("i32", divisible=True)}
-    gains, groups = {"num_gains": scalar("i32")}, {"num_groups": scalar("i32")}
-    bound, offset = {"bound_ptr": pointer("fp32")}, {"offset_ptr": pointer("fp32")}
-    found = {"threshold_ptr": pointer("fp32"), "marks_ptr": pointer("i32")}
-    constants = _constants(tile)
-
-    def variant(name: str, kernel: Any, arguments: dict[str, Argument], more: dict[str, Any]) -> Variant:
-        return Variant(name, kernel, arguments, constants | more, tile.warps, tile.stages)
-
-    made = [variant("greatest_lower_bounds", _greatest_lower_bounds, factors | bound | sizes | gains, {})]
-    for has_offset, suffix in ((False, ""), (True, ", offsets")):
-        grouped = {"HAS_OFFSET": has_offset, "GROUP": GROUP}
-        arguments = factors | offset | bound | sizes | groups
-        made.append(variant(f"group_lower_bounds{suffix}", _group_lower_bounds, arguments, grouped))
-        arguments = factors | offset | found | sizes | gains | groups
-        made.append(variant(f"mark_candidates{suffix}", _mark_candidates, arguments, grouped))
+    arguments = {"features_ptr": pointer("bf16"), "directions_ptr": pointer("bf16")}
+    arguments |= {name: pointer("fp32") for name in ("error_ptr", "gain_ptr", "offset_ptr", "threshold_ptr")}
+    arguments |= {name: scalar("i32") for name in ("num_rows", "num_classes", "num_gains", "num_groups")}
+    arguments |= {"padded": scalar("i32", divisible=True)}
+    made = []
+    for name, keep, dtype, has_offset in (
+        ("greatest_lower_bounds", "bounds by gain", "fp32", False),
+        ("group_lower_bounds", "bounds by group", "fp32", False),
+        ("mark_candidates", "marks", "i32", False),
+        ("group_lower_bounds, offsets", "bounds by group", "fp32", True),
+        ("mark_candidates, offsets", "marks", "i32", True),
+    ):
+        constants: dict[str, Any] = {"KEEP": keep, "HAS_OFFSET": has_offset, **_constants(tile)}
+        out = {"out_ptr": pointer(dtype)}
+        made.append(Variant(name, _screen, arguments | out, constants, tile.warps, tile.stages))
     arguments = {"marks_ptr": pointer("i32"), "classes_ptr": pointer("i32"), "count_ptr": pointer("i32")}
-    arguments |= groups | {"capacity": scalar("i32")}
+    arguments |= {"num_groups": scalar("i32"), "capacity": scalar("i32")}
     constants = {"GROUP": GROUP, "GROUPS": LISTED_GROUPS}
     made.append(Variant("list_candidates", _list_candidates, arguments, constants, warps=4, stages=3))
     return made

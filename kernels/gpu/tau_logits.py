@@ -20,7 +20,7 @@ import triton
 from torch import Tensor
 from triton import language as tl
 
-from ltrsys.kernels.gpu.aligned_rows import aligned_rows
+from ltrsys.kernels.gpu.prepared_rows import aligned_rows
 from ltrsys.kernels.gpu.tiles import BAND, Tile, Tiles, is_interpreted, num_programs, tile_of_program, tiles_of
 from ltrsys.kernels.gpu.variants import Variant, pointer, scalar
 

@@ -6,20 +6,21 @@ N samples, C classes, D features, T values of tau.
 import torch
 from torch import Tensor
 
-from ltrsys.kernels.gpu.aligned_rows import aligned_rows
-from ltrsys.kernels.gpu.exact_scores import best_of_each_tau, exact_scores
-from ltrsys.kernels.gpu.rounded_rows import round_scaled_rows
-from ltrsys.kernels.gpu.screening import Candidates, Directions, bounds_of, candidates, greatest_lower_bounds
+from ltrsys.kernels.gpu.exact_scores import ALL_CLASSES_ELEMENTS, best_of_each_tau, exact_scores
+from ltrsys.kernels.gpu.prepared_rows import aligned_rows, round_scaled_rows
+from ltrsys.kernels.gpu.screening import (
+    ROWS_OF_A_BLOCK,
+    Directions,
+    bounds_of,
+    can_screen,
+    candidates,
+    greatest_lower_bounds,
+    undecided_rows,
+)
 from ltrsys.kernels.reference import result_type
-
-ROWS = 8192
-"""Rows at a time: what is held beyond the result is a few hundred bytes a row, and one copy of the rows in bfloat16."""
 
 CAPACITY = 128
 """Candidates of a row, over all tau; a row that has more is scored against every class."""
-
-ALL_CLASSES_ELEMENTS = 1 << 22
-"""Scores against every class that are held at once: 32 MiB in float64."""
 
 
 def tau_sweep(features_ND: Tensor, weight_CD: Tensor, factors_TC: Tensor) -> Tensor:
@@ -38,27 +39,14 @@ def tau_sweep(features_ND: Tensor, weight_CD: Tensor, factors_TC: Tensor) -> Ten
     dtype = result_type(features_ND, weight_CD)
     weight_CD = aligned_rows(weight_CD, dtype)
     directions = _directions(weight_CD, factors_TC) if can_screen(weight_CD) else None
-    for first in range(0, num_rows, ROWS):
-        block_ND = aligned_rows(features_ND[first : first + ROWS], dtype)
+    for first in range(0, num_rows, ROWS_OF_A_BLOCK):
+        block_ND = aligned_rows(features_ND[first : first + ROWS_OF_A_BLOCK], dtype)
         if directions is None:
             best_TN = _against_every_class(block_ND, weight_CD, factors_TC)
         else:
             best_TN = _screened(block_ND, weight_CD, factors_TC, directions)
-        classes_TN[:, first : first + ROWS] = best_TN
+        classes_TN[:, first : first + ROWS_OF_A_BLOCK] = best_TN
     return classes_TN
-
-
-def can_screen(rows_RD: Tensor) -> bool:
-    """Say whether rows can be screened: float32 ones, whose squares float64 can hold."""
-    return rows_RD.dtype == torch.float32 and rows_RD.shape[1] > 0
-
-
-def undecided_rows(found: Candidates, *, at_least: int) -> Tensor:
-    """Return the rows that had more candidates than places, int64.
-
-    A row always has the candidates that reach its threshold; one that had fewer would be scored in full just so.
-    """
-    return ((found.count_N > found.classes_NK.shape[1]) | (found.count_N < at_least)).nonzero()[:, 0]
 
 
 def _directions(weight_CD: Tensor, factors_TC: Tensor) -> Directions:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
-from ltrsys.config.section import Section
 from ltrsys.registry import Method, Registry
+from ltrsys.section import Section
 
 if TYPE_CHECKING:
     import torch

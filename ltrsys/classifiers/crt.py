@@ -7,8 +7,8 @@ from typing import Any, Self
 
 from ltrsys.classifiers.base import CLASSIFIERS, FitContext
 from ltrsys.classifiers.joint import LinearClassifier
-from ltrsys.config.section import Count
 from ltrsys.features.config import RetrainConfig
+from ltrsys.section import Count
 
 
 class CRTConfig(RetrainConfig):

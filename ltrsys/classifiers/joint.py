@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, SelectedOn
-from ltrsys.config.section import Section
 from ltrsys.errors import DataError
+from ltrsys.section import Section
 
 if TYPE_CHECKING:
     import torch

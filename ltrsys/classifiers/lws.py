@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, SelectedOn
-from ltrsys.config.section import Count
 from ltrsys.features.config import RetrainConfig
+from ltrsys.section import Count
 
 if TYPE_CHECKING:
     from torch import Tensor

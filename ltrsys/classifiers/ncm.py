@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, SelectedOn
-from ltrsys.config.section import Section
+from ltrsys.section import Section
 
 if TYPE_CHECKING:
     import torch

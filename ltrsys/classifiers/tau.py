@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, SelectedOn, Selection, ValSplit
-from ltrsys.config.section import Section
 from ltrsys.errors import UsageError
 from ltrsys.features.config import RetrainConfig
+from ltrsys.section import Section
 
 if TYPE_CHECKING:
     import torch

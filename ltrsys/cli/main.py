@@ -16,6 +16,7 @@ from ltrsys.cli.import_weights import import_weights
 from ltrsys.cli.inspect import inspect
 from ltrsys.cli.methods import methods
 from ltrsys.cli.shards import shards
+from ltrsys.cli.train import train
 from ltrsys.errors import LtrsysError
 
 INTERRUPTED = 130
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.command()(shards)
 app.command()(inspect)
+app.command()(train)
 app.command()(balance)
 app.command()(evaluate)
 app.command()(audit)

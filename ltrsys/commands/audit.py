@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltrsys import __version__
+from ltrsys.config.reading import load_run_config
 from ltrsys.data.plan.planner import VERSION as PLAN_VERSION
 from ltrsys.data.plan.planner import Planner
 from ltrsys.data.reading.opening import open_dataset
@@ -21,8 +22,8 @@ from ltrsys.errors import DataError
 from ltrsys.files import read_json
 from ltrsys.runs.audit_log import attempt_folders, row_type
 from ltrsys.runs.folder import RunFolder
-from ltrsys.training.checkpoints.checkpoint import check_same_experiment
 from ltrsys.training.checkpoints.folder import CheckpointFolder
+from ltrsys.training.resuming import check_same_experiment
 
 SHOWN = 5
 """Findings that are told one by one."""
@@ -72,7 +73,7 @@ def audit_run(path: Path) -> AuditReport:
         DataError: Where it has no records, or they or its checkpoints cannot be read.
     """
     run = RunFolder(path)
-    config = run.config()
+    config = load_run_config(run)
     folders = attempt_folders(run.audit)
     if not folders:
         raise DataError(f"{run.audit}: there are no records of a training here.")

@@ -13,8 +13,8 @@ from ltrsys.classifiers.base import CLASSIFIERS
 from ltrsys.classifiers.joint import Joint
 from ltrsys.classifiers.tau import TauConfig
 from ltrsys.config.changes import changeable_keys, may_change
+from ltrsys.config.reading import load_run_config
 from ltrsys.config.schema import Config
-from ltrsys.config.section import MayChange
 from ltrsys.data.index.records import SPLITS, SplitName
 from ltrsys.data.reading.opening import open_dataset
 from ltrsys.device import choose_device, set_up_gpu
@@ -30,6 +30,7 @@ from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.tracking import Tracker
 from ltrsys.second_stage.fitting import Fitter, evaluated_split, val_split
 from ltrsys.second_stage.store import Fitted, load_fitted
+from ltrsys.section import MayChange
 from ltrsys.world import World
 
 log = logging.getLogger("ltrsys")
@@ -107,12 +108,12 @@ def evaluate_run(folder: Path, overrides: Sequence[str], classifier: str, split:
 
 def _open_run(folder: Path, overrides: list[str]) -> tuple[RunFolder, Config]:
     run = RunFolder(folder)
-    trained = run.config()
+    trained = load_run_config(run)
     for override in overrides:
         if not may_change(trained, override.partition("=")[0], MayChange.AFTER_TRAINING):
             keys = ", ".join(changeable_keys(trained, MayChange.AFTER_TRAINING))
             raise UsageError(f"`{override}`: after training only these may be changed: {keys}.")
-    config = run.config(overrides)
+    config = load_run_config(run, overrides)
     if not run.model.exists():
         raise UsageError(
             f"{folder}: there is no model.safetensors yet: training has not finished. Start it again, it goes on "

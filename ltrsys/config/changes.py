@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from ltrsys.config.section import MayChange, Section
+from ltrsys.section import MayChange, Section
 
 
 def fixed_values(section: Section, when: MayChange) -> dict[str, Any]:

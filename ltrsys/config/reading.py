@@ -10,13 +10,17 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from ltrsys.config.methods import ByMethods
 from ltrsys.config.schema import Config
 from ltrsys.errors import UsageError
 from ltrsys.files import replaced
+from ltrsys.method_section import ByMethods
 from ltrsys.registry import load_plugin
+from ltrsys.runs.folder import RunFolder
 
 Key = tuple[str | int, ...]
+
+PACKAGED = Path(__file__).parent.parent / "configs"
+"""The configs that come with ltrsys."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -45,12 +49,16 @@ class _Source:
 
 
 def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
-    """Load an experiment from `path`, apply `key.sub=value` overrides, and check all of it.
+    """Load an experiment, apply `key.sub=value` overrides, and check all of it.
+
+    Args:
+        path: The file, or the name of one that comes with ltrsys, such as `glyphs/demo.yaml`.
+        overrides: What is changed.
 
     Raises:
         UsageError: For an unreadable file, an unknown key (naming the nearest), a wrong type or value.
     """
-    source = _read(path, ())
+    source = _read(_found(path), ())
     for override in overrides:
         _override(source, override)
     _load_plugins(source)
@@ -58,6 +66,23 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
         return Config.model_validate(source.values)
     except ValidationError as error:
         raise UsageError(_explain(error, source, path)) from None
+
+
+def load_run_config(run: RunFolder, overrides: Iterable[str] = ()) -> Config:
+    """Load the config that a run was trained with.
+
+    Raises:
+        UsageError: Where `run` is not a run folder, and as `load_config` does.
+    """
+    if not run.config_file.exists():
+        raise UsageError(f"{run.path}: not a run folder (it has no config.yaml). Give the folder that training made.")
+    return load_config(run.config_file, overrides)
+
+
+def _found(path: Path) -> Path:
+    """Return the file, or the config of this name that comes with ltrsys, where no file has it."""
+    packaged = PACKAGED / Path(*path.parts[1:] if path.parts[:1] == ("configs",) else path.parts)
+    return packaged if not path.exists() and packaged.is_file() else path
 
 
 def save_config(config: Config, path: Path) -> None:

@@ -5,11 +5,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from ltrsys.config.methods import OneOf
-from ltrsys.config.section import Count, Fraction, MayChange, Positive, Section
 from ltrsys.data.location import folder_or_url
 from ltrsys.data.plan.samplers.base import SAMPLERS, Sampler
 from ltrsys.data.plan.samplers.powers import InstanceBalanced
+from ltrsys.method_section import OneOf
+from ltrsys.section import Count, Fraction, MayChange, Positive, Section
 
 RGB = Annotated[list[float], Field(min_length=3, max_length=3)]
 

@@ -20,10 +20,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ltrsys.config.schema import Config
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.index.records import SplitName
 from ltrsys.errors import DataError
+from ltrsys.features.config import Featured
 from ltrsys.files import read_json, write_json
 from ltrsys.runs.folder import RunFolder
 
@@ -111,7 +111,7 @@ class BankIdentity:
 
     @classmethod
     def of(
-        cls, run: RunFolder, config: Config, dataset: Dataset, settings: dict[str, Any] | None = None
+        cls, run: RunFolder, config: Featured, dataset: Dataset, settings: dict[str, Any] | None = None
     ) -> "BankIdentity":
         """Read what a bank made now would be made from, with the config's settings unless others are given."""
         with open(run.model, "rb") as file:
@@ -193,7 +193,7 @@ class FeatureBank:
         return BankSplit(features, np.asarray(labels), self.num_classes)
 
 
-def _settings(config: Config) -> dict[str, Any]:
+def _settings(config: Featured) -> dict[str, Any]:
     """Network, evaluation transform and treatment of BatchNorm."""
     settings = {
         "backbone": config.model.backbone,

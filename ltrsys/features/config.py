@@ -1,10 +1,13 @@
-"""The settings of training on the feature bank, which several classifiers have."""
+"""What the feature bank depends on, and the settings of training on it, which several classifiers have."""
 
-from typing import Annotated
+from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
 
-from ltrsys.config.section import Count, Fraction, Positive, Section
+from ltrsys.data.config import DataConfig
+from ltrsys.models.config import ModelConfig
+from ltrsys.section import Count, Fraction, Positive, Section
+from ltrsys.training.config import TrainConfig
 
 
 class RetrainConfig(Section):
@@ -17,3 +20,46 @@ class RetrainConfig(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     bias: bool = True
     """cRT: whether the new classifier has a bias. LWS: whether the scale multiplies the bias too."""
+
+
+class BankSettings(Protocol):
+    """What is read of the section `balance`."""
+
+    @property
+    def bn(self) -> Literal["eval", "recalibrate"]:
+        """BatchNorm's statistics."""
+        ...
+
+    @property
+    def feature_batch_size(self) -> int:
+        """Images at once."""
+        ...
+
+
+class Featured(Protocol):
+    """What is read of an experiment's config while its features are made."""
+
+    @property
+    def seed(self) -> int:
+        """For the pass that measures BatchNorm's statistics again."""
+        ...
+
+    @property
+    def data(self) -> DataConfig:
+        """How images are read and decoded."""
+        ...
+
+    @property
+    def model(self) -> ModelConfig:
+        """The network."""
+        ...
+
+    @property
+    def train(self) -> TrainConfig:
+        """The layout of its tensors."""
+        ...
+
+    @property
+    def balance(self) -> BankSettings:
+        """How the bank is made."""
+        ...

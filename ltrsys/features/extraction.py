@@ -10,7 +10,6 @@ import torch
 import torch.distributed
 from torch import nn
 
-from ltrsys.config.schema import Config
 from ltrsys.data.index.dataset import Dataset, Split
 from ltrsys.data.index.records import SPLITS
 from ltrsys.data.loading.loader import EvaluationLoader
@@ -18,6 +17,7 @@ from ltrsys.data.reading.quarantine import Quarantine
 from ltrsys.device import within_memory
 from ltrsys.errors import DataError
 from ltrsys.features.bank import BankIdentity, FeatureBank, split_folder
+from ltrsys.features.config import Featured
 from ltrsys.features.recalibration import recalibrate
 from ltrsys.files import explained, write_array
 from ltrsys.models.weights import load_network
@@ -28,7 +28,7 @@ from ltrsys.world import World
 log = logging.getLogger("ltrsys")
 
 
-def make_bank(run: RunFolder, config: Config, dataset: Dataset, *, world: World, device: torch.device) -> FeatureBank:
+def make_bank(run: RunFolder, config: Featured, dataset: Dataset, *, world: World, device: torch.device) -> FeatureBank:
     """Return the feature bank of a trained run, computing only the splits that are missing.
 
     A bank made from another model, dataset or setting is made anew. Every rank must call this.
@@ -53,7 +53,7 @@ def make_bank(run: RunFolder, config: Config, dataset: Dataset, *, world: World,
     return bank
 
 
-def _start(run: RunFolder, config: Config, dataset: Dataset, world: World) -> FeatureBank:
+def _start(run: RunFolder, config: Featured, dataset: Dataset, world: World) -> FeatureBank:
     """Open the bank if it is current, else begin an empty one in its place."""
     identity = BankIdentity.of(run, config, dataset)
     empty = FeatureBank(run.features, identity, dataset.num_classes, ())
@@ -79,7 +79,7 @@ def _extract(
     feature_dim: int,
     split: Split,
     run: RunFolder,
-    config: Config,
+    config: Featured,
     world: World,
     device: torch.device,
 ) -> None:
@@ -103,7 +103,7 @@ def write_features(
     backbone: nn.Module,
     split: Split,
     path: Path,
-    config: Config,
+    config: Featured,
     *,
     world: World,
     device: torch.device,

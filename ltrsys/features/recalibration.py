@@ -9,13 +9,13 @@ import torch.distributed
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ltrsys.config.schema import Config
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.loading.loader import TrainLoader
 from ltrsys.data.plan.batching import Batching
 from ltrsys.data.plan.planner import Planner
 from ltrsys.data.plan.samplers.powers import ClassBalanced
 from ltrsys.data.reading.quarantine import Quarantine
+from ltrsys.features.config import Featured
 from ltrsys.models.weights import save_tensors
 from ltrsys.progress import track
 from ltrsys.runs.folder import RunFolder
@@ -23,7 +23,7 @@ from ltrsys.world import World
 
 
 def recalibrate(
-    backbone: nn.Module, config: Config, dataset: Dataset, run: RunFolder, *, world: World, device: torch.device
+    backbone: nn.Module, config: Featured, dataset: Dataset, run: RunFolder, *, world: World, device: torch.device
 ) -> None:
     """Replace the BatchNorm statistics of `backbone` by averages over one class-balanced epoch of train.
 

@@ -2,7 +2,7 @@
 
 from pydantic import model_validator
 
-from ltrsys.config.section import Count, Section
+from ltrsys.section import Count, Section
 
 
 class ShotsConfig(Section):

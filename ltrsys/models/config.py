@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ltrsys.config.section import Section
+from ltrsys.section import Section
 
 
 class ModelConfig(Section):

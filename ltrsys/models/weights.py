@@ -111,7 +111,7 @@ def read_plain(path: Path) -> Any:
             f"{path}: holds something other than plain tensors{what}, or is damaged. Give a state dict."
         ) from None
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, ImportError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")  # some say nothing
         raise DataError(f"{path}: not a file of plain tensors, or a damaged one ({reason}). Copy it again.") from None
 
 

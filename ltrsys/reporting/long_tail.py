@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 from ltrsys.files import write_with
 from ltrsys.metrics.accuracy import SHOTS, shot_of_class
 from ltrsys.metrics.config import ShotsConfig
-
-COLORS = {"many": "#1b6ca8", "medium": "#e08e0b", "few": "#b3312c"}
-"""Told apart in print and by the colour-blind."""
+from ltrsys.reporting.style import SHOT_COLORS
 
 
 def draw_long_tail(train_counts: NDArray[np.int64], path: Path, *, name: str, shots: ShotsConfig) -> None:
@@ -34,7 +32,7 @@ def draw_long_tail(train_counts: NDArray[np.int64], path: Path, *, name: str, sh
             continue
         images = int(counts[chosen].sum())
         label = f"{shot}: {chosen.sum():,} classes, {images:,} images ({images / max(counts.sum(), 1):.0%})"
-        axes.bar(rank[chosen], counts[chosen], width=1.0, color=COLORS[shot], label=label)
+        axes.bar(rank[chosen], counts[chosen], width=1.0, color=SHOT_COLORS[shot], label=label)
     for border in (shots.many, shots.few):
         axes.axhline(border, color="0.4", linewidth=0.8, linestyle="--")
     axes.set_yscale("log")

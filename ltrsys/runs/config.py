@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ltrsys.config.section import Section
+from ltrsys.section import Section
 
 
 class TrackingConfig(Section):

@@ -3,10 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ltrsys.config.reading import load_config
-from ltrsys.config.schema import Config
-from ltrsys.errors import UsageError
-
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -68,15 +64,3 @@ class RunFolder:
     def report(self) -> Path:
         """Plots and tables."""
         return self.path / "report"
-
-    def config(self, overrides: list[str] | None = None) -> Config:
-        """Load the run's config.
-
-        Raises:
-            UsageError: Where `path` is not a run folder.
-        """
-        if not self.config_file.exists():
-            raise UsageError(
-                f"{self.path}: not a run folder (it has no config.yaml). Give the folder that training made."
-            )
-        return load_config(self.config_file, overrides or [])

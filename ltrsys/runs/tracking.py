@@ -7,11 +7,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
-from ltrsys.config.schema import Config
 from ltrsys.errors import UsageError
 from ltrsys.files import explained, replaced
+from ltrsys.runs.config import TrackingConfig
 from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.wandb_file import last_step
 from ltrsys.world import World
@@ -19,11 +19,29 @@ from ltrsys.world import World
 log = logging.getLogger("ltrsys")
 
 
+class Tracked(Protocol):
+    """What is read of an experiment's config."""
+
+    @property
+    def name(self) -> str:
+        """Name of the run."""
+        ...
+
+    @property
+    def tracking(self) -> TrackingConfig:
+        """Where its metrics go."""
+        ...
+
+    def dump(self) -> dict[str, Any]:
+        """Return all of it, to be shown."""
+        ...
+
+
 class Tracker:
     """Appends to the run's metrics; a no-op on ranks other than the first."""
 
     def __init__(
-        self, run: RunFolder, config: Config, world: World, *, name: str = "train", run_id: str | None = None
+        self, run: RunFolder, config: Tracked, world: World, *, name: str = "train", run_id: str | None = None
     ) -> None:
         """Open `metrics.jsonl`, and a wandb run unless that is disabled.
 
@@ -128,7 +146,7 @@ class Tracker:
                 wandb.teardown(1)
 
 
-def _start_wandb(run: RunFolder, config: Config, name: str, run_id: str | None) -> Any:
+def _start_wandb(run: RunFolder, config: Tracked, name: str, run_id: str | None) -> Any:
     import wandb  # slow to import, and not needed where tracking is disabled
 
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
@@ -140,7 +158,7 @@ def _start_wandb(run: RunFolder, config: Config, name: str, run_id: str | None) 
         ) from error
 
 
-def _init_wandb(wandb: Any, run: RunFolder, config: Config, name: str, run_id: str | None) -> Any:
+def _init_wandb(wandb: Any, run: RunFolder, config: Tracked, name: str, run_id: str | None) -> Any:
     return wandb.init(
         project=config.tracking.project,
         id=run_id,

@@ -6,8 +6,8 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from ltrsys.classifiers.base import CLASSIFIERS
-from ltrsys.config.section import Count, Section
 from ltrsys.registry import nearest
+from ltrsys.section import Count, Section
 
 
 class BalanceConfig(Section):

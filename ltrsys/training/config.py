@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ltrsys.config.methods import OneOf
-from ltrsys.config.section import Count, DeviceName, MayChange, Positive, Section
+from ltrsys.method_section import OneOf
+from ltrsys.section import Count, DeviceName, MayChange, Positive, Section
 from ltrsys.training.losses.base import LOSSES, Loss
 from ltrsys.training.losses.cross_entropy import CrossEntropy
 from ltrsys.training.optimizers.base import OPTIMIZERS, Optimizer

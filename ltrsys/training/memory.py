@@ -6,10 +6,11 @@ from collections.abc import Callable
 import torch
 import torch.distributed as dist
 
-from ltrsys.config.schema import Config
+from ltrsys.data.config import DataConfig
 from ltrsys.data.plan.batching import Batching, part_of_a_rank
 from ltrsys.errors import LtrsysError
 from ltrsys.models.network import Network
+from ltrsys.training.config import TrainConfig
 from ltrsys.training.engines.engine import AUTOCAST_TYPE
 from ltrsys.training.losses.base import LossFunction
 from ltrsys.world import World
@@ -33,12 +34,15 @@ def memory_advice(batching: Batching) -> str:
     )
 
 
-def choose_micro_batch_size(network: Network, config: Config, world: World, loss: LossFunction) -> int | None:
-    """Return what `train.micro_batch_size: auto` stands for, the same on all ranks; None where that is not asked for.
+def largest_micro_batch_size(
+    network: Network, train: TrainConfig, data: DataConfig, world: World, loss: LossFunction
+) -> int:
+    """Return what `train.micro_batch_size: auto` stands for, the same on all ranks.
 
     Args:
         network: On its device; it is left as it was.
-        config: The experiment.
+        train: Batch, precision, layout and optimizer.
+        data: The images' size, and batches made ahead.
         world: The ranks, all of which call this.
         loss: What will be minimised.
 
@@ -46,10 +50,8 @@ def choose_micro_batch_size(network: Network, config: Config, world: World, loss
         UsageError: Where the batch does not split evenly over the ranks.
         LtrsysError: Where not even one image fits.
     """
-    if config.train.micro_batch_size != "auto":
-        return None
-    part = part_of_a_rank(config.train.batch_size, world)
-    found = largest_that_fits(part, lambda size: _fits(network, config, loss, size))
+    part = part_of_a_rank(train.batch_size, world)
+    found = largest_that_fits(part, lambda size: _fits(network, train, data, loss, size))
     lowest = torch.full((), found, device=network.classifier.weight.device)
     dist.all_reduce(lowest, dist.ReduceOp.MIN)
     size = int(lowest)
@@ -73,7 +75,7 @@ def largest_that_fits(part: int, fits: Callable[[int], bool]) -> int:
     return size
 
 
-def _fits(network: Network, config: Config, loss: LossFunction, size: int) -> bool:
+def _fits(network: Network, train: TrainConfig, data: DataConfig, loss: LossFunction, size: int) -> bool:
     """Try a forward and backward pass of `size` images, with room for the optimizer's state and the batches to come."""
     device = network.classifier.weight.device
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
@@ -83,7 +85,7 @@ def _fits(network: Network, config: Config, loss: LossFunction, size: int) -> bo
         torch.cuda.reset_peak_memory_stats(device)
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            _pass(network.train(), config, loss, size)
+            _pass(network.train(), train, data, loss, size)
         needed = torch.cuda.max_memory_reserved(device) if device.type == "cuda" else 0
     except torch.OutOfMemoryError:
         return False
@@ -98,16 +100,16 @@ def _fits(network: Network, config: Config, loss: LossFunction, size: int) -> bo
     if device.type != "cuda":
         return True
     weights = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
-    state = config.train.optimizer.state_copies * weights
-    batches = 4 * 3 * config.data.image_size**2 * size * (config.data.prefetch + 2)
+    state = train.optimizer.state_copies * weights
+    batches = 4 * 3 * data.image_size**2 * size * (data.prefetch + 2)
     free, total = torch.cuda.mem_get_info(device)
     return needed + state + batches <= free + torch.cuda.memory_reserved(device) - SPARE * total
 
 
-def _pass(network: Network, config: Config, loss: LossFunction, size: int) -> None:
-    device, side = network.classifier.weight.device, config.data.image_size
-    dtype = AUTOCAST_TYPE.get(config.train.precision)
-    layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
+def _pass(network: Network, train: TrainConfig, data: DataConfig, loss: LossFunction, size: int) -> None:
+    device, side = network.classifier.weight.device, data.image_size
+    dtype = AUTOCAST_TYPE.get(train.precision)
+    layout = torch.channels_last if train.channels_last else torch.contiguous_format
     images = torch.zeros(size, 3, side, side, device=device).contiguous(memory_format=layout)
     labels = torch.zeros(size, dtype=torch.int64, device=device)
     with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):

@@ -1,14 +1,10 @@
 """The first stage: backbone and classifier together (paper, section 3)."""
 
 import logging
-import os
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import islice
-from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import torch
@@ -17,41 +13,44 @@ import torch.distributed as dist
 from ltrsys.config.reading import save_config
 from ltrsys.config.schema import Config
 from ltrsys.data.loading.loader import Batch, EvaluationLoader, TrainLoader
-from ltrsys.data.loading.pipeline import decodes_on_gpu
-from ltrsys.data.plan.batching import Batching
-from ltrsys.data.plan.planner import VERSION as PLAN_VERSION
+from ltrsys.data.plan.batching import Batching, micro_batch_size
 from ltrsys.data.plan.planner import Planner
 from ltrsys.data.reading.opening import open_dataset
 from ltrsys.data.reading.quarantine import Quarantine, quarantined
-from ltrsys.device import describe_device, set_up_gpu, within_memory
-from ltrsys.errors import DataError, LtrsysError, UsageError
+from ltrsys.device import set_up_gpu, within_memory
+from ltrsys.errors import DataError
 from ltrsys.metrics.accuracy import accuracy_by_shot, shot_of_class
-from ltrsys.models.network import Network, build_network
-from ltrsys.models.weights import load_backbone, save_network
+from ltrsys.models.weights import save_network
 from ltrsys.progress import Advance, progress
-from ltrsys.runs.audit_log import AuditLog, begin_attempt
+from ltrsys.runs.audit_log import AuditLog
 from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.lock import locked
 from ltrsys.runs.tracking import Tracker
-from ltrsys.training.checkpoints.checkpoint import Checkpoint, Progress, check_same_experiment, check_same_plan
 from ltrsys.training.checkpoints.folder import CheckpointFolder
-from ltrsys.training.checkpoints.rank_state import gather_rank_state, mean_buffers, restore_rank_state
+from ltrsys.training.checkpoints.rank_state import restore_rank_state
 from ltrsys.training.engines.batch_norm import average_buffers
-from ltrsys.training.engines.engine import start_engine
+from ltrsys.training.engines.starting import start_engine
 from ltrsys.training.losses.base import LossContext
-from ltrsys.training.memory import choose_micro_batch_size, memory_advice
+from ltrsys.training.memory import largest_micro_batch_size, memory_advice
 from ltrsys.training.meter import Meter
-from ltrsys.training.supervision.failures import first_failure
+from ltrsys.training.saving import Saver
+from ltrsys.training.starting import (
+    find_checkpoint,
+    finished,
+    initial_network,
+    no_progress,
+    number_of_attempt,
+    plans_of_this_node,
+)
 from ltrsys.training.supervision.loss_watch import LossWatch
 from ltrsys.training.supervision.process_group import process_group
-from ltrsys.training.supervision.requests import Request, Requests, Stopped
+from ltrsys.training.supervision.requests import Request, Requests
 from ltrsys.training.supervision.watchdog import Reached, watched
+from ltrsys.training.telling import describe_accuracies, describe_processes, describe_run
 from ltrsys.training.validation import predict_split
 from ltrsys.world import World
 
 log = logging.getLogger("ltrsys")
-
-_GOES_ON_EARLIER = "Put right what the warning above says; the same command goes on from the last good checkpoint."
 
 
 def train(config: Config, world: World) -> None:
@@ -65,16 +64,16 @@ def train(config: Config, world: World) -> None:
         Stopped: After a signal, once the run's state is saved.
         LtrsysError: For a damaged shard or checkpoint, a full disk, or a loss that is not finite.
     """
-    if finished := _finished(config):
+    if done := finished(config):
         if world.is_main:
-            print(f"{_describe_run(config, finished)}\nThere is nothing left to do.")
+            print(f"{describe_run(config, done)}\nThere is nothing left to do.")
         return
     timeout = config.train.timeout_seconds
     with ExitStack() as stack:
         device = stack.enter_context(process_group(world, timeout, config.train.device))
         set_up_gpu(device, cudnn_benchmark=config.train.cudnn_benchmark, tf32=config.train.tf32)
         if world.is_main:
-            log.info("%s", _describe_processes(config, world, device))
+            log.info("%s", describe_processes(config, world, device))
         reached = stack.enter_context(watched(world, timeout))
         if world.is_main:
             stack.enter_context(locked(RunFolder(config.run_folder), timeout))
@@ -97,6 +96,14 @@ class Trainer:
         self.dataset = open_dataset(config.data)
         self.train_split = self.dataset.split("train")
         self.val_split = self.dataset.split("val") if self.dataset.has("val") else None
+        self.requests: Requests | None = None
+        with ExitStack() as stack:  # what has been opened is closed where a later part fails
+            stack.callback(self._give_signals_back)
+            self._open(stack)
+            self._stack = stack.pop_all()
+
+    def _open(self, stack: ExitStack) -> None:
+        config, world, device = self.config, self.world, self.device
         planner = Planner(
             self.train_split,
             config.data.sampler,
@@ -106,19 +113,22 @@ class Trainer:
             lanes=config.data.lanes,
             batch_size=config.train.batch_size,
             shuffle_window=config.data.shuffle_window,
-            cache=_plans_of_this_node() if world.local_world_size > 1 else None,
+            cache=plans_of_this_node() if world.local_world_size > 1 else None,
         )
-        self.checkpoints = CheckpointFolder(self.run.checkpoints, kept=config.train.keep_checkpoints)
-        checkpoint = self._find_checkpoint()
-        network = self._initial_network(checkpoint)
         loss = config.train.loss.build(LossContext(self.train_split.class_counts, config.train.label_smoothing, device))
-        if checkpoint:
-            micro_batch_size: int | None = checkpoint.progress.micro_batch_size
+        self.checkpoints = CheckpointFolder(self.run.checkpoints, kept=config.train.keep_checkpoints)
+        stack.callback(self.checkpoints.close)
+        checkpoint = find_checkpoint(self.run, self.checkpoints, config, self.dataset)
+        network = initial_network(config, self.dataset.num_classes, checkpoint, device)
+        if checkpoint:  # BatchNorm goes on to see such groups
+            size = checkpoint.progress.micro_batch_size
+        elif config.train.micro_batch_size == "auto":
+            size = largest_micro_batch_size(network, config.train, config.data, world, loss)
         else:
-            micro_batch_size = choose_micro_batch_size(network, config, world, loss)
-        self.batching = Batching.from_config(config, world, planner.samples_per_draw, micro_batch_size)
+            size = micro_batch_size(config.train.micro_batch_size, config.train.batch_size, world)
+        self.batching = Batching(config.train.batch_size, size, world, config.data.lanes, planner.samples_per_draw)
         self.steps_per_epoch = self.batching.steps_per_epoch(planner.samples_per_epoch)
-        self.progress = checkpoint.progress if checkpoint else self._no_progress()
+        self.progress = checkpoint.progress if checkpoint else no_progress(config, self.dataset, self.batching)
         self.progress.world_size = world.world_size
 
         self.engine = start_engine(
@@ -128,6 +138,7 @@ class Trainer:
             accumulation=self.batching.accumulation,
             micro_batch_size=self.batching.micro_batch_size,
         )
+        stack.callback(self.engine.close)
         self.meter = Meter(world, device)
         if checkpoint:
             self.engine.load_optimizer_state(checkpoint.optimizer)
@@ -146,19 +157,36 @@ class Trainer:
             channels_last=config.train.channels_last,
             quarantine=Quarantine.of(self.train_split, config.data, self.run.quarantine),
         )
+        stack.callback(self.loader.close)
         if world.is_main:
             save_config(config, self.run.config_file)
         self.tracker = Tracker(self.run, config, world, run_id=self.progress.tracking_run)
+        stack.callback(self.tracker.close)
         self.tracker.rewind(self.progress.step)
         self.progress.tracking_run = self.tracker.run_id
         self.audit = AuditLog(
             self.run.audit,
-            attempt=self._begin_attempt(),
+            attempt=number_of_attempt(self.run, self.progress, self.batching, device),
             rank=world.rank,
             micro_batch_size=self.batching.micro_batch_size,
         )
+        stack.callback(self.audit.close)
         self.losses = LossWatch(world.rank, config.train.optimizer.lr)
         self.requests = Requests(world, device, minutes=config.train.checkpoint_every_minutes)
+        self.saver = Saver(
+            self.run,
+            world,
+            device,
+            self.progress,
+            self.engine,
+            self.meter,
+            self.checkpoints,
+            self.audit,
+            self.tracker,
+            self.losses,
+            self.requests,
+            self.reached,
+        )
 
     def fit(self) -> None:
         """Train the epochs that are left, then write the model and say how good it is."""
@@ -174,7 +202,7 @@ class Trainer:
                 with self._apart_from_training():
                     self._finish_epoch(asked)
                 if asked is Request.STOP and self.progress.step < total:
-                    self._stop()
+                    self.saver.stop()
         average_buffers(self.engine.network, self.world)
         self.checkpoints.wait()
         if shown:
@@ -182,25 +210,24 @@ class Trainer:
             print(self._conclusion())
 
     def close(self) -> None:
-        """Give up files, threads, hooks and signals."""
-        self.checkpoints.close()
-        self.audit.close()
-        self.tracker.close()
-        self.loader.close()
-        self.engine.close()
-        self.requests.close()
+        """Give up files, threads and hooks, and the signals last; all of them, whatever fails."""
+        self._stack.close()
+
+    def _give_signals_back(self) -> None:
+        if self.requests:
+            self.requests.close()
 
     def _train_epoch(self, epoch: int, advance: Advance) -> Request:
         """Run the steps of an epoch that are left; return what was asked for at the last of them."""
-        first = self.progress.step - epoch * self.steps_per_epoch
+        requests, first = self.saver.requests, self.progress.step - epoch * self.steps_per_epoch
         if first == 0:
             # Dropout and its like, where a network has them: other numbers on every rank and in every epoch.
             torch.manual_seed(hash((self.config.seed, epoch, self.world.rank)))
         self.engine.network.train()
         micro_batches = self.loader.epoch(epoch, first)
         self._ask_for_an_end_where_data_is_bad()
-        if self.requests.agreed_at_once() is Request.FAIL:
-            self._stop_for_bad_data(save=self.progress.step > 0)
+        if requests.agreed_at_once() is Request.FAIL:
+            self.saver.stop_for_bad_data(self.loader.failure, save=self.progress.step > 0)
         asked = Request.NOTHING
         for step_of_epoch in range(first, self.steps_per_epoch):
             self.reached(f"reading the data of step {self.progress.step + 1}")
@@ -210,16 +237,16 @@ class Trainer:
                 self._log(factor, advance)
             advance()
             self._ask_for_an_end_where_data_is_bad()
-            asked = self.requests.agreed()
+            asked = requests.agreed()
             if asked is Request.FAIL:
-                self._stop_for_bad_data(save=True)
+                self.saver.stop_for_bad_data(self.loader.failure, save=True)
             every = self.config.train.checkpoint_every_steps
             due = bool(every and self.progress.step % every == 0)
             if (asked or due) and step_of_epoch + 1 < self.steps_per_epoch:
                 with self._apart_from_training():
-                    self._save()
+                    self.saver.save()
                 if asked is Request.STOP:
-                    self._stop()
+                    self.saver.stop()
         self.losses.check()
         return asked
 
@@ -241,51 +268,9 @@ class Trainer:
             self.audit.add(self.progress.step, epoch, batch.positions, batch.samples.numpy())
         return factor
 
-    def _save(self, *, best: bool = False, last: bool = True) -> None:
-        """Save the run as it is: as its last checkpoint, as its best, or as both. Called by all ranks together."""
-        self.reached(f"saving after step {self.progress.step}")
-        self.losses.check()  # what is not finite must not be saved
-        self.audit.sync()
-        self.tracker.sync()
-        loss, self.progress.unlogged_steps = self.meter.unlogged
-        self.progress.scaler = self.engine.scaler_state()
-        # Gathering takes all ranks; writing takes one.
-        ranks, optimizer = gather_rank_state(self.engine.network, loss, self.world), self.engine.optimizer_state()
-        network = self.engine.network.state_dict() | mean_buffers(ranks)
-        checkpoint = Checkpoint(network, optimizer, self.progress, ranks)
-        if self.world.is_main:
-            self.checkpoints.save(checkpoint, best=best, last=last)
-        if last:  # nothing goes on from the best one
-            self.requests.granted()
-
-    def _stop(self) -> None:
-        stopped = f"{self.run.path}: stopped by a signal after step {self.progress.step}, whose state"
-        if not self._is_written():
-            raise LtrsysError(f"{stopped} could not be saved. {_GOES_ON_EARLIER}")
-        raise Stopped(f"{stopped} is saved. The same command goes on from there.", self.requests.signal)
-
-    def _is_written(self) -> bool:
-        """Wait until the first rank has written the last checkpoint; return whether it could. Called by all ranks."""
-        self.reached(f"stopping after step {self.progress.step}")
-        written = torch.tensor(int(self.checkpoints.wait()), device=self.device)  # noqa: TID251 no step comes after it
-        dist.broadcast(written, src=0)  # before it, no rank ends: a launcher may then kill the one that still writes
-        return bool(written)
-
     def _ask_for_an_end_where_data_is_bad(self) -> None:
         if self.loader.failure:
-            self.requests.fail()
-
-    def _stop_for_bad_data(self, *, save: bool) -> NoReturn:
-        """Save the last finished step, and end on every rank with what the first one that failed says."""
-        message = first_failure(self.world, self.device, self.loader.failure)
-        if not save:
-            raise DataError(message)
-        with self._apart_from_training():
-            self._save()
-        stopped = f"{message} {self.run.path}: stopped after step {self.progress.step}, whose state"
-        if not self._is_written():
-            raise DataError(f"{stopped} could not be saved. {_GOES_ON_EARLIER}")
-        raise DataError(f"{stopped} is saved; the same command goes on from there.")
+            self.saver.requests.fail()
 
     def _log(self, factor: float, advance: Advance) -> None:
         values = self.meter.read(self.loader.stall_seconds)
@@ -306,13 +291,13 @@ class Trainer:
             is_best = evaluate and self._evaluate()
         except DataError:  # on all ranks together; the run goes on with this evaluation
             self.progress.epoch -= 1
-            self._save()
-            self._is_written()
+            self.saver.save()
+            self.saver.is_written()
             raise
         every = settings.checkpoint_every_steps
         due = last or epoch % settings.checkpoint_every == 0 or bool(every and self.progress.step % every == 0)
         if due or asked or is_best:
-            self._save(best=is_best, last=due or bool(asked))
+            self.saver.save(best=is_best, last=due or bool(asked))
 
     def _evaluate(self) -> bool:
         """Measure and log the accuracies on val; return whether they are the best so far."""
@@ -335,7 +320,7 @@ class Trainer:
         named = {f"val_{shot}": accuracy for shot, accuracy in accuracies.items()}
         self.tracker.log(self.progress.step, {"epoch": float(self.progress.epoch), **named})
         if self.world.is_main:
-            log.info("epoch %d: %s", self.progress.epoch, _describe(accuracies))
+            log.info("epoch %d: %s", self.progress.epoch, describe_accuracies(accuracies))
         best, accuracy = self.progress.best_accuracy, accuracies["all"]
         if accuracy is None or (best is not None and accuracy <= best):
             return False
@@ -349,7 +334,7 @@ class Trainer:
         self.meter.skip(time.perf_counter() - started)
 
     def _conclusion(self) -> str:
-        description = _describe_run(self.config, self.progress)
+        description = describe_run(self.config, self.progress)
         if not self.loader.bytes_used:
             return description
         ratio = self.loader.bytes_read / self.loader.bytes_used
@@ -357,104 +342,3 @@ class Trainer:
         if bad := len(quarantined(self.run.quarantine, self.train_split)):
             description += f"\n{bad} training images were bad and replaced by others: {self.run.quarantine}."
         return description
-
-    def _find_checkpoint(self) -> Checkpoint | None:
-        found = self.checkpoints.newest()
-        if found is None:
-            self._refuse_to_overwrite()
-            return None
-        path, checkpoint = found
-        check_same_plan(checkpoint.progress, path)
-        check_same_experiment(checkpoint.progress, self.config, self.dataset.fingerprint, path)
-        return checkpoint
-
-    def _begin_attempt(self) -> int:
-        """Return the number of this attempt, which the first rank decides; see that all go on from the same step."""
-        attempt = 0
-        if self.world.is_main:
-            attempt = begin_attempt(
-                self.run.audit,
-                first_step=self.progress.step,
-                world_size=self.world.world_size,
-                micro_batch_size=self.batching.micro_batch_size,
-                batch_size=self.batching.batch_size,
-            )
-        told = torch.tensor([attempt, self.progress.step], device=self.device)  # noqa: TID251 no step has begun
-        dist.broadcast(told, src=0)
-        attempt, step = told.tolist()
-        if step != self.progress.step:
-            raise LtrsysError(
-                f"{self.run.checkpoints}: rank {self.world.rank} would go on after step {self.progress.step}, the "
-                f"first rank after step {step}. All ranks need the same run folder, on a file system that they share; "
-                "where they have it, this node may see a newer checkpoint only in a minute: start again then."
-            )
-        return attempt
-
-    def _refuse_to_overwrite(self) -> None:
-        if self.run.model.exists():
-            raise UsageError(
-                f"{self.run.path}: holds a trained model, but no checkpoint to go on from. Choose another name, or "
-                "move the folder away."
-            )
-
-    def _no_progress(self) -> Progress:
-        return Progress(
-            plan=PLAN_VERSION,
-            dataset=self.dataset.fingerprint,
-            config=self.config.dump(),
-            sampler_weights=self.config.data.sampler.digest(),
-            micro_batch_size=self.batching.micro_batch_size,
-            world_size=self.world.world_size,
-        )
-
-    def _initial_network(self, checkpoint: Checkpoint | None) -> Network:
-        """Build the network, with the same weights on every rank, on this rank's device."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.config.seed)
-            network = build_network(self.config.model, self.dataset.num_classes)
-        if checkpoint:
-            network.load_state_dict(dict(checkpoint.network))
-        elif self.config.model.weights is not None:
-            load_backbone(network, Path(self.config.model.weights))
-        return network.to(self.device)
-
-
-def _describe_processes(config: Config, world: World, device: torch.device) -> str:
-    """Return the first line of a run: how many ranks it has, and what they compute on."""
-    ranks = f"{world.world_size} rank{'s' if world.world_size != 1 else ''}"
-    nodes = world.world_size // world.local_world_size
-    if nodes > 1:
-        ranks += f" on {nodes} nodes"
-    precision: str = config.train.precision
-    if device.type == "cuda" and precision == "float32" and config.train.tf32:
-        precision += " (products in TF32)"
-    decoder = "GPU" if decodes_on_gpu(config.data, device) else "CPU"
-    return f"{config.name}: {ranks}, {describe_device(device)}, {precision}, images decoded on the {decoder}."
-
-
-def _finished(config: Config) -> Progress | None:
-    """Return where the run stands if all of it is done and its model written."""
-    run = RunFolder(config.run_folder)
-    found = CheckpointFolder(run.checkpoints, kept=1).newest() if run.model.exists() else None
-    if found is None or found[1].progress.epoch < config.train.epochs:
-        return None
-    path, checkpoint = found
-    check_same_experiment(checkpoint.progress, config, open_dataset(config.data).fingerprint, path)
-    return checkpoint.progress
-
-
-def _describe_run(config: Config, progress: Progress) -> str:
-    text = f"{config.run_folder}: trained {progress.epoch} epochs, {progress.step} steps."
-    if progress.accuracies:
-        text += f"\n{_describe(progress.accuracies)} (best: epoch {progress.best_epoch})."
-    return text
-
-
-def _describe(accuracies: dict[str, float | None]) -> str:
-    columns = (f"{shot} {'-' if value is None else f'{value:.1f}'}" for shot, value in accuracies.items())
-    return f"val accuracy: {', '.join(columns)}"
-
-
-def _plans_of_this_node() -> Path:
-    """Return where the ranks of this node share their plans, apart from those of other users."""
-    return Path(tempfile.gettempdir()) / f"ltrsys-plans-{os.getuid()}"

@@ -20,7 +20,7 @@ TABLES = {
     "checkpoint": {"A save": 1, "Records and checksums": 4},
     "scaling": {"Images a second by ranks": 4},
     "kernels": {
-        "tau_sweep, 512 features": 4,
+        "tau_sweep, 512 features": 5,
         "ncm_search, 512 features": 9,
         "class_sums": 5,
         "By data, 512 features": 8,

@@ -15,6 +15,7 @@ import torch
 
 from ltrsys.classifiers.base import CLASSIFIERS
 from ltrsys.cli.main import main
+from ltrsys.config.reading import load_run_config
 from ltrsys.evaluation.results import Results, read_results
 from ltrsys.models.weights import load_network, save_network
 from ltrsys.runs.folder import RunFolder
@@ -163,7 +164,7 @@ def test_balancing_some_keeps_the_lines_of_the_others(run: RunFolder) -> None:
     assert {path.name for path in run.report.iterdir()} == REPORT - {"accuracy_by_tau.png"}
     assert ltrsys("balance", run.path, "--classifiers", "tau") == 0
     assert [line.classifier for line in read_results(run.results).results] == ["joint", "ncm", "tau"]
-    write_model(run, run.config(), seed=1)
+    write_model(run, load_run_config(run), seed=1)
     assert ltrsys("balance", run.path, "--classifiers", "tau") == 0
     assert [line.classifier for line in read_results(run.results).results] == ["tau"], "the others are out of date"
 
@@ -231,7 +232,7 @@ def test_evaluating_before_balancing_says_what_to_run(run: RunFolder, capsys: py
 
 
 def test_evaluating_after_the_model_changed_is_refused(again: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
-    write_model(again, again.config(), seed=1)
+    write_model(again, load_run_config(again), seed=1)
     assert "the model has changed since this bank was made" in refused(capsys, 1, "evaluate", again.path)
 
 
@@ -241,7 +242,7 @@ def test_a_classifier_of_another_bank_is_refused(again: RunFolder, capsys: pytes
 
 
 def test_features_that_are_not_finite_name_the_image(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
-    network = load_network(run.config().model, 12, run.model)
+    network = load_network(load_run_config(run).model, 12, run.model)
     next(network.backbone.parameters()).data[0] = torch.nan
     save_network(network, run.model)
     assert "(sample 0): the backbone gives NaN or infinite features" in refused(capsys, 1, "balance", run.path)

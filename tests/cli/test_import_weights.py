@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from ltrsys.config.reading import load_config, save_config
+from ltrsys.config.reading import load_config, load_run_config, save_config
 from ltrsys.models.weights import load_network
 from ltrsys.runs.folder import RunFolder
 from tests.classifiers.runs import make_config
@@ -44,8 +44,8 @@ def test_a_checkpoint_of_the_paper_s_code_is_balanced(experiment, checkpoint, tm
     assert "output i is taken for class i" in printed
     assert "factors of LWS are left out" in printed
     run = RunFolder(tmp_path / "runs" / "theirs")
-    assert run.config() == load_config(experiment)
-    loaded = load_network(run.config().model, 12, run.model)
+    assert load_run_config(run) == load_config(experiment)
+    loaded = load_network(load_run_config(run).model, 12, run.model)
     assert torch.equal(loaded.classifier.weight, network.fc.weight)
     with safe_open(run.model, framework="pt") as file:
         assert file.metadata() == {
@@ -62,7 +62,7 @@ def test_out_names_the_run_and_the_scales_can_be_multiplied_in(experiment, check
     out = tmp_path / "else where" / "mine"
     assert ltrsys("import-weights", path, "--config", experiment, "--out", out, "--apply-scales", "seed=3") == 0
     run = RunFolder(out)
-    config = run.config()
+    config = load_run_config(run)
     assert (config.name, config.run_folder, config.seed) == ("mine", out, 3)
     loaded = load_network(config.model, 12, run.model)
     scales = torch.arange(1.0, 13.0)

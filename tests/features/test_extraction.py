@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ltrsys.config.reading import load_run_config
 from ltrsys.config.schema import Config
 from ltrsys.data.config import make_sampler
 from ltrsys.data.index.dataset import Dataset
@@ -34,7 +35,7 @@ def run(tmp_path: Path, tiny_shards: Path) -> RunFolder:
 
 
 def bank_of(run: RunFolder, *overrides: str) -> FeatureBank:
-    config = run.config(list(overrides))
+    config = load_run_config(run, list(overrides))
     return make_bank(run, config, Dataset.open(config.data.shards), world=ALONE, device=CPU)
 
 
@@ -43,7 +44,7 @@ def times(folder: Path) -> dict[Path, int]:
 
 
 def test_row_i_is_sample_i(run: RunFolder, tiny_shards: Path) -> None:
-    bank, dataset, config = bank_of(run), Dataset.open(tiny_shards), run.config()
+    bank, dataset, config = bank_of(run), Dataset.open(tiny_shards), load_run_config(run)
     network = load_network(config.model, dataset.num_classes, run.model).eval()
     assert bank.complete == ("train", "val", "test")
     for name in bank.complete:
@@ -60,7 +61,7 @@ def test_row_i_is_sample_i(run: RunFolder, tiny_shards: Path) -> None:
 
 @pytest.mark.parametrize("ranks", [3, 7])
 def test_uneven_ranks_write_each_row_once(run: RunFolder, tiny_shards: Path, tmp_path: Path, ranks: int) -> None:
-    config, split = run.config(), Dataset.open(tiny_shards).split("val")
+    config, split = load_run_config(run), Dataset.open(tiny_shards).split("val")
     network = load_network(config.model, 12, run.model).eval()
     assert len(split) % (ranks * config.balance.feature_batch_size)
     written = np.zeros(len(split), dtype=int)
@@ -101,7 +102,7 @@ def test_an_interrupted_bank_goes_on_with_the_missing_split(run: RunFolder) -> N
 
 def test_another_model_makes_the_bank_anew_and_says_so(run: RunFolder, caplog: pytest.LogCaptureFixture) -> None:
     old = np.array(bank_of(run).split("test").features)
-    write_model(run, run.config(), seed=1)
+    write_model(run, load_run_config(run), seed=1)
     with caplog.at_level("INFO", "ltrsys"):
         new = bank_of(run).split("test").features
     assert "out of date (the model has changed): it is made again" in caplog.text
@@ -118,7 +119,7 @@ def test_a_setting_that_changes_features_is_noticed(run: RunFolder, caplog: pyte
 
 
 def test_a_model_that_has_diverged_names_the_image(run: RunFolder, tiny_shards: Path) -> None:
-    network = load_network(run.config().model, 12, run.model)
+    network = load_network(load_run_config(run).model, 12, run.model)
     next(network.backbone.parameters()).data[0] = torch.nan
     save_network(network, run.model)
     with pytest.raises(DataError, match=r"train-\d+\.tar at byte \d+ \(sample 0\): the backbone gives NaN"):
@@ -127,7 +128,7 @@ def test_a_model_that_has_diverged_names_the_image(run: RunFolder, tiny_shards: 
 
 
 def test_a_full_gpu_is_told_and_the_advice_helps(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain, size = torch.nn.Conv2d.forward, run.config().balance.feature_batch_size
+    plain, size = torch.nn.Conv2d.forward, load_run_config(run).balance.feature_batch_size
 
     def forward(self: torch.nn.Conv2d, images: torch.Tensor) -> torch.Tensor:
         if len(images) > size // 2:
@@ -145,7 +146,7 @@ def test_recalibration_averages_the_statistics_of_a_class_balanced_epoch(run: Ru
     plain = np.array(bank_of(run).split("test").features)
     features = bank_of(run, "balance.bn=recalibrate").split("test").features
     assert not np.allclose(plain, features)
-    config: Config = run.config()
+    config: Config = load_run_config(run)
     split = Dataset.open(tiny_shards).split("train")
     planner = Planner(split, make_sampler(kind="class_balanced"), seed=0, num_epochs=1, lanes=12)
     loader = TrainLoader(

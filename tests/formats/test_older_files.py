@@ -13,7 +13,8 @@ from ltrsys.evaluation.results import read_results
 from ltrsys.runs.folder import RunFolder
 from ltrsys.second_stage.fitting import Fitter
 from ltrsys.second_stage.store import load_fitted
-from ltrsys.training.checkpoints.checkpoint import Checkpoint, check_same_experiment, check_same_plan
+from ltrsys.training.checkpoints.checkpoint import Checkpoint
+from ltrsys.training.resuming import check_same_experiment, check_same_plan
 
 VERSIONS = sorted(path for path in (Path(__file__).parent / "files").iterdir() if path.is_dir())
 CPU = torch.device("cpu")

@@ -156,34 +156,6 @@ def test_equal_classes_tie_beside_their_opposites(dim: int) -> None:
         assert (ncm_search(features, classes)[1] < 10).all()
 
 
-VECTORS_THAT_COLLIDE = {
-    "opposites": torch.cat([random(20, 64), -random(20, 64)]),
-    "signs": random(60, 8).sign(),
-    "binary": torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 6),
-    "whole numbers": random(300, 7).round(),
-    "bfloat16": random(500, 32).bfloat16(),
-    "zeros": torch.tensor([[0.0, -0.0], [-0.0, 0.0], [1.0, 0.0]]),
-}
-
-
-@pytest.mark.parametrize("hashed", [True, False])
-@pytest.mark.parametrize("kind", VECTORS_THAT_COLLIDE)
-def test_equal_vectors_are_found_whatever_their_hashes(
-    kind: str, hashed: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not hashed:
-        monkeypatch.setattr(reference, "_hashes", lambda bits_CD: bits_CD[:, 0] & 1)
-    vectors = VECTORS_THAT_COLLIDE[kind].double().repeat(3, 1)
-    first: dict[tuple[float, ...], int] = {}
-    expected = [first.setdefault(tuple(vector.tolist()), number) for number, vector in enumerate(vectors + 0.0)]
-    assert reference.lowest_equal(vectors).tolist() == expected
-
-
-def test_no_class_is_among_the_best_twice() -> None:
-    scores = torch.tensor([[-torch.inf, -torch.inf, 1.0], [-torch.inf] * 3, [2.0, -torch.inf, 3.0]])
-    assert top_classes(scores, 3).tolist() == [[2, 0, 1], [0, 1, 2], [2, 0, 1]]
-
-
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("centred", [False, True])
@@ -215,42 +187,6 @@ def test_half_precision_is_widened_before_it_is_added() -> None:
     sums, _ = class_sums(features, torch.zeros(3000, dtype=torch.int64), 1)
     assert sums.item() == 3000
     assert sums.dtype == torch.float32
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_features_that_are_not_finite_are_refused(value: float) -> None:
-    features, weight, labels = random(4, 3), random(2, 3), torch.zeros(4, dtype=torch.int64)
-    features[2, 1] = value
-    for call in (
-        lambda: tau_logits(features, weight, 0.5),
-        lambda: tau_sweep(features, weight, torch.tensor([0.5])),
-        lambda: ncm_search(features, weight),
-        lambda: class_sums(features, labels, 2),
-    ):
-        with pytest.raises(ValueError, match=r"features\[2\] holds NaN or infinity"):
-            call()
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: tau_logits(random(4, 3), random(2, 5), 0.0), "weight has 5 columns, but the features have 3"),
-        (lambda: tau_logits(random(4, 3), random(2, 3), 0.0, random(3)), r"scale has shape \[3\]; it must be \[2\]"),
-        (lambda: tau_logits(random(4), random(2, 3), 0.0), r"features has shape \[4\]"),
-        (lambda: tau_logits(random(4, 3), random(2, 3), random(2)), r"tau has shape \[2\]; it must be a number"),
-        (lambda: tau_logits(random(4, 3), random(0, 3), 0.0), "at least one class"),
-        (lambda: tau_sweep(random(4, 3), random(2, 3), torch.tensor([])), "at least one tau"),
-        (lambda: ncm_search(random(4, 3), random(2, 3), k=3), "k=3 is not between 1 and the number of classes, 2"),
-        (lambda: ncm_search(random(4, 3), random(2, 3), metric="manhattan"), "metric='manhattan' is unknown"),
-        (lambda: ncm_search(random(4, 3), random(2, 3), center=random(2)), r"center has shape \[2\]"),
-        (lambda: class_sums(random(2, 3), torch.tensor([0, 5]), 3), r"labels\[1\] is 5; class ids go from 0 to 2"),
-        (lambda: class_sums(random(2, 3), torch.tensor([0]), 3), r"it must be int64 \[2\]"),
-        (lambda: class_sums(random(2, 3), torch.tensor([0.0, 1.0]), 3), "float32"),
-    ],
-)
-def test_what_does_not_fit_is_refused_by_name(call, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        call()
 
 
 def test_nothing_in_gives_nothing_out() -> None:

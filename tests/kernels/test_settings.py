@@ -9,7 +9,8 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from ltrsys.kernels import ClassSums, class_sums, ncm_search, reference, rescoring, screens, tau_logits, tau_sweep
+from ltrsys.kernels import ClassSums, class_sums, ncm_search, reference, tau_logits, tau_sweep
+from ltrsys.kernels.cpu import bounded_products, exact_scores
 
 TAUS = torch.arange(0, 2.01, 0.1)
 LABELS = torch.arange(20) % 5
@@ -40,7 +41,7 @@ def every_operation():
     results.append(sums.means())
     for products in ({"int8", "bfloat16", "float32"}, {"bfloat16", "float32"}, {"float32"}):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(screens, "fast_products", lambda products=products: products)
+            patch.setattr(bounded_products, "fast_products", lambda products=products: products)
             results += searches()
     return results
 
@@ -109,7 +110,7 @@ def narrowed_float32(request):
 
 @pytest.mark.usefixtures("narrowed_float32")
 def test_float32_products_that_torch_may_narrow_do_not_screen():
-    assert "float32" not in screens.fast_products()
+    assert "float32" not in bounded_products.fast_products()
     assert torch.equal(searches()[0], reference.tau_sweep(FEATURES, CLASSES, TAUS))
 
 
@@ -145,10 +146,11 @@ def test_first_searches_at_the_same_time_leave_the_filters_of_warnings():
     """Each puts back the filters that it found: if they overlap, one of them puts back another's."""
     filters = list(warnings.filters)
     for _ in range(100):
-        rescoring._hear_about_beta.cache_clear()
+        exact_scores._hear_about_beta.cache_clear()
         start = threading.Barrier(12)
         threads = [
-            threading.Thread(target=lambda start=start: (start.wait(), rescoring._hear_about_beta())) for _ in range(12)
+            threading.Thread(target=lambda start=start: (start.wait(), exact_scores._hear_about_beta()))
+            for _ in range(12)
         ]
         for thread in threads:
             thread.start()

@@ -5,8 +5,8 @@ import torchvision
 from ltrsys.errors import UsageError
 from ltrsys.models.backbones import RESNETS
 from ltrsys.models.config import ModelConfig
-from ltrsys.models.cost import count_multiply_adds, count_parameters
 from ltrsys.models.network import build_network
+from tests.models.cost import count_multiply_adds, count_parameters
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -71,6 +71,14 @@ def test_a_truncated_file_is_named(saved, cut):
         load_network(CONFIG, 5, path)
 
 
+@pytest.mark.parametrize("suffix", [".pth", ".pt"])
+def test_an_empty_file_of_torch_is_named(tmp_path, suffix):
+    path = tmp_path / f"model{suffix}"
+    path.touch()
+    with pytest.raises(DataError, match=rf"model\{suffix}: not a file of plain tensors, or a damaged one"):
+        load_network(CONFIG, 5, path)
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(DataError, match="no file of weights"):
         load_network(CONFIG, 5, tmp_path / "none.safetensors")

@@ -6,13 +6,15 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from PIL import Image
 
+from ltrsys.metrics.accuracy import SHOTS
 from ltrsys.metrics.config import ShotsConfig
-from ltrsys.reporting.long_tail import COLORS, draw_long_tail
+from ltrsys.reporting.long_tail import draw_long_tail
+from ltrsys.reporting.style import SHOT_COLORS
 
 
 def shares(path: Path) -> dict[str, float]:
     pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
-    colors = {shot: np.rint(np.array(to_rgb(color)) * 255) for shot, color in COLORS.items()}
+    colors = {shot: np.rint(np.array(to_rgb(color)) * 255) for shot, color in SHOT_COLORS.items() if shot in SHOTS}
     return {shot: float((np.abs(pixels - color).max(axis=2) <= 2).mean()) for shot, color in colors.items()}
 
 

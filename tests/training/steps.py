@@ -13,7 +13,8 @@ from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import build_network
 from ltrsys.training.checkpoints.checkpoint import Checkpoint, Progress
 from ltrsys.training.config import TrainConfig
-from ltrsys.training.engines.engine import Engine, start_engine
+from ltrsys.training.engines.engine import Engine
+from ltrsys.training.engines.starting import start_engine
 from ltrsys.training.meter import Meter
 from ltrsys.training.supervision.loss_watch import LossWatch
 from ltrsys.training.supervision.process_group import process_group

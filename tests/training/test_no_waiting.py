@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import build_network
 from ltrsys.training.config import TrainConfig
-from ltrsys.training.engines.engine import start_engine
+from ltrsys.training.engines.starting import start_engine
 from ltrsys.training.supervision.requests import Request, Requests
 from ltrsys.world import World
 from tests.training.steps import alone

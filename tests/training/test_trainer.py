@@ -197,3 +197,13 @@ def test_label_smoothing_and_gradient_accumulation_reach_the_loss(write_config, 
     whole = losses_of(fit(write_config("whole", train__epochs=1, train__micro_batch_size=48)))
     assert smooth[0] != plain[0]
     assert whole[0] == pytest.approx(plain[0], abs=0.2)  # BatchNorm sees other groups
+
+
+@pytest.mark.long
+def test_a_run_learns(trained):
+    """The loss falls, and images that it never saw are told apart far better than by chance, one in twelve."""
+    run = trained(train__epochs=8, train__optimizer={"lr": 0.05})
+    losses = losses_of(run)
+    assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
+    accuracies = [line["val_all"] for line in read_metrics(run) if "val_all" in line]
+    assert accuracies[-1] > 2 * 100 / 12

@@ -22,16 +22,6 @@ from ltrsys.data.loading.augmentation import COLOUR_STEPS, Augmentation
 from ltrsys.data.reading.shard_files import Encoded
 from ltrsys.errors import UsageError
 
-_INPUTS = {
-    "encoded": (DALIDataType.UINT8, 1),
-    "anchor": (DALIDataType.INT32, 1),
-    "shape": (DALIDataType.INT32, 1),
-    "region_start": (DALIDataType.FLOAT, 1),
-    "region_end": (DALIDataType.FLOAT, 1),
-    "mirror": (DALIDataType.INT32, 0),
-}
-
-
 _ALMOST_HALF = 0.498
 """Taken off before a cast that rounds to the nearest, it makes one that cuts, as PIL does, but for rounding noise."""
 
@@ -75,7 +65,7 @@ class ImagePipeline:
         take turns on the same threads, and both be late."""
         self._running = 0
         self._fed: deque[tuple[Sequence[Encoded], NDArray[np.int32]]] = deque()
-        """The images of each batch in work, and where their windows end, [B, 2]: columns and rows."""
+        """The images of each batch in work, and where their windows end, [B, 2]: rows and columns."""
         # With a depth of 1 every call of schedule_run stands for exactly one batch, also the first; the
         # executor still takes any number of them ahead.
         self._pipeline: Any = Pipeline(
@@ -88,12 +78,12 @@ class ImagePipeline:
 
     def feed(self, encoded: Sequence[Encoded], augmentation: Augmentation) -> None:
         """Have a batch worked on: B encoded images, not copied, and what to do to them."""
-        self._fed.append((encoded, augmentation.anchor + augmentation.shape))
+        self._fed.append((encoded, augmentation.geometry[:, 2:4]))
         # Lists of DALI's own, which its Python does not look at image by image.
         images: Any = list(map(TensorCPU, encoded))
         self._pipeline.feed_input("encoded", TensorListCPU(images, None, False))  # type: ignore[call-overload]
-        for name in _INPUTS.keys() - {"encoded"}:
-            self._pipeline.feed_input(name, TensorListCPU(getattr(augmentation, name)))
+        self._pipeline.feed_input("geometry", TensorListCPU(augmentation.geometry))
+        self._pipeline.feed_input("region", TensorListCPU(augmentation.region))
         if self._colour:
             self._pipeline.feed_input("colour", TensorListCPU(augmentation.colour))
         self._go_on()
@@ -106,21 +96,23 @@ class ImagePipeline:
         """
         encoded, window_end = self._fed.popleft()
         self._running -= 1
+        stream = self._stream()
         try:
-            images, sizes = self._pipeline.share_outputs(cuda_stream=self._stream())
-            fits = bool((sizes.as_array() >= window_end).all())
+            images, decoded_end = self._pipeline.outputs(cuda_stream=stream)
+            fits = decoded_end.as_array().tobytes() == window_end.tobytes()
         except RuntimeError as error:
             raise DecodingError(str(error), encoded) from error
         finally:
             self._go_on()
-            self._pipeline.release_outputs()
         if not fits:
             raise DecodingError("a window leaves its image", encoded)
         # The tensor holds on to DALI's memory, which goes back to DALI's pool when the tensor is freed.
-        tensor = torch.from_dlpack(images.as_tensor())
+        # Given a capsule, torch asks nothing more of DALI. CUDA's default stream, 0 elsewhere, is 1 to DLPack.
+        number = None if stream is None else stream.cuda_stream or 1
+        tensor = torch.from_dlpack(images.as_tensor().__dlpack__(stream=number))
         if self._gpu is None and self._device.type == "cuda":
-            tensor = tensor.pin_memory()  # from other memory, the copy to the GPU would be waited for
-        tensor = tensor.to(self._device, non_blocking=True)
+            # From memory that is not pinned, the copy to the GPU would be waited for.
+            tensor = tensor.pin_memory().to(self._device, non_blocking=True)
         return tensor.permute(0, 3, 1, 2) if self._channels_last else tensor
 
     def drain(self) -> None:
@@ -158,20 +150,19 @@ def _gpu_to_decode_on(config: DataConfig, device: torch.device) -> int | None:
 
 
 def _graph(config: DataConfig, *, on_gpu: bool, colour: bool, channels_last: bool) -> tuple[Any, Any]:
-    inputs = {
-        name: fn.external_source(name=name, dtype=dtype, ndim=ndim, no_copy=name == "encoded")
-        for name, (dtype, ndim) in _INPUTS.items()
-    }
+    encoded = fn.external_source(name="encoded", dtype=DALIDataType.UINT8, ndim=1, no_copy=True)
+    geometry = fn.external_source(name="geometry", dtype=DALIDataType.INT32, ndim=1)
+    region = fn.external_source(name="region", dtype=DALIDataType.FLOAT, ndim=2)
     # The decoder of DALI 2.4 can bring the process down at an image whose header it cannot parse, and at a window that
-    # leaves the image. The first is an error here, before it; the second is cut to the image, and told from the size,
-    # which is the second output.
-    header = fn.peek_image_shape(inputs["encoded"], dtype=DALIDataType.INT32)
-    size = fn.stack(header[1], header[0])
-    anchor = math.min(inputs["anchor"], size - 1)
+    # leaves the image. The first is an error here, before it; the second is cut to the image, and told from where it
+    # ends then, which is the second output.
+    size = fn.peek_image_shape(encoded, dtype=DALIDataType.INT32)[:2]
+    end = math.min(geometry[2:4], size)
     pixels: Any = fn.decoders.image_slice(
-        inputs["encoded"],
-        anchor,
-        math.min(inputs["shape"], size - anchor),
+        encoded,
+        start=math.min(geometry[:2], size - 1),
+        end=end,
+        axes=[0, 1],
         device="mixed" if on_gpu else "cpu",
         jpeg_fancy_upsampling=True,
         adjust_orientation=False,  # the door of the dataset has turned every image upright
@@ -179,8 +170,8 @@ def _graph(config: DataConfig, *, on_gpu: bool, colour: bool, channels_last: boo
     pixels = fn.resize(
         pixels,
         size=[config.image_size, config.image_size],
-        roi_start=inputs["region_start"],
-        roi_end=inputs["region_end"],
+        roi_start=region[0],
+        roi_end=region[1],
         interp_type=DALIInterpType.INTERP_LINEAR,
         antialias=True,
         subpixel_scale=False,
@@ -189,13 +180,13 @@ def _graph(config: DataConfig, *, on_gpu: bool, colour: bool, channels_last: boo
         pixels = _coloured(pixels, fn.external_source(name="colour", dtype=DALIDataType.FLOAT, ndim=2))
     normalized = fn.crop_mirror_normalize(
         pixels,
-        mirror=inputs["mirror"],
+        mirror=geometry[4],
         mean=[255 * mean for mean in config.mean],
         std=[255 * std for std in config.std],
         dtype=DALIDataType.FLOAT,
         output_layout="HWC" if channels_last else "CHW",
     )
-    return normalized, size
+    return normalized, end
 
 
 def _coloured(pixels: Any, steps: Any) -> Any:

@@ -12,7 +12,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ltrsys.config.schema import Config
 from ltrsys.data.plan.lanes import lanes_modulo_ranks
 from ltrsys.errors import UsageError
 from ltrsys.world import World
@@ -50,27 +49,6 @@ class Batching:
                 "drawn together; make it a multiple of data.sampler.samples_per_draw."
             )
 
-    @classmethod
-    def from_config(
-        cls, config: Config, world: World, samples_per_draw: int, micro_batch_size: int | None = None
-    ) -> "Batching":
-        """Take the sizes from the config; without a micro-batch size, each rank takes its part of the batch at once.
-
-        Args:
-            config: The experiment.
-            world: The ranks.
-            samples_per_draw: Images that are drawn together.
-            micro_batch_size: What has been found to fit, or what the run began with where it goes on: BatchNorm goes
-                on to see such groups.
-
-        Raises:
-            UsageError: Where the sizes do not divide.
-        """
-        size = micro_batch_size or config.train.micro_batch_size
-        if not isinstance(size, int):
-            size = part_of_a_rank(config.train.batch_size, world)
-        return cls(config.train.batch_size, size, world, config.data.lanes, samples_per_draw)
-
     @property
     def accumulation(self) -> int:
         """Micro-batches that this rank runs in one step."""
@@ -96,13 +74,13 @@ class Batching:
             step: The optimizer step within the epoch.
             accumulated: Micro-batches this rank has already run in the step.
         """
-        micro_batches = self.batch_size // self.micro_batch_size
-        micro_batch = accumulated * self.world.world_size + self._first_micro_batch
-        return step * self.batch_size + micro_batch + micro_batches * np.arange(self.micro_batch_size)
+        return self._first_positions + (step * self.batch_size + accumulated * self.world.world_size)
 
     @cached_property
-    def _first_micro_batch(self) -> int:
-        return int(lanes_modulo_ranks(self.lanes, self.world.world_size)[self.world.rank])
+    def _first_positions(self) -> NDArray[np.int64]:
+        micro_batches = self.batch_size // self.micro_batch_size
+        first_micro_batch = int(lanes_modulo_ranks(self.lanes, self.world.world_size)[self.world.rank])
+        return first_micro_batch + micro_batches * np.arange(self.micro_batch_size)
 
 
 def part_of_a_rank(batch_size: int, world: World) -> int:
@@ -117,3 +95,12 @@ def part_of_a_rank(batch_size: int, world: World) -> int:
             f"{world.world_size}."
         )
     return batch_size // world.world_size
+
+
+def micro_batch_size(configured: int | str | None, batch_size: int, world: World) -> int:
+    """Return `train.micro_batch_size`; without one, each rank takes its part of the batch at once.
+
+    Raises:
+        UsageError: Where the batch does not split evenly.
+    """
+    return configured if isinstance(configured, int) else part_of_a_rank(batch_size, world)

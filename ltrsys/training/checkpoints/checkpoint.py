@@ -18,11 +18,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ltrsys import __version__
-from ltrsys.config.changes import fixed_values
-from ltrsys.config.schema import Config
-from ltrsys.config.section import MayChange
-from ltrsys.data.plan.planner import VERSION as PLAN_VERSION
-from ltrsys.errors import DataError, UsageError, first_problem
+from ltrsys.errors import DataError
 from ltrsys.models.weights import load_tensors, save_tensors
 
 NETWORK, OPTIMIZER, RANKS = "network.", "optimizer.", "ranks."
@@ -119,59 +115,6 @@ class Checkpoint:
         optimizer = _part(tensors, OPTIMIZER)
         optimizer |= {f"{name}.momentum_buffer": tensor for name, tensor in _part(tensors, MOMENTUM).items()}
         return cls(_part(tensors, NETWORK), optimizer, progress, _part(tensors, RANKS))
-
-
-def check_same_experiment(progress: Progress, config: Config, dataset: str, path: Path) -> None:
-    """Refuse to go on from the checkpoint of another experiment.
-
-    Raises:
-        UsageError: Names the first key, or the dataset or the file of class weights, that differs.
-    """
-    now, then = (fixed_values(one, MayChange.ON_RESUME) for one in (config, _stored_config(progress, path)))
-    without_meaning = {"data.shuffle_window"} if progress.plan == 1 else set()
-    for key in sorted((now.keys() | then.keys()) - without_meaning):
-        if now.get(key) != then.get(key):
-            raise UsageError(
-                f"{path}: this run was begun with {key}={then.get(key)}, but the config now says {now.get(key)}. "
-                "Put it back, or choose another name for the new run."
-            )
-    if progress.dataset != dataset:
-        raise UsageError(
-            f"{path}: this run was begun on other shards than data.shards={config.data.shards} (their fingerprints "
-            "differ). Give it the shards it began with, or choose another name for the new run."
-        )
-
-    if progress.sampler_weights not in (None, config.data.sampler.digest()):
-        raise UsageError(
-            f"{path}: this run was begun with other class weights than {config.data.sampler.file} now holds. Put "
-            "them back, or choose another name for the new run."
-        )
-
-
-def _stored_config(progress: Progress, path: Path) -> Config:
-    """Return the config of the run, with the defaults of keys that did not exist when it was written."""
-    try:
-        return Config.model_validate(progress.config)
-    except ValidationError as error:
-        raise UsageError(
-            f"{path}: this run was begun by ltrsys {progress.code} with a config that ltrsys {__version__} does not "
-            f"read: {first_problem(error)}. Finish it with ltrsys {progress.code}, or choose another name for the new "
-            "run."
-        ) from None
-
-
-def check_same_plan(progress: Progress, path: Path) -> None:
-    """Refuse to go on with another order of the samples than the run was begun with.
-
-    Raises:
-        UsageError: Names both versions.
-    """
-    if progress.plan != PLAN_VERSION:
-        raise UsageError(
-            f"{path}: this run was begun by ltrsys {progress.code} with version {progress.plan} of the plan, and "
-            f"ltrsys {__version__} makes version {PLAN_VERSION}: it would go on with other samples. Finish it with "
-            f"ltrsys {progress.code}, or choose another name for the new run."
-        )
 
 
 def _digest(tensors: Mapping[str, Tensor], record: str) -> str:

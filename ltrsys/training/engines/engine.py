@@ -1,4 +1,4 @@
-"""What runs forward, backward and step: one interface, two engines, each the other's check."""
+"""What runs forward, backward and step: the interface of the engines, and what they share."""
 
 import warnings
 from collections.abc import Mapping
@@ -9,10 +9,6 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ltrsys.models.network import Network
-from ltrsys.training.config import TrainConfig
-from ltrsys.training.engines.batch_norm import synchronise_batch_norm
-from ltrsys.training.losses.base import LossFunction
-from ltrsys.training.optimizers.base import build_optimizer
 
 AUTOCAST_TYPE = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """The type of the matrix products, by the config's name for it; float32 needs no autocast."""
@@ -60,38 +56,6 @@ class Engine(Protocol):
     def close(self) -> None:
         """Give up hooks and buffers."""
         ...
-
-
-def start_engine(
-    network: Network, config: TrainConfig, loss: LossFunction, *, accumulation: int, micro_batch_size: int
-) -> Engine:
-    """Start the configured engine on `network`, whose device and weights are those of the run.
-
-    Args:
-        network: On the device, with the same weights on every rank.
-        config: Precision, optimizer, engine.
-        loss: What is minimised, of float32 logits and labels.
-        accumulation: Micro-batches of this rank in a step.
-        micro_batch_size: Samples in each.
-
-    Raises:
-        UsageError: Where the config asks for what this machine or DeepSpeed cannot do.
-    """
-    device = network.classifier.weight.device
-    if config.batch_norm == "sync":
-        network = synchronise_batch_norm(network, device)
-    if config.compile and config.engine == "deepspeed" and config.zero_stage > 0:
-        network.compile()
-    optimizer = build_optimizer(network, config.optimizer, device)
-    if config.engine == "ddp":
-        from ltrsys.training.engines.ddp import DDPEngine
-
-        return DDPEngine(network, optimizer, config, loss, accumulation=accumulation)
-    from ltrsys.training.engines.deepspeed import DeepSpeedEngine  # slow to import
-
-    return DeepSpeedEngine(
-        network, optimizer, config, loss, accumulation=accumulation, micro_batch_size=micro_batch_size
-    )
 
 
 def average_gradients_of(network: Network, *, compiled: bool) -> DistributedDataParallel:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ltrsys.config.methods import MethodSection
+from ltrsys.method_section import MethodSection
 from ltrsys.registry import Registry
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from ltrsys.config.section import Fraction, Positive
+from ltrsys.section import Fraction, Positive
 from ltrsys.training.optimizers.base import OPTIMIZERS, Optimizer
 
 if TYPE_CHECKING:

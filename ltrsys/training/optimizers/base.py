@@ -6,9 +6,9 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ltrsys.config.methods import MethodSection
-from ltrsys.config.section import Positive
+from ltrsys.method_section import MethodSection
 from ltrsys.registry import Registry
+from ltrsys.section import Positive
 
 if TYPE_CHECKING:
     import torch

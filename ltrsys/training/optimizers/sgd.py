@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from ltrsys.config.section import Fraction
 from ltrsys.errors import UsageError
+from ltrsys.section import Fraction
 from ltrsys.training.optimizers.base import OPTIMIZERS, Optimizer
 
 if TYPE_CHECKING:

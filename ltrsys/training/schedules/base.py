@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 
-from ltrsys.config.methods import MethodSection
+from ltrsys.method_section import MethodSection
 from ltrsys.registry import Registry
 
 

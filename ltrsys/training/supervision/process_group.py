@@ -1,28 +1,32 @@
 """The processes of a run: their device, their threads, and how they reach one another."""
 
 import logging
+import math
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 
-from ltrsys.config.section import DeviceName
 from ltrsys.device import choose_device
 from ltrsys.errors import LtrsysError
+from ltrsys.section import DeviceName
 from ltrsys.training.supervision.requests import Stopped
 from ltrsys.world import World
+
+_LONGEST_PATIENCE = 1_000_000
+"""Seconds, since torch counts them as milliseconds in 32 bits."""
 
 
 @contextmanager
 def process_group(world: World, timeout_seconds: float, wanted: DeviceName = "auto") -> Iterator[torch.device]:
     """Join the ranks, by NCCL on GPUs and gloo elsewhere; yields the device of this one.
 
-    A collective that takes `timeout_seconds` ends the run; `watched` knows whose fault it is. Without a launcher the
-    process is alone.
+    A collective that takes `timeout_seconds` ends the run; `watched` knows whose fault it is, and has that time to say
+    so before torch's own watchdog over NCCL ends the process. Without a launcher the process is alone.
 
     Raises:
         LtrsysError: Where the ranks do not meet in that time, or have no GPU where there should be one.
@@ -30,7 +34,8 @@ def process_group(world: World, timeout_seconds: float, wanted: DeviceName = "au
     device = choose_device(wanted, world)
     _share_cores(world, device)
     logging.getLogger("torch.distributed").setLevel(logging.ERROR)
-    with _completed_environment(world):
+    environment = _launcher(world) | (_patience_with_nccl(timeout_seconds) if device.type == "cuda" else {})
+    with _completed_environment(environment):
         try:
             dist.init_process_group(
                 "nccl" if device.type == "cuda" else "gloo",
@@ -66,9 +71,8 @@ def _leave_the_others(device: torch.device) -> None:
         dist.destroy_process_group()
 
 
-@contextmanager
-def _completed_environment(world: World) -> Iterator[None]:
-    """Export meanwhile what a launcher would have: DeepSpeed looks for MPI where one of these is missing."""
+def _launcher(world: World) -> dict[str, str]:
+    """Return what a launcher would have exported: DeepSpeed looks for MPI where one of these is missing."""
     launcher = {
         "RANK": str(world.rank),
         "WORLD_SIZE": str(world.world_size),
@@ -77,7 +81,27 @@ def _completed_environment(world: World) -> Iterator[None]:
     }
     if world.world_size == 1:
         launcher["MASTER_PORT"] = str(free_port())
-    missing = {name: value for name, value in launcher.items() if name not in os.environ}
+    return launcher
+
+
+def _patience_with_nccl(timeout_seconds: float) -> dict[str, str]:
+    """Return what has torch's watchdog wait for `timeout_seconds` after a failure, as long as `watched` takes at most.
+
+    It finds out that a partner is gone before `watched` knows which, and ends the process by SIGABRT and pages of stack
+    traces. Before that it sleeps for four times the first of these, 60 s by default; and for the second a thread that
+    watches torch's watchdog. They are only made longer, so that torch still ends a rank that `watched` does not.
+    """
+    seconds = min(math.ceil(timeout_seconds), _LONGEST_PATIENCE)
+    return {
+        "TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC": str(max(15_000, 250 * seconds)),
+        "TORCH_NCCL_HEARTBEAT_TIMEOUT_SEC": str(max(480, seconds)),
+    }
+
+
+@contextmanager
+def _completed_environment(wanted: Mapping[str, str]) -> Iterator[None]:
+    """Export meanwhile those of the variables that are not set."""
+    missing = {name: value for name, value in wanted.items() if name not in os.environ}
     os.environ.update(missing)
     try:
         yield

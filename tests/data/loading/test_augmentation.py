@@ -138,7 +138,7 @@ def test_the_evaluation_window_lies_within_its_image_and_holds_the_region(width,
     assert (done.anchor >= 0).all()
     assert (done.shape >= 1).all()
     assert (done.anchor + done.shape <= size).all()
-    assert (done.region_start >= 0).all()
-    assert (done.region_end <= done.shape[:, ::-1] * (1 + 1e-6)).all()
+    assert (done.region >= 0).all()
+    assert (done.region[:, 1] <= done.shape[:, ::-1] * (1 + 1e-6)).all()
     assert not done.mirror.any()
     assert done.colour is None

@@ -3,8 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ltrsys.config.schema import Config
-from ltrsys.data.plan.batching import Batching
+from ltrsys.data.plan.batching import Batching, micro_batch_size
 from ltrsys.data.plan.lanes import lanes_modulo_ranks
 from ltrsys.errors import UsageError
 from ltrsys.world import World
@@ -54,8 +53,7 @@ def test_images_of_a_draw_are_dealt_to_the_micro_batches():
 
 
 def test_without_a_micro_batch_size_each_rank_takes_its_part_at_once():
-    config = Config.model_validate({"name": "x", "data": {"shards": "d"}, "train": {"batch_size": 64}})
-    batching = Batching.from_config(config, World(0, 4), 1)
+    batching = Batching(64, micro_batch_size(None, 64, World(0, 4)), World(0, 4), 192)
     assert (batching.micro_batch_size, batching.accumulation) == (16, 1)
 
 

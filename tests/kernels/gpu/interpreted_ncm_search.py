@@ -39,7 +39,7 @@ def near_ties(num_rows: int, num_means: int, dim: int) -> tuple[Tensor, Tensor]:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut rows into several blocks."""
-    monkeypatch.setattr(module, "ROWS", 16)
+    monkeypatch.setattr(module, "ROWS_OF_A_BLOCK", 16)
     monkeypatch.setattr(module, "ALL_CLASSES_ELEMENTS", 1000)
 
 

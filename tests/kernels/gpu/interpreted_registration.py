@@ -9,15 +9,15 @@ from torch import Tensor
 
 from ltrsys.kernels import class_sums, ncm_search, tau_logits, tau_sweep
 from ltrsys.kernels.gpu import class_sums as sums_module
-from ltrsys.kernels.gpu import exact_scores, rounded_rows, screening, tiles
+from ltrsys.kernels.gpu import exact_scores, prepared_rows, screening, tiles
 from ltrsys.kernels.gpu import tau_logits as logits_module
 from tests.kernels.gpu.conftest import random
 from tests.kernels.stand_in_gpus import StandInGpus, play_gpus, unwrapped
 
 LAUNCHED = {
     logits_module: ["_scaled_product"],
-    screening: ["_greatest_lower_bounds", "_group_lower_bounds", "_mark_candidates", "_list_candidates"],
-    rounded_rows: ["_round_scaled_rows"],
+    screening: ["_screen", "_list_candidates"],
+    prepared_rows: ["_round_scaled_rows"],
     exact_scores: ["_exact_scores", "_best_of_each_tau"],
 }
 GPU = 1

@@ -37,7 +37,7 @@ def near_ties(num_rows: int, num_classes: int, dim: int) -> tuple[Tensor, Tensor
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut rows into several blocks."""
-    monkeypatch.setattr(module, "ROWS", 40)
+    monkeypatch.setattr(module, "ROWS_OF_A_BLOCK", 40)
     monkeypatch.setattr(module, "ALL_CLASSES_ELEMENTS", 700)
 
 

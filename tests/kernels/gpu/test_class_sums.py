@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from ltrsys.kernels import reference
-from ltrsys.kernels.exact_sums import Quantum
 from ltrsys.kernels.gpu import class_sums as module
 from ltrsys.kernels.gpu.class_sums import SOURCES, build_extension, class_sums, class_sums_in_torch
-from ltrsys.kernels.row_lengths import LANES, normalized, row_lengths
+from ltrsys.kernels.reproducible_sums import Quantum
 from tests.kernels.gpu.conftest import random
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
@@ -138,23 +137,6 @@ def test_no_row_gives_zeros() -> None:
         class_sums(torch.empty(0, 3), torch.empty(0, dtype=torch.int64), 2, 1.0, True, None),
         torch.zeros(2, 3, dtype=torch.float64),
     )
-
-
-@pytest.mark.parametrize("columns", [1, 31, LANES, 3 * LANES + 5])
-def test_lengths_are_added_in_the_order_that_is_written_down(columns: int) -> None:
-    row = random(1, columns).double()
-    sums = [0.0] * LANES
-    for column, value in enumerate(row[0].tolist()):
-        sums[column % LANES] += value * value
-    while len(sums) > 1:
-        half = len(sums) // 2
-        sums = [sums[place] + sums[place + half] for place in range(half)]
-    assert row_lengths(row).item() == sums[0] ** 0.5
-    torch.testing.assert_close(row_lengths(row), row.norm(dim=1))
-
-
-def test_a_row_of_zeros_stays_zero() -> None:
-    assert torch.equal(normalized(torch.zeros(2, 3, dtype=torch.float64)), torch.zeros(2, 3, dtype=torch.float64))
 
 
 def test_without_a_cuda_compiler_one_line_says_so(

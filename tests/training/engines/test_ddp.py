@@ -8,7 +8,7 @@ from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import build_network
 from ltrsys.training.checkpoints.checkpoint import Checkpoint, Progress
 from ltrsys.training.config import TrainConfig
-from ltrsys.training.engines.engine import start_engine
+from ltrsys.training.engines.starting import start_engine
 from ltrsys.training.supervision.process_group import process_group
 from ltrsys.world import World
 

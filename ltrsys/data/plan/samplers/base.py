@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
-from ltrsys.config.methods import MethodSection
 from ltrsys.errors import UsageError
+from ltrsys.method_section import MethodSection
 from ltrsys.registry import Registry
 
 SCALE = 10**24

@@ -1,8 +1,8 @@
 """Class-aware sampling: class-balanced, some images of a class together in a batch."""
 
-from ltrsys.config.section import Count
 from ltrsys.data.plan.samplers.base import SAMPLERS
 from ltrsys.data.plan.samplers.powers import ClassBalanced
+from ltrsys.section import Count
 
 
 @SAMPLERS.register

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from decimal import Context, Decimal
 
-from ltrsys.config.section import Fraction
 from ltrsys.data.plan.samplers.base import SAMPLERS, SCALE, ClassWeights, Sampler
+from ltrsys.section import Fraction
 
 _DECIMAL = Context(prec=40)
 

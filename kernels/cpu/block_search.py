@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from ltrsys.kernels.rescoring import Candidates, exact_sums_of_pairs
+from ltrsys.kernels.cpu.bounded_products import Cascade
+from ltrsys.kernels.cpu.exact_scores import ScoredCandidates, exact_sums_of_pairs
+from ltrsys.kernels.cpu.screening import Scores, Screen
 from ltrsys.kernels.rounding import LARGEST, SMALLEST
-from ltrsys.kernels.screening import Scores, Screen
-from ltrsys.kernels.screens import Cascade
 
 FEWEST_CLASSES = 64
 """With fewer, the whole product in float64 is no slower."""
@@ -37,7 +37,7 @@ def can_be_screened(features_ND: Tensor, vectors_CD: Tensor) -> bool:
 
 
 def search_in_blocks(
-    num_rows: int, rows_of_a_block: int, search_of: Callable[[slice], "Search"], cascade: Cascade
+    num_rows: int, rows_of_a_block: int, search_of: Callable[[slice], "BlockSearch"], cascade: Cascade
 ) -> Iterator[Tensor]:
     """Search all features block by block; yield the rows that remain, to be compared with every class in float64."""
     blocks = (slice(first, first + rows_of_a_block) for first in range(0, num_rows, rows_of_a_block))
@@ -46,7 +46,7 @@ def search_in_blocks(
         yield from (rows for rows in torch.cat(remaining).split(ROWS_AT_ONCE) if len(rows))
 
 
-class Search(ABC):
+class BlockSearch(ABC):
     """The search for the answers to one block of features."""
 
     most_candidates = MOST_CANDIDATES
@@ -64,7 +64,7 @@ class Search(ABC):
         """Return what the score of a member of each group must reach to be part of an answer, [N, G] or [N, 1]."""
 
     @abstractmethod
-    def decide(self, rows_N: Tensor, candidates: Candidates) -> None:
+    def decide(self, rows_N: Tensor, candidates: ScoredCandidates) -> None:
         """Write the answers to the features at `rows_N`, one of whose candidates is right."""
 
     def run(self, cascade: Cascade) -> Tensor:
@@ -104,7 +104,7 @@ class Search(ABC):
             pair_rows, pair_classes = renumbered_N[pair_rows[kept]], pair_classes[kept]
             features_ND = features_ND[few_N]
         if few_N.any():
-            self.decide(rows_N[few_N], Candidates.of(pair_rows, pair_classes, features_ND, self.vectors_CD))
+            self.decide(rows_N[few_N], ScoredCandidates.of(pair_rows, pair_classes, features_ND, self.vectors_CD))
         return rows_N[~few_N], num_candidates
 
 

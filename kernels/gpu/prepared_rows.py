@@ -1,4 +1,7 @@
-"""Rows in bfloat16, with what the rounding took from each: `kernels/rounding.py` in one pass over the rows.
+"""Rows as the kernels read them: aligned and padded, or in bfloat16 with what the rounding took from each.
+
+Each kernel is then compiled in one way, and not for every shape and type. The rounding is `kernels/rounding.py`'s, in
+one pass over the rows.
 
 R rows, D features, P features padded with zeros to whole tiles.
 """
@@ -9,6 +12,7 @@ from typing import Any, Literal
 import torch
 import triton
 from torch import Tensor
+from torch.nn import functional
 from triton import language as tl
 
 from ltrsys.kernels.gpu.variants import Variant, pointer, scalar
@@ -16,8 +20,14 @@ from ltrsys.kernels.rounding import RoundedRows
 
 Scaling = Literal["unit", "power", "given"]
 
+ALIGNED_COLUMNS = 16
+"""Columns of aligned rows are padded with zeros to a multiple of this, or another."""
+
+ALIGNED_BYTES = 16
+"""Memory begins at a multiple of this: what one thread reads at a time."""
+
 PADDING = 64
-"""Columns are padded to a multiple of this: whole tiles, and rows that begin at multiples of 16 bytes."""
+"""Columns in bfloat16 are padded to a multiple of this: whole tiles, and rows that begin at multiples of 16 bytes."""
 
 ROWS, BLOCK = 4, 256
 """Rows of a program, and columns that it holds at a time."""
@@ -37,6 +47,18 @@ class ScaledRows:
     """Values are padded: bfloat16 [R, P]."""
     length_R: Tensor
     """L2 norm of the rows, moved but not scaled, float64 [R]."""
+
+
+def aligned_rows(rows_RD: Tensor, dtype: torch.dtype, columns: int = ALIGNED_COLUMNS) -> Tensor:
+    """Return rows in `dtype`, contiguous and padded with columns of zeros; the same tensor where it is so already."""
+    padding = -rows_RD.shape[1] % columns
+    rows_RD = functional.pad(rows_RD.to(dtype), (0, padding)) if padding else rows_RD.to(dtype).contiguous()
+    return rows_RD if rows_RD.data_ptr() % ALIGNED_BYTES == 0 else rows_RD.clone()
+
+
+def aligned_center(center_D: Tensor) -> Tensor:
+    """Return a center in float64, padded likewise."""
+    return aligned_rows(center_D[None], torch.float64)[0]
 
 
 def round_scaled_rows(

@@ -1,8 +1,8 @@
 // Sums of rows by class: what the threads of class_sums.cu do, written so that a CPU can do it too.
 //
 // Every number that is added is a multiple of one power of two, so small that no partial sum needs more than float64's
-// 53 bits (kernels/exact_sums.py): all additions are exact, and neither the order of blocks nor that of atomic
-// additions changes a bit of the result. The length of a row is added up in the order of kernels/row_lengths.py.
+// 53 bits: all additions are exact, and neither the order of blocks nor that of atomic additions changes a bit of the
+// result. The length of a row is added up in a fixed order. Both are described in kernels/reproducible_sums.py.
 //
 // N rows, C classes, D columns.
 #pragma once

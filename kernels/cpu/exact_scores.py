@@ -1,4 +1,4 @@
-"""Scoring candidates again: in float32, and in float64 where float32 leaves the order open.
+"""Scores of the few classes that screening leaves: in float32, and in float64 where float32 leaves the order open.
 
 N samples, C classes, D features, Q candidates (pairs of a sample and a class), K candidates of a sample at most.
 """
@@ -22,7 +22,7 @@ EXACT_BLOCK_ELEMENTS = 1 << 18
 
 
 @dataclass(frozen=True)
-class Candidates:
+class ScoredCandidates:
     """The candidates of each sample in ascending order of their classes, and what is known of their scores."""
 
     classes_NK: Tensor
@@ -35,7 +35,7 @@ class Candidates:
     """Bound of the error of a product, relative to |x| |w_j|."""
 
     @classmethod
-    def of(cls, rows_Q: Tensor, classes_Q: Tensor, features_ND: Tensor, vectors_CD: Tensor) -> "Candidates":
+    def of(cls, rows_Q: Tensor, classes_Q: Tensor, features_ND: Tensor, vectors_CD: Tensor) -> "ScoredCandidates":
         """Score pairs of rows (ascending) and classes, each pair once, in float32."""
         num_rows, num_classes = len(features_ND), len(vectors_CD)
         pairs_Q = (rows_Q * num_classes + classes_Q).sort().values

@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Generic, TypeVar
 from pydantic import Field, GetCoreSchemaHandler, ValidationError, create_model, field_validator
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
-from ltrsys.config.section import Section
 from ltrsys.errors import UsageError
 from ltrsys.registry import Method, Registry
+from ltrsys.section import Section
 
 S = TypeVar("S", bound=Section)
 

@@ -1,4 +1,6 @@
-"""Three ways to get scores with a known bound, from the fastest and coarsest to the slowest and finest.
+"""Scores with a known bound of their error, by a product in 8-bit whole numbers, in bfloat16 or in float32.
+
+In this order they are ever slower and finer: each leaves fewer classes open.
 
 N samples, C classes, D features, P places of a grouping.
 """
@@ -10,10 +12,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ltrsys.kernels.cpu.screening import Grouping, Scores, Screen
 from ltrsys.kernels.rounding import ACCUMULATION_UNIT, RoundedRows, product_error, round_rows
-from ltrsys.kernels.screening import Grouping, Scores, Screen
 
 Product = Literal["int8", "bfloat16", "float32"]
+ScreenMaker = tuple[Product, Callable[[], Screen]]
+"""The product that a screen is made of, and what makes the screen."""
 VectorsOf = Callable[[Tensor], Tensor]
 """Gives the vectors of some classes, float32 [len(classes), D]."""
 ROWS_AT_ONCE = 256
@@ -53,7 +57,7 @@ class Cascade:
     MOST_LEFT = 0.5
     MOST_CANDIDATES = 64
 
-    def __init__(self, screens: Sequence[tuple[Product, Callable[[], Screen]]]) -> None:
+    def __init__(self, screens: Sequence[ScreenMaker]) -> None:
         self._makers = [make for product, make in screens if product in fast_products()]
         self._screens: list[Screen | None] = [None] * len(self._makers)
         self._useless = [False] * len(self._makers)

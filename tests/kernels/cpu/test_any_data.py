@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from ltrsys.kernels import ncm_search, nearest, screens, sweep, tau_sweep
+from ltrsys.kernels import ncm_search, tau_sweep
+from ltrsys.kernels.cpu import bounded_products
+from ltrsys.kernels.cpu import ncm_search as ncm_module
+from ltrsys.kernels.cpu import tau_sweep as sweep_module
 
 EXTENDED = np.longdouble
 """64 bits and more, where float64 has 53: what float64 can still tell apart is measured with it."""
@@ -84,8 +87,8 @@ def test_the_best_are_found_to_the_last_bits_of_float64(seed, monkeypatch):
     dim = int(rng.choice([1, 2, 3, 7, 8, 9, 16, 31, 64, 129]))
     num_classes = int(rng.integers(64, 301))
     products = [{"int8", "bfloat16", "float32"}, {"bfloat16", "float32"}, {"float32"}][rng.integers(3)]
-    monkeypatch.setattr(screens, "fast_products", lambda: products)
-    for module in (nearest, sweep):
+    monkeypatch.setattr(bounded_products, "fast_products", lambda: products)
+    for module in (ncm_module, sweep_module):
         monkeypatch.setattr(module, "ROWS_OF_A_BLOCK", int(rng.choice([3, 8, 1024])))
     features, classes = (
         KINDS[rng.choice(list(KINDS))](rng, (rows, dim)) for rows in (int(rng.integers(1, 20)), num_classes)

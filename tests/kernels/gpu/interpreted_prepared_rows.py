@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ltrsys.kernels.gpu.rounded_rows import PADDING, round_scaled_rows
+from ltrsys.kernels.gpu.prepared_rows import PADDING, round_scaled_rows
 from tests.kernels.gpu.conftest import random
 
 pytestmark = pytest.mark.usefixtures("nan_in_new_tensors")

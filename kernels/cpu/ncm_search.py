@@ -12,14 +12,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ltrsys.kernels import reference
 from ltrsys.kernels.checks import Metric
-from ltrsys.kernels.rescoring import Candidates, exact_sums_of_pairs
-from ltrsys.kernels.row_lengths import lengths_in_blocks
-from ltrsys.kernels.screening import Grouping, Scores, Screen, members_for
-from ltrsys.kernels.screens import ByteScreen, Cascade, PlainScreen, RoundedScreen
-from ltrsys.kernels.search import MOST_CANDIDATES, Search, can_be_screened, search_in_blocks
+from ltrsys.kernels.cpu.block_search import MOST_CANDIDATES, BlockSearch, can_be_screened, search_in_blocks
+from ltrsys.kernels.cpu.bounded_products import ByteScreen, Cascade, PlainScreen, RoundedScreen, ScreenMaker
+from ltrsys.kernels.cpu.exact_scores import ScoredCandidates, exact_sums_of_pairs
+from ltrsys.kernels.cpu.screening import Grouping, Scores, Screen, members_for
+from ltrsys.kernels.reproducible_sums import lengths_in_blocks
 
 ROWS_OF_A_BLOCK = 1024
 """Features that are screened at once: 32 MiB of scores in 32-bit numbers at 8,142 classes."""
@@ -37,8 +38,8 @@ def ncm_search(
     scores_Nk = torch.empty(len(features_ND), k, dtype=torch.float32)
     classes_Nk = torch.empty(len(features_ND), k, dtype=torch.int64)
 
-    def search_of(block: slice) -> Search:
-        return _Nearest(features_ND[block], means, center_D, scores_Nk[block], classes_Nk[block])
+    def search_of(block: slice) -> BlockSearch:
+        return _NearestMeansOfBlock(features_ND[block], means, center_D, scores_Nk[block], classes_Nk[block])
 
     for rows in search_in_blocks(len(features_ND), ROWS_OF_A_BLOCK, search_of, means.cascade(k)):
         scores_Nk[rows], classes_Nk[rows] = reference.ncm_search(features_ND[rows], class_means_CD, k, metric, center_D)
@@ -77,15 +78,15 @@ class _Means:
 
         if self.metric == "cosine":
             error = 2.0**-21  # of vectors no longer than 1 that are multiplied and subtracted
-            finer = [
+            finer: list[ScreenMaker] = [
                 ("bfloat16", lambda: RoundedScreen(shifted, error, num_features, grouping)),
                 ("float32", plain),
             ]
             # Beyond the nearest, classes are so close together that 8 bits leave too many of them open. A single
             # feature leaves all of them open, and torch multiplies columns of 8-bit numbers wrongly.
             helps = k == 1 and num_features > 1
-            coarse = [("int8", lambda: ByteScreen(shifted, error, num_features, grouping))] if helps else []
-            return Cascade([*coarse, *finer])
+            coarse: ScreenMaker = ("int8", lambda: ByteScreen(shifted, error, num_features, grouping))
+            return Cascade([coarse, *finer] if helps else finer)
 
         def rounded() -> Screen:
             return RoundedScreen(
@@ -100,8 +101,8 @@ class _Means:
         return Cascade([("bfloat16", rounded), ("float32", plain)])
 
 
-class _Nearest(Search):
-    """The search for the k nearest means of a block of features."""
+class _NearestMeansOfBlock(BlockSearch):
+    """The k nearest means of each feature of a block."""
 
     def __init__(
         self, features_ND: Tensor, means: _Means, center_D: Tensor | None, scores_Nk: Tensor, classes_Nk: Tensor
@@ -119,27 +120,31 @@ class _Nearest(Search):
         lower_NG = scores.lower(best_NG)
         return lower_NG.topk(self._k, dim=1).values[:, -1:].expand_as(lower_NG)
 
-    def decide(self, rows_N: Tensor, candidates: Candidates) -> None:
-        """Rank by float32; whatever lies so near its neighbours that float32 may be wrong is ranked by float64.
+    def decide(self, rows_N: Tensor, candidates: ScoredCandidates) -> None:
+        """Rank by float32, and by float64 what float32 may order wrongly.
 
-        Between candidates that differ by more than twice the error, the order is right. Those in between are computed
-        exactly, but for the ones that cannot be among the k best: they stay below the k-th.
+        1. Sort by the float32 values, each of which is wrong by e at most.
+        2. Neighbours that differ by more than 2e are in the right order.
+        3. Others are ambiguous, unless they lie more than 2e below the k-th: they stay below it.
+        4. Compute the ambiguous ones in float64, and sort again.
         """
         classes_NK, present_NK = candidates.classes_NK, candidates.present_NK
         length_N1 = self._lengths(rows_N)
         values_NK, error_N1 = self._values(candidates, length_N1)
         values_NK = torch.where(present_NK, values_NK, -torch.inf)
         sorted_NK, order_NK = _ranked(values_NK)
-        near_NK = sorted_NK[:, :-1] - sorted_NK[:, 1:] <= 2 * error_N1
-        open_NK = torch.zeros_like(present_NK)
-        open_NK[:, 1:] |= near_NK
-        open_NK[:, :-1] |= near_NK
-        open_NK &= sorted_NK >= sorted_NK[:, self._k - 1, None] - 2 * error_N1
-        open_NK = torch.zeros_like(open_NK).scatter_(1, order_NK, open_NK) & present_NK
-        if open_NK.any():
-            rows, places = open_NK.nonzero(as_tuple=True)
+
+        close_NK = sorted_NK[:, :-1] - sorted_NK[:, 1:] <= 2 * error_N1  # to the next
+        kth_N1 = sorted_NK[:, self._k - 1, None]
+        ambiguous_NK = functional.pad(close_NK, (0, 1)) | functional.pad(close_NK, (1, 0))
+        ambiguous_NK &= (sorted_NK >= kth_N1 - 2 * error_N1) & present_NK.gather(1, order_NK)
+
+        if ambiguous_NK.any():
+            rows, ranks = ambiguous_NK.nonzero(as_tuple=True)
+            places = order_NK[rows, ranks]
             values_NK[rows, places] = self._exact_values(rows_N[rows], classes_NK[rows, places])
             sorted_NK, order_NK = _ranked(values_NK)
+
         classes_Nk = classes_NK.gather(1, order_NK[:, : self._k])
         self._classes_Nk[rows_N] = classes_Nk
         self._scores_Nk[rows_N] = self._scores(rows_N, classes_Nk, sorted_NK[:, : self._k], length_N1).float()
@@ -150,7 +155,7 @@ class _Nearest(Search):
             return self.features_ND[rows_N].norm(dim=1, keepdim=True).double()
         return lengths_in_blocks(self.exact_features(rows_N))[:, None]
 
-    def _values(self, candidates: Candidates, length_N1: Tensor) -> tuple[Tensor, Tensor]:
+    def _values(self, candidates: ScoredCandidates, length_N1: Tensor) -> tuple[Tensor, Tensor]:
         """Return what to rank by, |x| times the cosine or minus half the squared distance, and the bound of its error.
 
         Float64 rounds squares too, which counts where they are much larger than the product.

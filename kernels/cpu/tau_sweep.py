@@ -12,18 +12,17 @@ import torch
 from torch import Tensor
 
 from ltrsys.kernels import reference
-from ltrsys.kernels.rescoring import Candidates
-from ltrsys.kernels.row_lengths import lengths_in_blocks
-from ltrsys.kernels.screening import Grouping, Scores, members_for
-from ltrsys.kernels.screens import Cascade, PlainScreen, RoundedScreen
-from ltrsys.kernels.search import Search, can_be_screened, search_in_blocks
+from ltrsys.kernels.cpu.block_search import BlockSearch, can_be_screened, search_in_blocks
+from ltrsys.kernels.cpu.bounded_products import Cascade, PlainScreen, RoundedScreen
+from ltrsys.kernels.cpu.exact_scores import ScoredCandidates
+from ltrsys.kernels.cpu.screening import Grouping, Scores, members_for
+from ltrsys.kernels.reproducible_sums import lengths_in_blocks
 
 ROWS_OF_A_BLOCK = 384
 """Features that are screened at once: 6 MiB of scores in bfloat16 at 8,142 classes."""
 LEAST_FACTOR = 1e-18
-"""Factors may be this much smaller than the largest at the same tau. A threshold is a float32 product with one factor
-over another: where the product underflows it is off by up to 2^-126 / LEAST_FACTOR = 1.2e-20. The bound of a score has
-room for that, being larger by 3 D 2^-24 |x| than what rounding to nearest does, with |x| at least SMALLEST: 1.8e-19."""
+"""How much smaller a factor may be than the largest at the same tau: a threshold that underflows in float32 is then off
+by less than the bound of a score has room for. docs/kernels.md derives it ("Factors that underflow")."""
 
 
 def tau_sweep(features_ND: Tensor, weight_CD: Tensor, taus_T: Tensor, factors_TC: Tensor) -> Tensor:
@@ -38,8 +37,8 @@ def tau_sweep(features_ND: Tensor, weight_CD: Tensor, taus_T: Tensor, factors_TC
         return reference.tau_sweep(features_ND, weight_CD, taus_T)
     classes_TN = torch.empty(len(taus_T), len(features_ND), dtype=torch.int64)
 
-    def search_of(block: slice) -> Search:
-        return _Sweep(features_ND[block], weights, classes_TN[:, block])
+    def search_of(block: slice) -> BlockSearch:
+        return _BestClassesOfBlock(features_ND[block], weights, classes_TN[:, block])
 
     for rows in search_in_blocks(len(features_ND), ROWS_OF_A_BLOCK, search_of, weights.cascade()):
         classes_TN[:, rows] = reference.tau_sweep(features_ND[rows], weight_CD, taus_T)
@@ -90,8 +89,8 @@ class _Weights:
         return relative_TGM.amin(dim=2).float(), relative_TGM.amax(dim=2).float()
 
 
-class _Sweep(Search):
-    """The search for the best class at each tau for a block of features."""
+class _BestClassesOfBlock(BlockSearch):
+    """The best class of each feature of a block at each tau."""
 
     def __init__(self, features_ND: Tensor, weights: _Weights, classes_TN: Tensor) -> None:
         """Begin; `classes_TN` is where the answers go, int64 [T, N]."""
@@ -115,7 +114,7 @@ class _Sweep(Search):
             torch.minimum(reach_NG, best_N1 / torch.where(best_N1 >= 0, largest_G, least_G), out=reach_NG)
         return reach_NG
 
-    def decide(self, rows_N: Tensor, candidates: Candidates) -> None:
+    def decide(self, rows_N: Tensor, candidates: ScoredCandidates) -> None:
         """Take the best by float32 at each tau; where another comes too near for float32, compare in float64.
 
         If one is near at a tau, it is the best; if more, they are compared exactly. In either case all others stay

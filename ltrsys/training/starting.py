@@ -1,0 +1,112 @@
+"""What a run begins with: its checkpoint or nothing, its network, and the number of its attempt."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from ltrsys.config.schema import Config
+from ltrsys.data.index.dataset import Dataset
+from ltrsys.data.plan.batching import Batching
+from ltrsys.data.plan.planner import VERSION as PLAN_VERSION
+from ltrsys.data.reading.opening import open_dataset
+from ltrsys.errors import LtrsysError, UsageError
+from ltrsys.models.network import Network, build_network
+from ltrsys.models.weights import load_backbone
+from ltrsys.runs.audit_log import begin_attempt
+from ltrsys.runs.folder import RunFolder
+from ltrsys.training.checkpoints.checkpoint import Checkpoint, Progress
+from ltrsys.training.checkpoints.folder import CheckpointFolder
+from ltrsys.training.resuming import check_same_experiment, check_same_plan
+
+
+def find_checkpoint(
+    run: RunFolder, checkpoints: CheckpointFolder, config: Config, dataset: Dataset
+) -> Checkpoint | None:
+    """Return what the run goes on from, None at its beginning.
+
+    Raises:
+        UsageError: Where it is of another experiment, or the folder holds a model that nothing can go on from.
+    """
+    found = checkpoints.newest()
+    if found is None:
+        _refuse_to_overwrite(run)
+        return None
+    path, checkpoint = found
+    check_same_plan(checkpoint.progress, path)
+    check_same_experiment(checkpoint.progress, config, dataset.fingerprint, path)
+    return checkpoint
+
+
+def no_progress(config: Config, dataset: Dataset, batching: Batching) -> Progress:
+    """Return the progress of a run that has not begun."""
+    return Progress(
+        plan=PLAN_VERSION,
+        dataset=dataset.fingerprint,
+        config=config.dump(),
+        sampler_weights=config.data.sampler.digest(),
+        micro_batch_size=batching.micro_batch_size,
+        world_size=batching.world.world_size,
+    )
+
+
+def initial_network(config: Config, num_classes: int, checkpoint: Checkpoint | None, device: torch.device) -> Network:
+    """Build the network, with the same weights on every rank, on this rank's device."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = build_network(config.model, num_classes)
+    if checkpoint:
+        network.load_state_dict(dict(checkpoint.network))
+    elif config.model.weights is not None:
+        load_backbone(network, Path(config.model.weights))
+    return network.to(device)
+
+
+def number_of_attempt(run: RunFolder, progress: Progress, batching: Batching, device: torch.device) -> int:
+    """Return the number of this attempt, which the first rank decides; see that all go on from the same step."""
+    world = batching.world
+    attempt = 0
+    if world.is_main:
+        attempt = begin_attempt(
+            run.audit,
+            first_step=progress.step,
+            world_size=world.world_size,
+            micro_batch_size=batching.micro_batch_size,
+            batch_size=batching.batch_size,
+        )
+    told = torch.tensor([attempt, progress.step], device=device)  # noqa: TID251 no step has begun
+    dist.broadcast(told, src=0)
+    attempt, step = told.tolist()
+    if step != progress.step:
+        raise LtrsysError(
+            f"{run.checkpoints}: rank {world.rank} would go on after step {progress.step}, the "
+            f"first rank after step {step}. All ranks need the same run folder, on a file system that they share; "
+            "where they have it, this node may see a newer checkpoint only in a minute: start again then."
+        )
+    return attempt
+
+
+def finished(config: Config) -> Progress | None:
+    """Return where the run stands if all of it is done and its model written."""
+    run = RunFolder(config.run_folder)
+    found = CheckpointFolder(run.checkpoints, kept=1).newest() if run.model.exists() else None
+    if found is None or found[1].progress.epoch < config.train.epochs:
+        return None
+    path, checkpoint = found
+    check_same_experiment(checkpoint.progress, config, open_dataset(config.data).fingerprint, path)
+    return checkpoint.progress
+
+
+def plans_of_this_node() -> Path:
+    """Return where the ranks of this node share their plans, apart from those of other users."""
+    return Path(tempfile.gettempdir()) / f"ltrsys-plans-{os.getuid()}"
+
+
+def _refuse_to_overwrite(run: RunFolder) -> None:
+    if run.model.exists():
+        raise UsageError(
+            f"{run.path}: holds a trained model, but no checkpoint to go on from. Choose another name, or "
+            "move the folder away."
+        )

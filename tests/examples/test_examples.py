@@ -1,0 +1,92 @@
+"""The examples: four methods of a user's own, each one file, from shards to the table."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ltrsys.cli.main import main
+from ltrsys.config.reading import load_run_config
+from ltrsys.evaluation.results import read_results
+from ltrsys.runs.folder import RunFolder
+
+pytestmark = pytest.mark.long
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+PLUGINS = sorted(EXAMPLES.glob("*.py"))
+
+
+def ltrsys(*arguments: str | Path) -> int:
+    with pytest.raises(SystemExit) as exit_:
+        main([*map(str, arguments)])
+    return int(exit_.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    folder = tmp_path_factory.mktemp("examples")
+    source = EXAMPLES / "stripes_source.py"
+    build = ("stripes", "--plugin", source, "--out", folder / "shards", "--max-count", "16")
+    assert ltrsys("shards", *build, "--workers", "2") == 0  # other processes load the plug-in too
+    config = {
+        "name": "stripes",
+        "runs": str(folder / "runs"),
+        "plugins": [str(EXAMPLES / f"{name}.py") for name in ("capped_sampler", "brier_loss", "unbiased_classifier")],
+        "data": {
+            "shards": str(folder / "shards"), "image_size": 16, "resize": 16, "threads": 1, "lanes": 12,
+            "sampler": {"kind": "capped", "cap": 8},
+        },
+        "model": {"backbone": "resnet10", "stem": "small"},
+        "train": {
+            "epochs": 2, "batch_size": 16, "precision": "float32", "engine": "ddp", "loss": {"kind": "brier"},
+            "checkpoint_every_steps": 1,
+        },
+        "balance": {"classifiers": ["joint", "unbiased"], "unbiased": {"scale": 2.0}},
+        "tracking": {"wandb": "disabled"},
+    }  # fmt: skip
+    (folder / "stripes.yaml").write_text(yaml.safe_dump(config))
+    assert ltrsys("train", "--config", folder / "stripes.yaml") == 0
+    return RunFolder(folder / "runs" / "stripes")
+
+
+@pytest.mark.parametrize("path", PLUGINS, ids=lambda path: path.stem)
+def test_an_example_is_one_short_file(path: Path) -> None:
+    assert len(path.read_text().splitlines()) < 40
+
+
+def test_a_run_of_plugins_is_in_the_table_the_plots_and_the_results(
+    run: RunFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a run is balanced from anywhere
+    assert ltrsys("balance", run.path) == 0
+    assert "Unbiased" in capsys.readouterr().out
+    assert [line.classifier for line in read_results(run.results).results] == ["joint", "unbiased"]
+    assert (run.report / "accuracy_by_split.png").exists()
+    assert "unbiased" in (run.report / "per_class.csv").read_text().splitlines()[0]
+
+
+def test_a_run_of_plugins_goes_on_from_its_checkpoint(run: RunFolder) -> None:
+    checkpoints = sorted(run.checkpoints.glob("step-*.safetensors"))
+    losses = [line for line in run.metrics.read_text().splitlines() if "loss" in line]
+    checkpoints[-1].unlink()
+    run.model.unlink()
+    assert ltrsys("train", "--config", run.config_file) == 0
+    assert run.model.exists()
+    again = [line for line in run.metrics.read_text().splitlines() if "loss" in line]
+    assert [json.loads(line)["loss"] for line in again] == [json.loads(line)["loss"] for line in losses]
+    assert load_run_config(run).data.sampler.kind == "capped"
+
+
+def test_other_settings_of_a_plugin_are_another_experiment(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ltrsys("train", "--config", run.config_file, "data.sampler.cap=9") == 2
+    assert "begun with data.sampler.cap=8, but the config now says 9" in capsys.readouterr().err
+
+
+def test_all_methods_are_listed_with_those_of_plugins(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ltrsys("methods", "--json", *(part for path in PLUGINS for part in ("--plugin", path))) == 0
+    found = json.loads(capsys.readouterr().out)
+    names = {kind: [method["name"] for method in methods] for kind, methods in found.items()}
+    for kind, name in (("sampler", "capped"), ("loss", "brier"), ("classifier", "unbiased"), ("source", "stripes")):
+        assert names[kind][-1] == name
+    assert ltrsys("methods", "clasifier") == 2
+    assert "Did you mean classifier?" in capsys.readouterr().err
