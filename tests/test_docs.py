@@ -13,6 +13,7 @@ PAGES = [
 ]
 PATH = re.compile(r"(?<![\w./-])(?:ltrsys|kernels|launchers|configs|benchmarks|tests|docs|examples)/[\w./-]*\w")
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+ANCHOR = re.compile(r"\]\(([^)#:]*)#([^)]*)\)")
 BENCHMARK = re.compile(r"python -m (benchmarks|kernels)\.(\w+)")
 DOTTED = re.compile(r"`(ltrsys(?:\.\w+)+)`")
 SIGNATURES = re.compile(r"```python\n(class (\w+):  # (\S+)\n.*?)```", re.DOTALL)
@@ -28,6 +29,12 @@ def page(request):
 def test_links_lead_somewhere(page):
     missing = [link for link in LINK.findall(page.read_text()) if not (page.parent / link).exists()]
     assert not missing
+
+
+def test_links_lead_to_headings(page):
+    for link, anchor in ANCHOR.findall(page.read_text()):
+        headings = re.findall(r"^#+ (.*)$", (page.parent / link if link else page).read_text(), re.MULTILINE)
+        assert anchor in [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
 
 def test_named_files_exist(page):
