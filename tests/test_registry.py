@@ -1,5 +1,7 @@
 """Methods by name, and those of users."""
 
+import os
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from ltrsys.registry import REGISTRIES, load_plugin, nearest
 
 
 def test_every_method_says_what_it_is():
+    import_module("ltrsys.config.schema")  # which reads them all
     assert {"sampler", "loss", "optimizer", "schedule", "classifier"} <= REGISTRIES.keys()
     for registry in REGISTRIES.values():
         assert registry.names()
@@ -69,6 +72,4 @@ def test_a_plugin_is_loaded_once(tmp_path: Path, monkeypatch):
     load_plugin(str(path))
     monkeypatch.chdir(tmp_path)
     load_plugin("counting.py")
-    import os
-
     assert os.environ["COUNTED"] == "|"

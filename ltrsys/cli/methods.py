@@ -18,7 +18,8 @@ def methods(
 ) -> None:
     """List every method by kind, plug-ins included: its name, what it does and where it comes from."""
     import ltrsys.config.schema
-    import ltrsys.data.sources.source  # noqa: F401 the kinds that no config names
+    import ltrsys.data.sources.source
+    import ltrsys.models.backbones.base  # noqa: F401 the kinds that no config names
 
     for path in plugin or []:
         load_plugin(path)

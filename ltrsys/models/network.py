@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from ltrsys.models.backbones import build_backbone
+from ltrsys.models.backbones.base import build_backbone
 from ltrsys.models.config import ModelConfig
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ltrsys.errors import DataError
-from ltrsys.models.backbones import RESNETS
+from ltrsys.models.backbones.resnet import RESNETS
 from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import Network, build_network
 from ltrsys.models.weights import BACKBONE, read_plain

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ltrsys.errors import DataError
-from ltrsys.models.backbones import build_backbone
+from ltrsys.models.backbones.base import build_backbone
 from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import build_network
 from ltrsys.models.weights import load_backbone, load_network, save_network

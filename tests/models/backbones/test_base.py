@@ -1,11 +1,15 @@
+from pathlib import Path
+
 import pytest
 import torch
 import torchvision
 
 from ltrsys.errors import UsageError
-from ltrsys.models.backbones import RESNETS
+from ltrsys.models.backbones.base import BACKBONES, build_backbone
+from ltrsys.models.backbones.resnet import RESNETS
 from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import build_network
+from ltrsys.registry import load_plugin
 from tests.models.cost import count_multiply_adds, count_parameters
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -68,3 +72,23 @@ def test_the_small_stem_keeps_the_resolution_of_small_images(name):
 def test_a_network_that_cannot_be_built_is_refused_with_a_way_out(config, message):
     with pytest.raises(UsageError, match=message):
         build_network(config, 3)
+
+
+def test_a_backbone_of_one_s_own_is_one_file(tmp_path: Path):
+    (tmp_path / "pixels.py").write_text(
+        "from torch import nn\n"
+        "from ltrsys.models.backbones.base import BACKBONES, Backbone\n"
+        "@BACKBONES.register\n"
+        "class Pixels(Backbone):\n"
+        "    name, summary = 'pixels', 'the mean colour'\n"
+        "    @classmethod\n"
+        "    def build(cls):\n"
+        "        return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 1000))\n"
+    )
+    load_plugin(str(tmp_path / "pixels.py"))
+    network, features = build_backbone(ModelConfig(backbone="pixels"))
+    assert features == 12
+    assert network(torch.zeros(5, 3, 8, 8)).shape == (5, 12)
+    assert BACKBONES.names()[-1] == "pixels"
+    with pytest.raises(UsageError, match=r"no network is called 'pixel'\. Nearest: pixels"):
+        build_backbone(ModelConfig(backbone="pixel"))

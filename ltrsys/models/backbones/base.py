@@ -1,39 +1,31 @@
-"""Backbones by name: a table over torchvision's ResNet class, and every other classification model it has."""
+"""What a backbone is, and building one by its name: a registered one, or any classification model of torchvision."""
 
 import difflib
 import inspect
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torchvision
 from torch import nn
-from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from ltrsys.errors import UsageError
 from ltrsys.models.config import ModelConfig
+from ltrsys.registry import Method, Registry
 
 
-@dataclass(frozen=True)
-class ResNetShape:
-    """A residual network as arguments of torchvision's class."""
+class Backbone(Method, ABC):
+    """A network that `model.backbone` names."""
 
-    block: type[BasicBlock] | type[Bottleneck]
-    blocks: tuple[int, int, int, int]
-    """Blocks in each of the four stages."""
-    groups: int = 1
-    width_per_group: int = 64
+    @classmethod
+    @abstractmethod
+    def build(cls) -> nn.Module:
+        """Return the network with random weights from torch's global generator, [B, 3, H, W] -> [B, any].
+
+        Its last layer must be linear: it is taken off, and what goes into it are the features.
+        """
 
 
-RESNETS = {
-    "resnet10": ResNetShape(BasicBlock, (1, 1, 1, 1)),
-    "resnet50": ResNetShape(Bottleneck, (3, 4, 6, 3)),
-    "resnet101": ResNetShape(Bottleneck, (3, 4, 23, 3)),
-    "resnet152": ResNetShape(Bottleneck, (3, 8, 36, 3)),
-    "resnext50_32x4d": ResNetShape(Bottleneck, (3, 4, 6, 3), groups=32, width_per_group=4),
-    "resnext101_32x4d": ResNetShape(Bottleneck, (3, 4, 23, 3), groups=32, width_per_group=4),
-    "resnext152_32x4d": ResNetShape(Bottleneck, (3, 8, 36, 3), groups=32, width_per_group=4),
-}
-"""The paper's backbones; torchvision itself names neither ResNet-10 nor ResNeXt-101/152 of width 32x4d."""
+BACKBONES: Registry[type[Backbone]] = Registry("backbone", "ltrsys.models.backbones")
 
 
 def build_backbone(config: ModelConfig) -> tuple[nn.Module, int]:
@@ -47,11 +39,8 @@ def build_backbone(config: ModelConfig) -> tuple[nn.Module, int]:
             the network does not have.
     """
     name = config.backbone
-    if name in RESNETS:
-        shape = RESNETS[name]
-        network: nn.Module = ResNet(
-            shape.block, list(shape.blocks), groups=shape.groups, width_per_group=shape.width_per_group
-        )
+    if name in BACKBONES:
+        network = BACKBONES.get(name).build()
     elif name in _torchvision_names():
         network = _build_torchvision(name)
     else:
@@ -99,8 +88,8 @@ def _take_head_off(network: nn.Module, name: str) -> int:
 
 
 def _nearest(name: str) -> str:
-    known = [*RESNETS, *_torchvision_names()]
+    known = [*BACKBONES.names(), *_torchvision_names()]
     nearest = list(dict.fromkeys(difflib.get_close_matches(name, known, n=3, cutoff=0.5)))
     if nearest:
         return f"Nearest: {', '.join(nearest)}."
-    return f"Known: {', '.join(RESNETS)}, and the classification models of torchvision."
+    return f"Known: {', '.join(BACKBONES.names())}, and the classification models of torchvision."
