@@ -16,7 +16,7 @@ from ltrsys.config.reading import load_config
 from ltrsys.data.index.columns import COLUMNS, column_path
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.plan.cache import PlanCache
-from ltrsys.errors import LtrsysError
+from ltrsys.errors import DataError, LtrsysError
 from ltrsys.evaluation.results import read_results
 from ltrsys.features.bank import BankIdentity, FeatureBank, split_folder
 from ltrsys.models.config import ModelConfig
@@ -82,8 +82,12 @@ def read_checkpoints(path: Path) -> object:
 
 
 def read_plan(path: Path) -> object:
-    shutil.copy(path, path.parent / "plan.npy")
-    return PlanCache(path.parent).get("plan", 3, np.dtype(np.int64), lambda order: None)
+    def made_anew(order: object) -> None:
+        raise DataError("what is no plan is made anew")
+
+    cache = PlanCache(path.parent / "plans", "run")
+    shutil.copy(path, cache.folder / "plan.npy")
+    return cache.get("plan", 3, np.dtype(np.int64), made_anew)
 
 
 def named(path: Path, suffix: str) -> Path:
