@@ -43,7 +43,7 @@ def test_everything_is_in_it(installed):
         "ltrsys/py.typed",
         "ltrsys/kernels/__init__.py",
         "ltrsys/kernels/cpu/class_sums.cpp",
-        "ltrsys/kernels/gpu/class_sums.cu",
+        "ltrsys/kernels/gpu/cuda/class_sums.cu",
         "ltrsys/configs/glyphs/demo.yaml",
         "ltrsys/data/plan/samplers/powers.py",
     } <= names

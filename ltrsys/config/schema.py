@@ -9,17 +9,13 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from ltrsys.classifiers.base import CLASSIFIERS
 from ltrsys.data.config import DataConfig
-from ltrsys.method_section import EachOf
 from ltrsys.metrics.config import ShotsConfig
 from ltrsys.models.config import ModelConfig
 from ltrsys.runs.config import TrackingConfig
-from ltrsys.second_stage.config import BalanceConfig
+from ltrsys.second_stage.config import BALANCE, BalanceConfig
 from ltrsys.section import MayChange, Section
 from ltrsys.training.config import TrainConfig
-
-BALANCE: EachOf[BalanceConfig] = EachOf(CLASSIFIERS, BalanceConfig)
 
 
 class Config(Section):

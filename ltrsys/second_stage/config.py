@@ -1,11 +1,12 @@
 """The section `balance`."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from ltrsys.classifiers.base import CLASSIFIERS
+from ltrsys.method_section import EachOf
 from ltrsys.registry import nearest
 from ltrsys.section import Count, Section
 
@@ -37,3 +38,14 @@ class BalanceConfig(Section):
         """Return the settings of a classifier."""
         section = getattr(self, classifier, None)
         return section if isinstance(section, Section) else CLASSIFIERS.get(classifier).Config()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the values: the class is made when a config is read, and cannot be found by its name."""
+        return _read, (self.model_dump(mode="json"),)
+
+
+BALANCE: EachOf[BalanceConfig] = EachOf(CLASSIFIERS, BalanceConfig)
+
+
+def _read(values: dict[str, Any]) -> BalanceConfig:
+    return BALANCE.model().model_validate(values)

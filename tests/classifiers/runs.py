@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from ltrsys.config.reading import save_config
-from ltrsys.config.schema import BALANCE, Config
+from ltrsys.config.schema import Config
 from ltrsys.data.config import DataConfig
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.models.config import ModelConfig
@@ -14,6 +14,7 @@ from ltrsys.models.network import build_network
 from ltrsys.models.weights import save_network
 from ltrsys.runs.config import TrackingConfig
 from ltrsys.runs.folder import RunFolder
+from ltrsys.second_stage.config import BALANCE
 
 SHORT = {"epochs": 2, "lr": 0.1, "batch_size": 64}
 

@@ -1,3 +1,4 @@
+import pickle
 import re
 
 import pytest
@@ -166,3 +167,8 @@ def test_keys_that_do_not_go_together_are_refused_with_a_way_out(write, override
 def test_every_key_of_the_schema_survives_yaml(write):
     config = load_config(write(GOOD))
     assert Config.model_validate(yaml.safe_load(yaml.safe_dump(config.dump()))) == config
+
+
+def test_a_config_goes_to_other_processes(write):
+    config = load_config(write(GOOD), ["balance.crt.epochs=3"])
+    assert pickle.loads(pickle.dumps(config)) == config
