@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from ltrsys import __version__
-from ltrsys.config.changes import fixed_values
+from ltrsys.config.changes import fixed_values, may_change
 from ltrsys.config.schema import Config
 from ltrsys.data.plan.planner import VERSION as PLAN_VERSION
 from ltrsys.errors import UsageError, first_problem
@@ -19,7 +19,7 @@ def check_same_experiment(progress: Progress, config: Config, dataset: str, path
     Raises:
         UsageError: Names the first key, or the dataset or the file of class weights, that differs.
     """
-    now, then = (fixed_values(one, MayChange.ON_RESUME) for one in (config, _stored_config(progress, path)))
+    now, then = (fixed_values(one, MayChange.ON_RESUME) for one in (config, _stored_config(progress, config, path)))
     without_meaning = {"data.shuffle_window"} if progress.plan == 1 else set()
     for key in sorted((now.keys() | then.keys()) - without_meaning):
         if now.get(key) != then.get(key):
@@ -40,10 +40,16 @@ def check_same_experiment(progress: Progress, config: Config, dataset: str, path
         )
 
 
-def _stored_config(progress: Progress, path: Path) -> Config:
+def _stored_config(progress: Progress, config: Config, path: Path) -> Config:
     """Return the config of the run, with the defaults of keys that did not exist when it was written."""
+    # What may change has no say here; a method of a plug-in that is no longer loaded may have settings there.
+    compared = {
+        key: value
+        for key, value in progress.config.items()
+        if key in ("name", "data") or not may_change(config, key, MayChange.ON_RESUME)
+    }
     try:
-        return Config.model_validate(progress.config)
+        return Config.model_validate(compared)
     except ValidationError as error:
         raise UsageError(
             f"{path}: this run was begun by ltrsys {progress.code} with a config that ltrsys {__version__} does not "

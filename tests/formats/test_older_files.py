@@ -56,6 +56,13 @@ def test_a_key_of_a_later_version_counts_as_its_default(files):
 
 
 @every_version
+def test_settings_of_a_method_that_is_no_longer_loaded_do_not_matter(files):
+    checkpoint, path = Checkpoint.load(files / "checkpoint.safetensors"), files / "checkpoint.safetensors"
+    checkpoint.progress.config["balance"]["mine"] = {"scale": 2.0}
+    check_same_experiment(checkpoint.progress, load_config(files / "config.yaml"), "d" * 64, path)
+
+
+@every_version
 def test_classifiers_rank_as_they_did_and_are_not_fitted_anew(files):
     expected = json.loads((files / "expected.json").read_text())
     features, config = torch.tensor(expected["features"]), load_config(files / "config.yaml")
