@@ -85,10 +85,10 @@ def evaluate_run(folder: Path, overrides: Sequence[str], classifier: str, split:
         UsageError: For a folder that is no finished run, an unknown classifier or split.
         DataError: Where the bank or the classifier is missing or out of date.
     """
-    name = CLASSIFIERS.get(classifier).name
     if split not in SPLITS:
         raise UsageError(f"--split {split}: unknown split; choose from {', '.join(SPLITS)}.")
     run, config = _open_run(folder, list(overrides))
+    name = CLASSIFIERS.get(classifier).name  # only now are the plug-ins of the run known
     dataset = open_dataset(config.data)
     dataset.split(split)  # names the splits there are, if this is not one of them
     bank = FeatureBank.open(run.features)

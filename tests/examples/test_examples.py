@@ -1,6 +1,8 @@
 """The examples: four methods of a user's own, each one file, from shards to the table."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,16 @@ def test_a_run_of_plugins_is_in_the_table_the_plots_and_the_results(
     assert [line.classifier for line in read_results(run.results).results] == ["joint", "unbiased"]
     assert (run.report / "accuracy_by_split.png").exists()
     assert "unbiased" in (run.report / "per_class.csv").read_text().splitlines()[0]
+
+
+def test_a_classifier_of_a_plugin_is_evaluated_by_another_process(run: RunFolder, tmp_path: Path) -> None:
+    assert ltrsys("balance", run.path) == 0
+    command = [sys.executable, "-c", "from ltrsys.cli.main import main; main()", "evaluate", str(run.path)]
+    options = ["--classifier", "unbiased", "--split", "test", "--json"]
+    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (line,) = json.loads(done.stdout)["results"]
+    assert line == json.loads(run.results.read_text())["results"][1]
 
 
 def test_a_run_of_plugins_goes_on_from_its_checkpoint(run: RunFolder) -> None:
