@@ -1,6 +1,7 @@
 """Files that are whole or absent: written beside, synced and renamed."""
 
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -115,6 +116,23 @@ def read_json(path: Path, what: str, remedy: str = "") -> Any:
         raise DataError(f"{path}: not a {what}: {error}.{advice}") from None
 
 
+@contextmanager
+def locked_file(path: Path) -> Iterator[int]:
+    """Open a file, made if need be, that this thread alone holds; yields its descriptor.
+
+    The lock is the kernel's and goes with its process: one that is killed while it holds the file blocks nobody.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _is_at(path, descriptor):
+                yield descriptor
+                return
+        finally:
+            os.close(descriptor)
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames inside `folder` survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -122,6 +140,14 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Say whether an open file is still at `path`: whoever held it may have put it into its place, or removed it."""
+    try:
+        return path.stat().st_ino == os.fstat(descriptor).st_ino
+    except FileNotFoundError:
+        return False
 
 
 def _existing_parent(path: Path) -> Path:

@@ -17,6 +17,7 @@ S = TypeVar("S", bound=Section)
 class MethodSection(Section, Method):
     """A section that is one method of several: `kind` is its name, the other keys are its settings."""
 
+    # declared again: pydantic knows the class variables of models alone
     name: ClassVar[str]
     summary: ClassVar[str]
     source: ClassVar[str] = ""

@@ -120,7 +120,7 @@ def load_plugin(plugin: str) -> None:
     """
     try:
         if plugin.endswith(".py"):
-            _import_file(Path(plugin))
+            plugin = _import_file(Path(plugin))
         else:
             importlib.import_module(plugin)
     except UsageError:
@@ -131,9 +131,8 @@ def load_plugin(plugin: str) -> None:
         ) from None
     except Exception as error:
         raise UsageError(f"plugins: {plugin}: cannot be imported: {type(error).__name__}: {error}.") from error
-    place = str(Path(plugin).resolve()) if plugin.endswith(".py") else plugin
-    if place not in _PLUGINS:
-        _PLUGINS.append(place)
+    if plugin not in _PLUGINS:
+        _PLUGINS.append(plugin)
 
 
 def loaded_plugins() -> list[str]:
@@ -141,11 +140,12 @@ def loaded_plugins() -> list[str]:
     return list(_PLUGINS)
 
 
-def _import_file(path: Path) -> None:
+def _import_file(path: Path) -> str:
+    """Import a file once; return its place, whatever folder it was named from."""
     place = str(path.resolve(strict=True))
     name = f"ltrsys_plugin_{hashlib.sha256(place.encode()).hexdigest()[:12]}_{path.stem}"
     if name in sys.modules:
-        return
+        return place
     spec = importlib.util.spec_from_file_location(name, place)
     assert spec is not None
     assert spec.loader is not None
@@ -156,6 +156,7 @@ def _import_file(path: Path) -> None:
     except BaseException:
         del sys.modules[name]
         raise
+    return place
 
 
 def _place(method: Callable[..., Any]) -> str:

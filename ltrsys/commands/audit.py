@@ -24,6 +24,7 @@ from ltrsys.runs.audit_log import attempt_folders, row_type
 from ltrsys.runs.folder import RunFolder
 from ltrsys.training.checkpoints.folder import CheckpointFolder
 from ltrsys.training.resuming import check_same_experiment
+from ltrsys.training.starting import planner_of_training
 
 SHOWN = 5
 """Findings that are told one by one."""
@@ -78,16 +79,7 @@ def audit_run(path: Path) -> AuditReport:
     if not folders:
         raise DataError(f"{run.audit}: there are no records of a training here.")
     dataset = open_dataset(config.data)
-    planner = Planner(
-        dataset.split("train"),
-        config.data.sampler,
-        seed=config.seed,
-        num_epochs=config.train.epochs,
-        samples_per_epoch=config.data.samples_per_epoch,
-        lanes=config.data.lanes,
-        batch_size=config.train.batch_size,
-        shuffle_window=config.data.shuffle_window,
-    )
+    planner = planner_of_training(config, dataset.split("train"))
     batch_size = config.train.batch_size
     steps_per_epoch = planner.samples_per_epoch // batch_size
     # Before the records: those of its steps are on disk, also while the run goes on.

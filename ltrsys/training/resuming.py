@@ -42,14 +42,14 @@ def check_same_experiment(progress: Progress, config: Config, dataset: str, path
 
 def _stored_config(progress: Progress, config: Config, path: Path) -> Config:
     """Return the config of the run, with the defaults of keys that did not exist when it was written."""
-    # What may change has no say here; a method of a plug-in that is no longer loaded may have settings there.
-    compared = {
-        key: value
+    # What may change is not compared: there a plug-in that is no longer loaded may have had settings.
+    now = config.dump()
+    then = {
+        key: now[key] if may_change(config, key, MayChange.ON_RESUME) else value
         for key, value in progress.config.items()
-        if key in ("name", "data") or not may_change(config, key, MayChange.ON_RESUME)
     }
     try:
-        return Config.model_validate(compared)
+        return Config.model_validate(then)
     except ValidationError as error:
         raise UsageError(
             f"{path}: this run was begun by ltrsys {progress.code} with a config that ltrsys {__version__} does not "

@@ -8,9 +8,10 @@ import torch
 import torch.distributed as dist
 
 from ltrsys.config.schema import Config
-from ltrsys.data.index.dataset import Dataset
+from ltrsys.data.index.dataset import Dataset, Split
 from ltrsys.data.plan.batching import Batching
 from ltrsys.data.plan.planner import VERSION as PLAN_VERSION
+from ltrsys.data.plan.planner import Planner
 from ltrsys.data.reading.opening import open_dataset
 from ltrsys.errors import LtrsysError, UsageError
 from ltrsys.models.network import Network, build_network
@@ -20,6 +21,27 @@ from ltrsys.runs.folder import RunFolder
 from ltrsys.training.checkpoints.checkpoint import Checkpoint, Progress
 from ltrsys.training.checkpoints.folder import CheckpointFolder
 from ltrsys.training.resuming import check_same_experiment, check_same_plan
+
+
+def planner_of_training(config: Config, split: Split, cache: Path | None = None) -> Planner:
+    """Return what plans the epochs of a run, from its training images.
+
+    Args:
+        config: The experiment.
+        split: The training images.
+        cache: A folder of this node in which its ranks share the plans that one of them made.
+    """
+    return Planner(
+        split,
+        config.data.sampler,
+        seed=config.seed,
+        num_epochs=config.train.epochs,
+        samples_per_epoch=config.data.samples_per_epoch,
+        lanes=config.data.lanes,
+        batch_size=config.train.batch_size,
+        shuffle_window=config.data.shuffle_window,
+        cache=cache,
+    )
 
 
 def find_checkpoint(

@@ -14,7 +14,6 @@ from ltrsys.config.reading import save_config
 from ltrsys.config.schema import Config
 from ltrsys.data.loading.loader import Batch, EvaluationLoader, TrainLoader
 from ltrsys.data.plan.batching import Batching, micro_batch_size
-from ltrsys.data.plan.planner import Planner
 from ltrsys.data.reading.opening import open_dataset
 from ltrsys.data.reading.quarantine import Quarantine, quarantined
 from ltrsys.device import set_up_gpu, within_memory
@@ -40,6 +39,7 @@ from ltrsys.training.starting import (
     initial_network,
     no_progress,
     number_of_attempt,
+    planner_of_training,
     plans_of_this_node,
 )
 from ltrsys.training.supervision.loss_watch import LossWatch
@@ -104,17 +104,8 @@ class Trainer:
 
     def _open(self, stack: ExitStack) -> None:
         config, world, device = self.config, self.world, self.device
-        planner = Planner(
-            self.train_split,
-            config.data.sampler,
-            seed=config.seed,
-            num_epochs=config.train.epochs,
-            samples_per_epoch=config.data.samples_per_epoch,
-            lanes=config.data.lanes,
-            batch_size=config.train.batch_size,
-            shuffle_window=config.data.shuffle_window,
-            cache=plans_of_this_node() if world.local_world_size > 1 else None,
-        )
+        shared = plans_of_this_node() if world.local_world_size > 1 else None
+        planner = planner_of_training(config, self.train_split, shared)
         loss = config.train.loss.build(LossContext(self.train_split.class_counts, config.train.label_smoothing, device))
         self.checkpoints = CheckpointFolder(self.run.checkpoints, kept=config.train.keep_checkpoints)
         stack.callback(self.checkpoints.close)

@@ -3,15 +3,15 @@
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ltrsys.errors import LtrsysError
-from ltrsys.files import explained
+from ltrsys.files import explained, locked_file
 
 KEPT = 2
 """Plans of a run that stay on disk: this epoch's, and the one before for a rank that is still at its end."""
@@ -39,7 +39,7 @@ class PlanCache:
         with explained(folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             _require_own(folder)
-            with _locked(folder / "lock"):
+            with locked_file(folder / "lock"):
                 self.folder.mkdir(exist_ok=True)
                 # A lock of the kernel's goes with its process: what nobody holds belongs to a run that has ended.
                 self._in_use = os.open(self.folder / "in_use", os.O_RDWR | os.O_CREAT, 0o600)
@@ -52,7 +52,7 @@ class PlanCache:
         """Return the plan `name`, read-only, letting `make` fill an array of this length first where it is missing."""
         path = self.folder / f"{name}.npy"
         # A rank that is killed while it holds the lock blocks nobody.
-        with explained(path), _locked(self.folder / "lock"):
+        with explained(path), locked_file(self.folder / "lock"):
             order = _opened(path, length, dtype)
             if order is None:
                 beside = path.with_name(f".{name}.partial")
@@ -100,17 +100,6 @@ def _opened(path: Path, length: int, dtype: np.dtype[np.integer]) -> NDArray[np.
     except (FileNotFoundError, ValueError, EOFError):
         return None
     return order if order.shape == (length,) and order.dtype == dtype else None
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock of the kernel's on a file, which is made if need be."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _require_own(folder: Path) -> None:

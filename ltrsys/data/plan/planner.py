@@ -232,8 +232,7 @@ class Planner:
         return np.concatenate(found)
 
     def _readings(self, epoch: int) -> list[_Reading]:
-        weights = self.weights(epoch)
-        quota = quotas(weights.weights, self.draws, seed=self.seed, epoch=epoch) * self.samples_per_draw
+        weights, quota = self.weights(epoch), self.quotas(epoch)
         return [self._reading(stratum, weights, quota[stratum.classes], epoch) for stratum in self._strata]
 
     def _reading(self, stratum: _Stratum, weights: ClassWeights, quota: NDArray[np.int64], epoch: int) -> _Reading:
@@ -267,7 +266,7 @@ class Planner:
     @property
     def _one_shuffle(self) -> bool:
         """Whether lanes would save nothing."""
-        return self.samples_per_draw > 1 or self.draws <= self.lanes * DRAWS_OF_A_LANE
+        return self.samples_per_draw > 1 or self._small
 
     def _digest(self, epoch: int) -> str:
         """Name everything that the plan of an epoch depends on."""

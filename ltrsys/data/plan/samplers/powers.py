@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from decimal import Context, Decimal
+from typing import ClassVar
 
 from ltrsys.data.plan.samplers.base import SAMPLERS, SCALE, ClassWeights, Sampler
 from ltrsys.section import Fraction
@@ -14,10 +15,13 @@ class _Power(Sampler):
 
     source = "Kang et al., 2020, equation 1"
 
+    fixed: ClassVar[Decimal]
+    """The power q, where the sampler's name says it."""
+
     @property
     def exponent(self) -> Decimal:
         """The power q."""
-        raise NotImplementedError
+        return self.fixed
 
     def weights_of_classes(self, class_counts: Sequence[int], epoch: int, num_epochs: int) -> list[int]:
         """Return n_j ** q on a common integer scale: exact for q = 0 and 1, to 24 decimals otherwise."""
@@ -44,11 +48,7 @@ class InstanceBalanced(_Power):
     name = "instance"
     summary = "every image once an epoch: q = 1"
     order = 0
-
-    @property
-    def exponent(self) -> Decimal:
-        """1."""
-        return Decimal(1)
+    fixed = Decimal(1)
 
 
 @SAMPLERS.register
@@ -58,11 +58,7 @@ class SquareRoot(_Power):
     name = "square_root"
     summary = "classes by the square root of their counts: q = 1/2"
     order = 10
-
-    @property
-    def exponent(self) -> Decimal:
-        """1/2."""
-        return Decimal("0.5")
+    fixed = Decimal("0.5")
 
 
 @SAMPLERS.register
@@ -72,11 +68,7 @@ class ClassBalanced(_Power):
     name = "class_balanced"
     summary = "every class as often as any other: q = 0"
     order = 20
-
-    @property
-    def exponent(self) -> Decimal:
-        """0."""
-        return Decimal(0)
+    fixed = Decimal(0)
 
 
 @SAMPLERS.register

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ltrsys.data.reading.shard_files import ShardFile
 from ltrsys.errors import DataError, LtrsysError
-from ltrsys.files import explained
+from ltrsys.files import explained, locked_file
 
 log = logging.getLogger("ltrsys")
 
@@ -69,7 +69,7 @@ class ShardCache:
             self._claim_root()
             path.parent.mkdir(parents=True, exist_ok=True)
             beside = path.with_name(f".{path.name}.partial")
-            with _locked(beside) as descriptor:
+            with locked_file(beside) as descriptor:
                 if path.exists():
                     beside.unlink()
                     return
@@ -95,8 +95,7 @@ class ShardCache:
             raise LtrsysError(f"{self.root}: this cache is another user's. Give a folder of your own as data.cache.")
 
     def _reserve(self, descriptor: int, size: int, *, counted: bool) -> None:
-        with open(self.root / "lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked_file(self.root / "lock"):
             if counted:
                 self._make_room(size)
             if size:
@@ -126,25 +125,6 @@ class ShardCache:
                 with suppress(FileNotFoundError):
                     if entry.is_file(follow_symlinks=False) and entry.stat().st_size:
                         yield Path(entry.path)
-
-
-class _locked:
-    """An open file at `path`, made if need be, that this thread alone holds."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> int:
-        while True:
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-            with suppress(FileNotFoundError):
-                if self._path.stat().st_ino == os.fstat(self._descriptor).st_ino:
-                    return self._descriptor
-            os.close(self._descriptor)  # whoever held it has put it into its place, or removed it
-
-    def __exit__(self, *failure: object) -> None:
-        os.close(self._descriptor)
 
 
 def _write(descriptor: int, content: bytes, offset: int) -> int:
