@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from ltrsys.data.config import DataConfig
 from ltrsys.metrics.config import ShotsConfig
 from ltrsys.models.config import ModelConfig
+from ltrsys.registry import load_plugin, loaded_plugins
 from ltrsys.runs.config import TrackingConfig
 from ltrsys.second_stage.config import BALANCE, BalanceConfig
 from ltrsys.section import MayChange, Section
@@ -62,3 +63,13 @@ class Config(Section):
     def dump(self) -> dict[str, Any]:
         """Return the config as plain values, ready for YAML."""
         return self.model_dump(mode="json")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the values, and which plug-ins the schema was made with: its sections may be theirs."""
+        return _read, (self.dump(), loaded_plugins())
+
+
+def _read(values: dict[str, Any], plugins: list[str]) -> Config:
+    for plugin in plugins:
+        load_plugin(plugin)
+    return Config.model_validate(values)

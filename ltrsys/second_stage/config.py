@@ -1,6 +1,6 @@
 """The section `balance`."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
@@ -39,13 +39,5 @@ class BalanceConfig(Section):
         section = getattr(self, classifier, None)
         return section if isinstance(section, Section) else CLASSIFIERS.get(classifier).Config()
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the values: the class is made when a config is read, and cannot be found by its name."""
-        return _read, (self.model_dump(mode="json"),)
-
 
 BALANCE: EachOf[BalanceConfig] = EachOf(CLASSIFIERS, BalanceConfig)
-
-
-def _read(values: dict[str, Any]) -> BalanceConfig:
-    return BALANCE.model().model_validate(values)

@@ -1,8 +1,10 @@
 """The examples: four methods of a user's own, each one file, from shards to the table."""
 
 import json
+import multiprocessing
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import yaml
 
 from ltrsys.cli.main import main
 from ltrsys.config.reading import load_run_config
+from ltrsys.config.schema import Config
 from ltrsys.evaluation.results import read_results
 from ltrsys.runs.folder import RunFolder
 
@@ -75,6 +78,16 @@ def test_a_classifier_of_a_plugin_is_evaluated_by_another_process(run: RunFolder
     assert done.returncode == 0, done.stderr
     (line,) = json.loads(done.stdout)["results"]
     assert line == json.loads(run.results.read_text())["results"][1]
+
+
+def test_a_config_with_plugins_goes_to_other_processes(run: RunFolder) -> None:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
+        assert executor.submit(scale_of, load_run_config(run)).result() == 2.0
+
+
+def scale_of(config: Config) -> float:
+    section = config.balance.of("unbiased").model_dump()
+    return float(section["scale"])
 
 
 def test_a_run_of_plugins_goes_on_from_its_checkpoint(run: RunFolder) -> None:
