@@ -54,6 +54,9 @@ class ClassRecord(_Record):
     supercategory: str | None = None
     source_id: str | None = None
     """What the source calls the class, such as the JSON's category_id."""
+    taxonomy: dict[str, str] = {}
+    """Names of the groups that the class belongs to, by rank, from the widest to the narrowest: kingdom, phylum, class,
+    order, family, genus, species. Ranks that are not known are left out."""
 
 
 class DatasetRecord(_Record):

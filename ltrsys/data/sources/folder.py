@@ -33,7 +33,8 @@ def read_folder(root: Path) -> Source:
     if not len(splits["train"]):
         raise DataError(f"{folders['train']}: there is no image in its class folders ({', '.join(sorted(SUFFIXES))}).")
     classes = [ClassRecord(name=name, source_id=name) for name in names]
-    return Source("folder", root.resolve().name, classes, splits, FileReader(root))
+    reader = FileReader(root)
+    return Source("folder", root.resolve().name, classes, splits, reader, reader.version)
 
 
 def _read_split(root: Path, folder: Path, class_names: list[str]) -> Items:

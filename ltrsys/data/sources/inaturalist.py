@@ -48,7 +48,8 @@ def read_inaturalist(root: Path, annotations: dict[SplitName, Path] | None = Non
     if len(class_of_category) != len(categories):
         raise DataError(f"{annotations['train']}: two entries of `categories` have the same id.")
     splits = {split: table.items(class_of_category) for split, table in tables.items()}
-    return Source("inaturalist", root.resolve().name, classes, splits, FileReader(root))
+    reader = FileReader(root)
+    return Source("inaturalist", root.resolve().name, classes, splits, reader, reader.version)
 
 
 class _Tables:

@@ -44,7 +44,8 @@ def read_lists(root: Path, lists: dict[SplitName, Path], *, num_classes: int | N
     splits = {split: _read_list(path, num_classes, first_seen) for split, path in lists.items()}
     highest = max((int(items.labels.max(initial=-1)) for items in splits.values()), default=-1)
     classes = [ClassRecord(name=f"class {label}", source_id=str(label)) for label in range(num_classes or highest + 1)]
-    return Source("lists", root.resolve().name, classes, splits, FileReader(root))
+    reader = FileReader(root)
+    return Source("lists", root.resolve().name, classes, splits, reader, reader.version)
 
 
 def _read_list(path: Path, num_classes: int | None, first_seen: dict[str, str]) -> Items:

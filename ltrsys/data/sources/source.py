@@ -1,7 +1,7 @@
 """What every source gives: lists of images and a function that reads one; and what it is asked for."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -12,6 +12,11 @@ from numpy.typing import NDArray
 from ltrsys.data.index.records import ClassRecord, SplitName
 from ltrsys.errors import DataError, UsageError
 from ltrsys.registry import Method, Registry
+
+
+DETAILS = ("observation", "location", "camera", "date", "latitude", "longitude", "licence", "rights_holder")
+"""Columns of `Items.details`. A split may be made by the first four, so that their images stand on one side; the last
+two are written to `attribution.csv`."""
 
 
 class ReadImage(Protocol):
@@ -29,17 +34,21 @@ class Items:
     """What `read` takes, and what names the image in an error: a path below the root, mostly."""
     labels: NDArray[np.int32]
     """Class ids, [len(names)]."""
+    details: Mapping[str, NDArray[np.object_]] = field(default_factory=dict)
+    """What else is known of each image, by the name of the column: strings, or None where it is not known,
+    [len(names)] each. `DETAILS` names the columns that are put to use."""
 
     def __len__(self) -> int:
         return len(self.names)
 
     def part(self, first: int, end: int) -> "Items":
         """Return the images from place `first` to before `end`."""
-        return Items(self.names[first:end], self.labels[first:end])
+        return self.take(np.arange(first, min(end, len(self)), dtype=np.int64))
 
     def take(self, chosen: NDArray[np.int64]) -> "Items":
         """Return the images at the places `chosen`."""
-        return Items([self.names[place] for place in chosen], self.labels[chosen])
+        details = {column: values[chosen] for column, values in self.details.items()}
+        return Items([self.names[place] for place in chosen], self.labels[chosen], details)
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,9 @@ class Source:
     classes: list[ClassRecord]
     splits: dict[SplitName, Items]
     read: ReadImage
+    version: Callable[[str], str] | None = None
+    """Tells by something cheap, such as size and time of the file, that an item is what it was when it was last read;
+    raises OSError where it cannot be told. None where a name always stands for the same image. Picklable."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +137,11 @@ class FileReader:
     def __call__(self, item: str) -> bytes:
         """Return the bytes of the file `item`, a path relative to the root."""
         return (self.root / item).read_bytes()
+
+    def version(self, item: str) -> str:
+        """Return size and time of change of the file, or raise `OSError` where they cannot be told."""
+        status = (self.root / item).stat()
+        return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def require_folder(root: Path, what: str) -> None:
