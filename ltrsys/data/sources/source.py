@@ -13,7 +13,6 @@ from ltrsys.data.index.records import ClassRecord, SplitName
 from ltrsys.errors import DataError, UsageError
 from ltrsys.registry import Method, Registry
 
-
 DETAILS = ("observation", "location", "camera", "date", "latitude", "longitude", "licence", "rights_holder")
 """Columns of `Items.details`. A split may be made by the first four, so that their images stand on one side; the last
 two are written to `attribution.csv`."""
