@@ -67,6 +67,7 @@ setup(
     ],
     extras_require={
         "remote": REMOTE,
+        "tensorboard": ["tensorboard>=2.19"],
         "dev": [
             *REMOTE,
             # moto's S3 server, without what its other servers need
@@ -76,6 +77,7 @@ setup(
             "pytest>=8",
             "hypothesis>=6",
             "psutil>=6",
+            "tensorboard>=2.19",
             "ruff",
             "import-linter",
             "mypy",

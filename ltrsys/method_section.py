@@ -1,7 +1,7 @@
 """Parts of the config whose keys depend on the methods that are known, plug-ins included."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import Field, GetCoreSchemaHandler, ValidationError, create_model, field_validator
@@ -69,18 +69,30 @@ class OneOf(ByMethods[S]):
         return method
 
 
-class EachOf(ByMethods[S]):
-    """A section that has, for every method with settings, a section of its name."""
+def own_section(method: Any) -> tuple[Any, Any] | None:
+    """Return the type and the default of a method's key: its `Config`, if that has a field."""
+    return (method.Config, method.Config()) if method.Config.model_fields else None
 
-    def __init__(self, registry: Registry[Any], base: type[S]) -> None:
-        self.registry, self.base = registry, base
+
+class EachOf(ByMethods[S]):
+    """A section that has, for every method with settings, a key of its name."""
+
+    def __init__(
+        self,
+        registry: Registry[Any],
+        base: type[S],
+        key_of: Callable[[Any], tuple[Any, Any] | None] = own_section,
+    ) -> None:
+        """Take the methods of `registry` for keys of `base`; `key_of` returns a key's type and default."""
+        self.registry, self.base, self.key_of = registry, base, key_of
         self._made: dict[tuple[Any, ...], type[S]] = {}
 
     def model(self, value: Any = None) -> type[S]:
         """Return `base` with the sections of the methods that are known now."""
-        methods = tuple(method for method in self.registry if method.Config.model_fields)
+        methods = tuple(self.registry)
         if methods not in self._made:  # one class for the same methods: sections of two classes are not equal
-            sections: dict[str, Any] = {method.name: (method.Config, method.Config()) for method in methods}
+            keys = {method.name: self.key_of(method) for method in methods}
+            sections: dict[str, Any] = {name: key for name, key in keys.items() if key is not None}
             self._made[methods] = create_model(
                 self.base.__name__, __base__=self.base, __doc__=self.base.__doc__, **sections
             )

@@ -27,7 +27,7 @@ from ltrsys.metrics.accuracy import COLUMNS
 from ltrsys.reporting.balance_report import BalanceReport, read_per_class
 from ltrsys.reporting.table import print_table
 from ltrsys.runs.folder import RunFolder
-from ltrsys.runs.tracking import Tracker
+from ltrsys.runs.tracking import MetricsLog
 from ltrsys.second_stage.fitting import Fitter, evaluated_split, val_split
 from ltrsys.second_stage.store import Fitted, load_fitted
 from ltrsys.section import MayChange
@@ -181,7 +181,7 @@ def _show(results: Results, as_json: bool) -> None:
 
 
 def _track(run: RunFolder, config: Config, world: World, results: Results, report: BalanceReport) -> None:
-    tracker = Tracker(run, config, world, name="balance")
+    tracker = MetricsLog(run, config, world, name="balance")
     values = {
         f"{results.split}/{line.classifier}/{column}": getattr(line, column)
         for line in results.results

@@ -13,7 +13,7 @@ from ltrsys.data.config import DataConfig
 from ltrsys.metrics.config import ShotsConfig
 from ltrsys.models.config import ModelConfig
 from ltrsys.registry import load_plugin, loaded_plugins
-from ltrsys.runs.config import TrackingConfig
+from ltrsys.runs.config import TRACKING, TrackingConfig
 from ltrsys.second_stage.config import BALANCE, BalanceConfig
 from ltrsys.section import MayChange, Section
 from ltrsys.training.config import TrainConfig
@@ -36,7 +36,9 @@ class Config(Section):
         default_factory=lambda: BALANCE.model()()
     )
     shots: Annotated[ShotsConfig, MayChange.AFTER_TRAINING] = ShotsConfig()
-    tracking: Annotated[TrackingConfig, MayChange.AFTER_TRAINING] = TrackingConfig()
+    tracking: Annotated[TrackingConfig, TRACKING, MayChange.AFTER_TRAINING] = Field(
+        default_factory=lambda: TRACKING.model()()
+    )
 
     @property
     def run_folder(self) -> Path:

@@ -1,4 +1,4 @@
-"""Where metrics go: `metrics.jsonl` always, wandb beside it on request. Only the first rank writes."""
+"""Where metrics go: `metrics.jsonl` always, trackers beside it on request. Only the first rank writes."""
 
 import json
 import logging
@@ -9,11 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from ltrsys.errors import UsageError
 from ltrsys.files import explained, replaced
 from ltrsys.runs.config import TrackingConfig
 from ltrsys.runs.folder import RunFolder
-from ltrsys.runs.wandb_file import last_step
+from ltrsys.runs.trackers.base import TRACKERS, TrackedJob, Tracker
 from ltrsys.world import World
 
 log = logging.getLogger("ltrsys")
@@ -37,45 +36,56 @@ class Tracked(Protocol):
         ...
 
 
-class Tracker:
-    """Appends to the run's metrics; a no-op on ranks other than the first."""
+class MetricsLog:
+    """Appends to the run's metrics and hands them to its trackers; a no-op on ranks other than the first."""
 
     def __init__(
-        self, run: RunFolder, config: Tracked, world: World, *, name: str = "train", run_id: str | None = None
+        self,
+        run: RunFolder,
+        config: Tracked,
+        world: World,
+        *,
+        name: str = "train",
+        run_ids: Mapping[str, str] | None = None,
     ) -> None:
-        """Open `metrics.jsonl`, and a wandb run unless that is disabled.
+        """Open `metrics.jsonl`, and the trackers that are turned on.
 
         Args:
-            run: The folder that everything is written into, wandb's files included.
-            config: The experiment, which wandb shows beside the curves.
+            run: The folder that everything is written into, the trackers' files included.
+            config: The experiment, which trackers show beside the curves.
             world: Only its first rank writes.
             name: What is being done: `train`, `balance`, ...
-            run_id: wandb's id of the run that goes on; a new one if not given.
+            run_ids: The trackers' own ids of a run that goes on, by the tracker's name.
         """
         self._path = run.metrics
         self._file: IO[str] | None = None
-        self._wandb: Any = None
-        self._sent = -1
-        """The last step that wandb has of earlier attempts: it takes no step twice."""
+        self._trackers: list[Tracker] = []
         if not world.is_main:
             return
         with explained(run.path):
             run.path.mkdir(parents=True, exist_ok=True)
             self._file = open(run.metrics, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 closed by `close`
-        if config.tracking.wandb != "disabled":
-            if run_id is not None:
-                self._sent = last_step(run.path, run_id)
-            self._wandb = _start_wandb(run, config, name, run_id)
+        try:
+            for kind in TRACKERS:
+                tracking, run_id = config.tracking, (run_ids or {}).get(kind.name)
+                job = TrackedJob(run.path, config.name, name, tracking.project, tracking.tags, config.dump(), run_id)
+                if (tracker := kind.open(job, tracking.setting_of(kind))) is not None:
+                    self._trackers.append(tracker)
+        except BaseException:
+            self.close()
+            raise
 
     @property
-    def run_id(self) -> str | None:
-        """wandb's id of the run; None where wandb is disabled, and on other ranks than the first."""
-        return None if self._wandb is None else str(self._wandb.id)
+    def run_ids(self) -> dict[str, str]:
+        """The trackers' own ids of this run, by the tracker's name."""
+        ids = {tracker.name: tracker.run_id for tracker in self._trackers}
+        return {name: run_id for name, run_id in ids.items() if run_id is not None}
 
     def rewind(self, step: int) -> None:
         """Drop what was logged after `step`: a run that resumes there logs it again.
 
-        wandb gets what it has not: its process may have been killed with the training, before it wrote its last lines.
+        Trackers get all of what is kept, for those that lack a part of it: the process of one may have been killed with
+        the training, before it wrote its last lines.
         """
         if self._file is None:
             return
@@ -98,16 +108,12 @@ class Tracker:
         self._send_points(step, finite)
 
     def log_images(self, step: int, images: Mapping[str, Path]) -> None:
-        """Send image files to wandb under their names."""
-        self._send(
-            lambda wandb, run: run.log({name: wandb.Image(str(path)) for name, path in images.items()}, step=step)
-        )
+        """Send image files to the trackers under their names."""
+        self._send(lambda tracker: tracker.log_images(step, images))
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """Send one table to wandb: per-class results belong here, not into thousands of curves."""
-        self._send(
-            lambda wandb, run: run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
-        )
+        """Send one table to the trackers: per-class results belong here, not into thousands of curves."""
+        self._send(lambda tracker: tracker.log_table(name, columns, rows))
 
     def sync(self) -> None:
         """Have all lines on disk: called before a checkpoint that counts on them."""
@@ -120,67 +126,30 @@ class Tracker:
         if self._file is not None:
             self._file.close()
             self._file = None
-        self._send(_finish)
-        self._wandb = None
+        self._send(lambda tracker: tracker.close())
+        self._trackers.clear()
 
     def _send_points(self, step: int, values: Mapping[str, float | int | None]) -> None:
         points = {name: value for name, value in values.items() if value is not None}
-        if step > self._sent:
-            self._send(lambda wandb, run: run.log(points, step=step))
+        self._send(lambda tracker: tracker.log(step, points))
 
-    def _send(self, action: Callable[[Any, Any], object]) -> None:
-        """Let `action` use wandb and its run, if there is one; its failure ends the dashboard, not the training."""
-        if self._wandb is None:
-            return
-        import wandb
-
-        try:
-            action(wandb, self._wandb)
-        except Exception as error:
-            self._wandb = None
-            reason = " ".join(str(error).split())
-            log.warning(
-                "wandb failed (%s: %s). Nothing more is sent; %s has it all.", type(error).__name__, reason, self._path
-            )
-            with suppress(Exception):  # or it tries once more when the process ends, with a traceback
-                wandb.teardown(1)
-
-
-def _start_wandb(run: RunFolder, config: Tracked, name: str, run_id: str | None) -> Any:
-    import wandb  # slow to import, and not needed where tracking is disabled
-
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    try:
-        return _init_wandb(wandb, run, config, name, run_id)
-    except wandb.errors.Error as error:
-        raise UsageError(
-            f"tracking.wandb={config.tracking.wandb}: {' '.join(str(error).split())} Use offline or disabled otherwise."
-        ) from error
-
-
-def _init_wandb(wandb: Any, run: RunFolder, config: Tracked, name: str, run_id: str | None) -> Any:
-    return wandb.init(
-        project=config.tracking.project,
-        id=run_id,
-        resume="allow" if run_id and config.tracking.wandb == "online" else None,
-        name=f"{config.name}-{name}",
-        group=config.name,
-        job_type=name,
-        tags=config.tracking.tags,
-        config=config.dump(),
-        dir=run.path,
-        mode=config.tracking.wandb,
-        settings=wandb.Settings(silent=True, console="off", disable_git=True, disable_code=True),
-    )
-
-
-def _finish(wandb: Any, run: Any) -> None:
-    """End the run, and wait for wandb's own process: `finish` may come back before the run's file is written.
-
-    A run that goes on at once would find no step in it, and send all of them again.
-    """
-    run.finish()
-    wandb.teardown()
+    def _send(self, action: Callable[[Tracker], object]) -> None:
+        """Let `action` use each tracker; a failure ends that dashboard, not the training."""
+        for tracker in list(self._trackers):
+            try:
+                action(tracker)
+            except Exception as error:
+                self._trackers.remove(tracker)
+                reason = " ".join(str(error).split())
+                log.warning(
+                    "%s failed (%s: %s). Nothing more is sent; %s has it all.",
+                    tracker.name,
+                    type(error).__name__,
+                    reason,
+                    self._path,
+                )
+                with suppress(Exception):
+                    tracker.abandon()
 
 
 def _step_of(line: str) -> float:

@@ -9,7 +9,7 @@ import torch.distributed as dist
 from ltrsys.errors import DataError, LtrsysError
 from ltrsys.runs.audit_log import AuditLog
 from ltrsys.runs.folder import RunFolder
-from ltrsys.runs.tracking import Tracker
+from ltrsys.runs.tracking import MetricsLog
 from ltrsys.training.checkpoints.checkpoint import Checkpoint, Progress
 from ltrsys.training.checkpoints.folder import CheckpointFolder
 from ltrsys.training.checkpoints.rank_state import gather_rank_state, mean_buffers
@@ -36,7 +36,7 @@ class Saver:
     meter: Meter
     checkpoints: CheckpointFolder
     audit: AuditLog
-    tracker: Tracker
+    tracker: MetricsLog
     losses: LossWatch
     requests: Requests
     reached: Reached

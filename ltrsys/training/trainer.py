@@ -24,7 +24,7 @@ from ltrsys.progress import Advance, progress
 from ltrsys.runs.audit_log import AuditLog
 from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.lock import locked
-from ltrsys.runs.tracking import Tracker
+from ltrsys.runs.tracking import MetricsLog
 from ltrsys.training.checkpoints.folder import CheckpointFolder
 from ltrsys.training.checkpoints.rank_state import restore_rank_state
 from ltrsys.training.engines.batch_norm import average_buffers
@@ -151,10 +151,10 @@ class Trainer:
         stack.callback(self.loader.close)
         if world.is_main:
             save_config(config, self.run.config_file)
-        self.tracker = Tracker(self.run, config, world, run_id=self.progress.tracking_run)
+        self.tracker = MetricsLog(self.run, config, world, run_ids=self.progress.tracking_runs)
         stack.callback(self.tracker.close)
         self.tracker.rewind(self.progress.step)
-        self.progress.tracking_run = self.tracker.run_id
+        self.progress.tracking_runs = self.tracker.run_ids
         self.audit = AuditLog(
             self.run.audit,
             attempt=number_of_attempt(self.run, self.progress, self.batching, device),

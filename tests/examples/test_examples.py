@@ -1,4 +1,4 @@
-"""The examples: four methods of a user's own, each one file, from shards to the table."""
+"""The examples: five methods of a user's own, each one file, from shards to the table."""
 
 import json
 import multiprocessing
@@ -36,7 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     config = {
         "name": "stripes",
         "runs": str(folder / "runs"),
-        "plugins": [str(EXAMPLES / f"{name}.py") for name in ("capped_sampler", "brier_loss", "unbiased_classifier")],
+        "plugins": [str(path) for path in PLUGINS if path.stem != "stripes_source"],
         "data": {
             "shards": str(folder / "shards"), "image_size": 16, "resize": 16, "threads": 1, "lanes": 12,
             "sampler": {"kind": "capped", "cap": 8},
@@ -47,7 +47,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
             "checkpoint_every_steps": 1,
         },
         "balance": {"classifiers": ["joint", "unbiased"], "unbiased": {"scale": 2.0}},
-        "tracking": {"wandb": "disabled"},
+        "tracking": {"wandb": "disabled", "csv": True},
     }  # fmt: skip
     (folder / "stripes.yaml").write_text(yaml.safe_dump(config))
     assert ltrsys("train", "--config", folder / "stripes.yaml") == 0
@@ -67,6 +67,7 @@ def test_a_run_of_plugins_is_in_the_table_the_plots_and_the_results(
     assert "Unbiased" in capsys.readouterr().out
     assert [line.classifier for line in read_results(run.results).results] == ["joint", "unbiased"]
     assert (run.report / "accuracy_by_split.png").exists()
+    assert "test/unbiased/all" in (run.path / "balance.csv").read_text()
     assert "unbiased" in (run.report / "per_class.csv").read_text().splitlines()[0]
 
 
@@ -100,6 +101,8 @@ def test_a_run_of_plugins_goes_on_from_its_checkpoint(run: RunFolder) -> None:
     again = [line for line in run.metrics.read_text().splitlines() if "loss" in line]
     assert [json.loads(line)["loss"] for line in again] == [json.loads(line)["loss"] for line in losses]
     assert load_run_config(run).data.sampler.kind == "capped"
+    lines = [line.split(",") for line in (run.path / "train.csv").read_text().splitlines()]
+    assert [float(value) for _, name, value in lines if name == "loss"] == [json.loads(line)["loss"] for line in again]
 
 
 def test_other_settings_of_a_plugin_are_another_experiment(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,7 +114,9 @@ def test_all_methods_are_listed_with_those_of_plugins(capsys: pytest.CaptureFixt
     assert ltrsys("methods", "--json", *(part for path in PLUGINS for part in ("--plugin", path))) == 0
     found = json.loads(capsys.readouterr().out)
     names = {kind: [method["name"] for method in methods] for kind, methods in found.items()}
-    for kind, name in (("sampler", "capped"), ("loss", "brier"), ("classifier", "unbiased"), ("source", "stripes")):
+    for kind, name in (
+        ("sampler", "capped"), ("loss", "brier"), ("classifier", "unbiased"), ("source", "stripes"), ("tracker", "csv"),
+    ):  # fmt: skip
         assert names[kind][-1] == name
     assert ltrsys("methods", "clasifier") == 2
     assert "Did you mean classifier?" in capsys.readouterr().err

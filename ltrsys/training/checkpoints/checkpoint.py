@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from safetensors import safe_open
 from torch import Tensor
 
@@ -52,13 +52,23 @@ class Progress(BaseModel):
     accuracies: dict[str, float | None] = {}
     """The last accuracies on val: many, medium, few, all."""
     scaler: dict[str, int | float] = {}
-    tracking_run: str | None = None
-    """wandb's id of the run."""
+    tracking_runs: dict[str, str] = {}
+    """The trackers' own ids of the run, by the tracker's name."""
     dataset: str
     """Fingerprint of the dataset."""
     config: dict[str, Any]
     sampler_weights: str | None = None
     """SHA-256 of the file that `data.sampler.weights` names, which the config has only the name of."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_older(cls, values: Any) -> Any:
+        """Until 0.2.0, wandb was the only tracker."""
+        if isinstance(values, dict) and "tracking_run" in values:
+            values = dict(values)
+            run_id = values.pop("tracking_run")
+            values["tracking_runs"] = {} if run_id is None else {"wandb": run_id}
+        return values
 
 
 @dataclass(frozen=True)

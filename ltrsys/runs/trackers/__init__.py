@@ -1,0 +1,1 @@
+"""Dashboards that a run's metrics are shown on."""
