@@ -9,11 +9,12 @@ from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from ltrsys.config.schema import Config
 from ltrsys.errors import UsageError
 from ltrsys.files import replaced
-from ltrsys.method_section import ByMethods
+from ltrsys.method_section import ByMethods, OneOf
 from ltrsys.registry import load_plugin
 from ltrsys.runs.folder import RunFolder
 
@@ -59,7 +60,8 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
         UsageError: For an unreadable file, an unknown key (naming the nearest), a wrong type or value.
     """
     source = _read(_found(path), ())
-    for override in overrides:
+    # a kind comes first: it clears what its section held, and must not clear what this command line sets
+    for override in sorted(overrides, key=lambda override: not override.partition("=")[0].endswith(".kind")):
         _override(source, override)
     _load_plugins(source)
     try:
@@ -148,12 +150,27 @@ def _note_places(node: yaml.Node, key: Key, path: Path, places: dict[Key, str]) 
             _note_places(value_node, inner, path, places)
 
 
-def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def _merge(base: dict[str, Any], changes: dict[str, Any], key: Key = ()) -> dict[str, Any]:
+    """Return `base` with what `changes` names; a section that becomes another method keeps nothing of the old one."""
     merged = dict(base)
     for name, value in changes.items():
-        old = merged.get(name)
-        merged[name] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        old, inner = merged.get(name), (*key, name)
+        if isinstance(old, dict) and isinstance(value, dict) and not _is_another_method(inner, old, value):
+            value = _merge(old, value, inner)
+        merged[name] = value
     return merged
+
+
+def _is_another_method(key: Key, old: dict[str, Any], new: dict[str, Any]) -> bool:
+    model: Any = Config
+    field: FieldInfo | None = None
+    for part in key:
+        if not (isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields):
+            return False
+        field = model.model_fields[str(part)]
+        model = field.annotation
+    one_of = next((entry for entry in field.metadata if isinstance(entry, OneOf)), None) if field else None
+    return one_of is not None and "kind" in new and new["kind"] != old.get("kind", one_of.default)
 
 
 def _override(source: _Source, override: str) -> None:
@@ -167,11 +184,13 @@ def _override(source: _Source, override: str) -> None:
     *parents, last = name.split(".")
     level = source.values
     for parent in parents:
-        below = level.setdefault(parent, {})
-        if not isinstance(below, dict):
+        level = level.get(parent, {})
+        if not isinstance(level, dict):
             raise UsageError(f"`{override}`: `{parent}` is a value, not a section.")
-        level = below
-    level[last] = _merge(level[last], value) if isinstance(level.get(last), dict) and isinstance(value, dict) else value
+    change: dict[str, Any] = {last: value}
+    for parent in reversed(parents):
+        change = {parent: change}
+    source.values = _merge(source.values, change)
     place = f"the command line (`{override}`)"
     for depth in range(1, len(parents) + 1):
         source.places.setdefault(tuple(parents[:depth]), place)

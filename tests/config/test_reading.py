@@ -172,3 +172,33 @@ def test_every_key_of_the_schema_survives_yaml(write):
 def test_a_config_goes_to_other_processes(write):
     config = load_config(write(GOOD), ["balance.crt.epochs=3"])
     assert pickle.loads(pickle.dumps(config)) == config
+
+
+SGD = "train: {optimizer: {kind: sgd, lr: 0.2, momentum: 0.95}}\n"
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["train.optimizer.kind=adamw", "train.optimizer.weight_decay=0.3"],
+        ["train.optimizer.weight_decay=0.3", "train.optimizer.kind=adamw"],
+        ["train.optimizer={kind: adamw, weight_decay: 0.3}"],
+    ],
+)
+def test_a_section_of_another_method_begins_with_its_own_defaults(write, overrides):
+    optimizer = load_config(write("name: a\ndata: {shards: s}\n" + SGD), overrides).train.optimizer
+    fresh = load_config(write("name: a\ndata: {shards: s}\n"), ["train.optimizer.kind=adamw"]).train.optimizer
+    assert optimizer == fresh.model_copy(update={"weight_decay": 0.3})
+
+
+def test_a_file_that_extends_another_may_change_the_method(write):
+    write("name: a\ndata: {shards: s}\n" + SGD, "base.yaml")
+    config = load_config(write("extends: base.yaml\ntrain: {optimizer: {kind: adamw}}\n"))
+    assert config.train.optimizer.kind == "adamw"
+    assert config.train.optimizer.lr != 0.2
+
+
+def test_the_same_method_named_again_keeps_its_settings(write):
+    text = "name: a\ndata: {shards: s}\ntrain: {optimizer: {lr: 0.2, momentum: 0.95}}\n"
+    optimizer = load_config(write(text), ["train.optimizer.kind=sgd"]).train.optimizer
+    assert (optimizer.lr, optimizer.model_dump()["momentum"]) == (0.2, 0.95)
