@@ -24,7 +24,7 @@ from ltrsys.data.config import make_sampler
 from ltrsys.data.index.columns import checksum
 from ltrsys.data.index.dataset import Split
 from ltrsys.data.shards.build_folder import BuildOptions
-from ltrsys.data.shards.writing import build_shards
+from ltrsys.data.shards.building import build_shards
 from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import build_network
 from ltrsys.runs.audit_log import AuditLog

@@ -23,7 +23,7 @@ from ltrsys.data.plan.batching import Batching
 from ltrsys.data.plan.planner import Planner
 from ltrsys.data.reading.reader import ShardReader
 from ltrsys.data.shards.build_folder import BuildOptions
-from ltrsys.data.shards.writing import build_shards
+from ltrsys.data.shards.building import build_shards
 from ltrsys.world import World
 
 PARTS: dict[str, tuple[type, str]] = {

@@ -18,7 +18,7 @@ from benchmarks.plan import inaturalist_counts
 from benchmarks.report import Table, interleaved, main, summary
 from ltrsys.data.config import make_sampler
 from ltrsys.data.shards.build_folder import BuildOptions
-from ltrsys.data.shards.writing import build_shards
+from ltrsys.data.shards.building import build_shards
 
 BATCH_SIZE = 64
 WORKERS = 2

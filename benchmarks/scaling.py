@@ -15,7 +15,7 @@ from benchmarks.ranks import run_ranks
 from benchmarks.report import Table, main
 from benchmarks.scaling_rank import BATCH_SIZE, GRADIENTS, Step
 from ltrsys.data.shards.build_folder import BuildOptions
-from ltrsys.data.shards.writing import build_shards
+from ltrsys.data.shards.building import build_shards
 
 COLUMNS = ("compute, ms a step", "ranks", "images/s", "over 1 rank", "waiting for data", "communicating", "computing")
 

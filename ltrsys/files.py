@@ -57,11 +57,25 @@ def replaced(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
             beside.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, whole or not at all."""
+def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
+    """Write `value` as JSON, whole or not at all; in one line where `indent` is None."""
     with replaced(path, "w") as file:
-        json.dump(value, file, indent=1, ensure_ascii=False)
+        file.write(json_text(value, indent))
         file.write("\n")
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Return JSON that any file takes: a file name that is not UTF-8 is escaped, which `json` reads back."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return text if text.isascii() or _is_utf8(text) else json.dumps(value, indent=indent)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def write_with(path: Path, write: Callable[[str], object]) -> None:

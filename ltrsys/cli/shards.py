@@ -59,7 +59,7 @@ def shards(
     """Check the images of a dataset and write them as class-stratified WebDataset shards with an index."""
     # What builds shards imports numpy, Pillow and pydantic, which other commands and `--help` do not need.
     from ltrsys.data.shards.build_folder import BuildOptions
-    from ltrsys.data.shards.writing import build_shards
+    from ltrsys.data.shards.building import build_shards
     from ltrsys.data.sources.long_tail import cut_to_long_tail
     from ltrsys.data.sources.source import SOURCES, SourceOptions
     from ltrsys.registry import load_plugin

@@ -7,7 +7,7 @@ import pytest
 from ltrsys.cli.main import main
 from ltrsys.commands.audit import audit_run
 from ltrsys.config.reading import load_config, save_config
-from ltrsys.data.shards.writing import build_shards
+from ltrsys.data.shards.building import build_shards
 from ltrsys.data.sources.glyphs import read_glyphs
 from ltrsys.errors import DataError, LtrsysError, UsageError
 from ltrsys.runs.audit_log import attempt_folders, begin_attempt, row_type

@@ -48,7 +48,7 @@ def build_and_stop(out: str, item: str, name: str, workers: str) -> None:
     """Build the digits in `out`, stopping at `item`; run in a process of its own."""
     from dataclasses import replace
 
-    from ltrsys.data.shards.writing import build_shards
+    from ltrsys.data.shards.building import build_shards
     from ltrsys.data.sources.digits import read_digits
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with it ignored

@@ -14,7 +14,7 @@ from benchmarks.plan import inaturalist_counts
 from ltrsys.config.schema import Config
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.index.records import ClassRecord
-from ltrsys.data.shards.writing import build_shards
+from ltrsys.data.shards.building import build_shards
 from ltrsys.data.sources.source import Items, Source
 from ltrsys.metrics.accuracy import accuracy_by_shot, shot_of_class
 from tests.training.conftest import finish, start_processes

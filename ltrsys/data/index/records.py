@@ -1,5 +1,7 @@
 """What `dataset.json` says: classes, splits, strata and shards."""
 
+from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,6 +12,10 @@ from ltrsys.files import write_json
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+
+
+_LeftOutIfEmpty = Field(exclude_if=lambda value: not value)
+"""Of fields that older datasets do not have: without a value, record and fingerprint stay what they were."""
 
 
 class _Record(BaseModel):
@@ -24,6 +30,9 @@ class ShardRecord(_Record):
     samples: int
     bytes: int
     sha256: str
+    first_key: Annotated[int | None, Field(exclude_if=lambda value: value is None)] = None
+    """The key of its first sample, the others following; the id of its first sample unless given. A shard that an
+    update left as it was keeps its keys."""
 
 
 class StratumRecord(_Record):
@@ -54,7 +63,7 @@ class ClassRecord(_Record):
     supercategory: str | None = None
     source_id: str | None = None
     """What the source calls the class, such as the JSON's category_id."""
-    taxonomy: dict[str, str] = {}
+    taxonomy: Annotated[dict[str, str], _LeftOutIfEmpty] = {}
     """Names of the groups that the class belongs to, by rank, from the widest to the narrowest: kingdom, phylum, class,
     order, family, genus, species. Ranks that are not known are left out."""
 
@@ -71,6 +80,12 @@ class DatasetRecord(_Record):
     bands_per_octave: int
     classes: list[ClassRecord]
     splits: dict[SplitName, SplitRecord]
+
+
+def first_keys(shards: Sequence[ShardRecord]) -> list[int]:
+    """Return the key of the first sample of each shard of a split."""
+    firsts = accumulate((shard.samples for shard in shards), initial=0)
+    return [first if shard.first_key is None else shard.first_key for shard, first in zip(shards, firsts, strict=False)]
 
 
 def parse_record(values: Any, place: str) -> DatasetRecord:

@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ltrsys.data.index.columns import COLUMNS, checksum, column_digest, column_path
 from ltrsys.data.index.dataset import Dataset, Split
-from ltrsys.data.index.records import SPLITS, SplitName
+from ltrsys.data.index.records import SPLITS, SplitName, first_keys
 from ltrsys.data.reading.opening import open_files
 from ltrsys.data.shards.tar import BLOCK, JPEG_OFFSET, sample_key
 from ltrsys.data.shards.workers import run_tasks
@@ -84,6 +84,7 @@ def check_shard(dataset: Dataset, name: SplitName, shard: int) -> str | None:
     split = dataset.split(name)
     record, path = split.record.shards[shard], split.shard_place(shard)
     samples = np.flatnonzero(split.shard == shard)
+    first_key = first_keys(split.record.shards)[shard]
     files = open_files(split)
     try:
         file = files.open(shard)
@@ -108,7 +109,7 @@ def check_shard(dataset: Dataset, name: SplitName, shard: int) -> str | None:
     intact = hashlib.sha256(content).hexdigest() == record.sha256
     for sample in samples:
         try:
-            _check_sample(split, int(sample), content)
+            _check_sample(split, int(sample), sample_key(first_key + int(sample - samples[0])), content)
         except DataError as error:
             whose = (
                 f"The shard is intact, so the index belongs to another build: delete {dataset.folder} and run "
@@ -120,13 +121,13 @@ def check_shard(dataset: Dataset, name: SplitName, shard: int) -> str | None:
     return None if intact else f"{path}: its checksum is not that of dataset.json. {REBUILD_SHARD}"
 
 
-def _check_sample(split: Split, sample: int, content: bytes) -> None:
+def _check_sample(split: Split, sample: int, key: str, content: bytes) -> None:
     offset, size = int(split.offset[sample]), int(split.size[sample])
     if offset < JPEG_OFFSET or offset + size > len(content):
         raise DataError(f"the index points to bytes {offset} to {offset + size} of {len(content)}")
     label, label_at = _member(content, offset - JPEG_OFFSET)
     jpeg, jpeg_at = _member(content, offset - BLOCK)
-    if (label.name, jpeg.name) != (f"{sample_key(sample)}.cls", f"{sample_key(sample)}.jpg"):
+    if (label.name, jpeg.name) != (f"{key}.cls", f"{key}.jpg"):
         raise DataError(f"the shard has `{label.name}` and `{jpeg.name}` there")
     if jpeg.size != size:
         raise DataError(f"the image has {jpeg.size} bytes, but {size} in the index")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from ltrsys.data.shards.looks import Look, look_at
 from ltrsys.errors import DataError
 
 QUALITY = 95
@@ -41,6 +42,9 @@ class CheckedImage:
     jpeg: bytes
     width: int
     height: int
+    format: str
+    """What the file was, in Pillow's words."""
+    look: Look
 
 
 def check_image(data: bytes, *, resize: int | None = None) -> CheckedImage:
@@ -85,7 +89,7 @@ def _checked(data: bytes, resize: int | None) -> CheckedImage:
         and not is_reduced
         and _frame_marker(data) in BASELINE_OR_PROGRESSIVE
     ):
-        return CheckedImage(data, width, height)
+        return CheckedImage(data, width, height, "JPEG", look_at(image))
     upright = _to_rgb(image)
     if (width, height) != image.size:
         upright = upright.resize((width, height), Image.Resampling.LANCZOS)
@@ -93,7 +97,7 @@ def _checked(data: bytes, resize: int | None) -> CheckedImage:
         upright = upright.transpose(_TRANSPOSE[orientation])
     buffer = io.BytesIO()
     upright.save(buffer, format="JPEG", quality=QUALITY)
-    return CheckedImage(buffer.getvalue(), *upright.size)
+    return CheckedImage(buffer.getvalue(), *upright.size, image.format or "", look_at(upright))
 
 
 def _check_size(width: int, height: int) -> None:

@@ -1,131 +1,258 @@
-"""Checked images on their way into shards: chunks that are whole or absent.
+"""Checked images on their way into shards.
 
-Strata depend on how many images of each class pass the door, so every image is checked before the first one gets
-its place. What passed waits here as a JPEG: each image is decoded once, and a build that is interrupted goes on
-with the chunks that are missing.
+Strata depend on how many images of each class pass the check, so every image is checked before the first one gets its
+place. What passed waits in files of some hundred images. A file is whole or absent, and says which images it holds and
+what their files were like: a build that goes on, or that follows a change of the photographs, checks what is new.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ltrsys.data.index.columns import checksum
 from ltrsys.data.shards.images import ImageRejectedError, check_image
-from ltrsys.data.sources.source import Items, ReadImage
+from ltrsys.data.shards.looks import THUMBNAIL, perceptual_hashes
+from ltrsys.data.shards.workers import RunTasks
+from ltrsys.data.sources.source import ReadImage
 from ltrsys.errors import DataError
 from ltrsys.files import read_json, replaced, write_json
+from ltrsys.progress import progress
 
 CHUNK = 256
-"""Images of a chunk: some seconds of work."""
+"""Images of a file: some seconds of work."""
+
+NUMBERS = ("offsets", "sizes", "widths", "heights", "checksums")
 
 
 @dataclass(frozen=True)
-class Rejected:
-    """An image that did not pass the door."""
+class Staged:
+    """What became of a list of images; arrays of shape [images]."""
 
-    item: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """What became of `CHUNK` consecutive images of a split; arrays of that length."""
-
+    items: list[str]
+    versions: list[str | None]
+    """What told that the item is what it was (`Source.version`); None where it could not be told."""
+    offsets: NDArray[np.int64]
+    """Where the JPEG starts in its file."""
     sizes: NDArray[np.int64]
     """Bytes of the JPEG; 0 where the image was rejected."""
     widths: NDArray[np.int64]
     heights: NDArray[np.int64]
     checksums: NDArray[np.int64]
-    rejected: list[Rejected]
+    pixels: NDArray[np.void]
+    """Digest of the decoded pixels, 16 bytes each."""
+    looks: NDArray[np.uint64]
+    """Perceptual hash."""
+    formats: list[str]
+    """What the file was, in Pillow's words; empty where the image was rejected."""
+    files: NDArray[np.int64]
+    """Number of the file in `paths`."""
+    paths: list[Path]
+    samples: NDArray[np.int64]
+    """Number of the sample in the split of an earlier build that the image is read from; -1 where it is from none."""
+    rejected: dict[int, str] = field(default_factory=dict)
+    """Why an image, by its place, was rejected."""
 
+    def __len__(self) -> int:
+        return len(self.items)
 
-@dataclass(frozen=True)
-class Spool:
-    """The chunks of one split, in a folder."""
-
-    folder: Path
-
-    def fill(self, number: int, items: Items, read: ReadImage, resize: int | None, refuse: bool) -> Chunk:
-        """Check the images of chunk `number` and keep what passed; does nothing where that is done already.
-
-        Raises:
-            DataError: With `refuse`, for the first image that does not pass, naming it.
-        """
-        if self._record(number).exists():
-            chunk = self._read_record(number)
-        else:
-            chunk = self._check(number, items, read, resize, refuse)
-        if refuse and chunk.rejected:
-            raise _refusal(chunk.rejected[0])
-        return chunk
-
-    def read(self, images: NDArray[np.int64], offsets: NDArray[np.int64], sizes: NDArray[np.int64]) -> list[bytes]:
-        """Return the JPEGs of `images`, in their order; `offsets` is where each starts in its chunk.
-
-        The files are read forward, which is what a disk likes best.
-        """
-        jpegs = [b""] * len(images)
-        by_place = np.argsort(images, kind="stable")
-        chunks = images[by_place] // CHUNK
-        for places in np.split(by_place, np.flatnonzero(np.diff(chunks)) + 1):
-            with open(self._jpegs(int(images[places[0]]) // CHUNK), "rb") as file:
-                for place in places:
-                    file.seek(int(offsets[place]))
-                    jpegs[place] = file.read(int(sizes[place]))
-        return jpegs
-
-    def _check(self, number: int, items: Items, read: ReadImage, resize: int | None, refuse: bool) -> Chunk:
-        sizes, widths, heights, checksums = ([0] * len(items) for _ in range(4))
-        rejected = []
-        with replaced(self._jpegs(number)) as file:
-            for place, item in enumerate(items.names):
-                try:
-                    image = check_image(_read(read, item), resize=resize)
-                except ImageRejectedError as error:
-                    rejected.append(Rejected(item, str(error)))
-                    if refuse:
-                        raise _refusal(rejected[0]) from None
-                    continue
-                file.write(image.jpeg)
-                sizes[place], widths[place], heights[place] = len(image.jpeg), image.width, image.height
-                checksums[place] = checksum(image.jpeg)
-        record = {
-            "sizes": sizes,
-            "widths": widths,
-            "heights": heights,
-            "checksums": checksums,
-            "rejected": [[r.item, r.reason] for r in rejected],
-        }
-        write_json(self._record(number), record)
-        return self._read_record(number)
-
-    def _read_record(self, number: int) -> Chunk:
-        record = read_json(self._record(number), "record of checked images")
-        sizes, widths, heights, checksums = (
-            np.array(record[key], dtype=np.int64) for key in ("sizes", "widths", "heights", "checksums")
+    def take(self, places: NDArray[np.int64]) -> "Staged":
+        """Return the images at `places`; what was rejected must not be among them."""
+        arrays = (*NUMBERS, "pixels", "looks", "files", "samples")
+        return replace(
+            self,
+            items=[self.items[place] for place in places],
+            versions=[self.versions[place] for place in places],
+            formats=[self.formats[place] for place in places],
+            rejected={},
+            **{name: getattr(self, name)[places] for name in arrays},
         )
-        return Chunk(sizes, widths, heights, checksums, [Rejected(*entry) for entry in record["rejected"]])
 
-    def _jpegs(self, number: int) -> Path:
-        return self.folder / f"{number:06d}.jpegs"
+    @classmethod
+    def concatenated(cls, parts: Sequence["Staged"]) -> "Staged":
+        """Return the images of all parts, one after another."""
+        firsts = np.cumsum([0, *(len(part) for part in parts)])
+        first_paths = np.cumsum([0, *(len(part.paths) for part in parts)])
+        arrays: dict[str, Any] = {
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in (*NUMBERS, "pixels", "looks", "samples")
+        }
+        return cls(
+            items=[item for part in parts for item in part.items],
+            versions=[version for part in parts for version in part.versions],
+            formats=[format for part in parts for format in part.formats],
+            paths=[path for part in parts for path in part.paths],
+            files=np.concatenate([part.files + first for part, first in zip(parts, first_paths[:-1], strict=True)]),
+            rejected={
+                int(first) + place: reason
+                for part, first in zip(parts, firsts[:-1], strict=True)
+                for place, reason in part.rejected.items()
+            },
+            **arrays,
+        )
 
-    def _record(self, number: int) -> Path:
-        return self.folder / f"{number:06d}.json"
+
+_NO_NUMBERS: dict[str, Any] = {name: np.zeros(0, np.int64) for name in (*NUMBERS, "files", "samples")}
+NOTHING = Staged(
+    items=[],
+    versions=[],
+    formats=[],
+    paths=[],
+    pixels=np.zeros(0, "V16"),
+    looks=np.zeros(0, np.uint64),
+    **_NO_NUMBERS,
+)
 
 
-def _read(read: ReadImage, item: str) -> bytes:
+def stage(
+    items: Sequence[str],
+    read: ReadImage,
+    version: Callable[[str], str] | None,
+    folder: Path,
+    run: RunTasks,
+    *,
+    resize: int | None,
+    earlier: Staged = NOTHING,
+) -> Staged:
+    """Check images, and keep what passes in `folder`; what was checked before and has not changed is taken from there.
+
+    Args:
+        items: The names of the images, each once.
+        read: Returns the bytes of an item.
+        version: Tells whether an item has changed; None where items never do.
+        folder: Where what passes is kept.
+        run: Runs the work in other processes.
+        resize: What the short side is reduced to, in pixels.
+        earlier: The images of an earlier build.
+
+    Returns:
+        What became of the images, in the order of `items`.
+    """
+    known = Staged.concatenated([earlier, *(_read(path) for path in sorted(folder.glob("*.json")))])
+    places = {item: place for place, item in enumerate(known.items)}
+    missing = [
+        item for item in items if item not in places or known.versions[places[item]] != _version_of(item, version)
+    ]
+    first = 1 + max((int(path.stem) for path in folder.glob("*.json")), default=-1)
+    chunks = [missing[start : start + CHUNK] for start in range(0, len(missing), CHUNK)]
+    tasks = [(folder, first + number, chunk, read, version, resize) for number, chunk in enumerate(chunks)]
+    parts = [known]
+    with progress("checking images", len(missing)) as advance:
+        for part in run(check_chunk, tasks):
+            parts.append(part)
+            advance(len(part))
+    every = Staged.concatenated(parts)
+    places = {item: place for place, item in enumerate(every.items)}  # of the last check, where there are several
+    chosen = np.array([places[item] for item in items], dtype=np.int64)
+    rejected = {place: every.rejected[row] for place, row in enumerate(chosen.tolist()) if row in every.rejected}
+    return replace(every.take(chosen), rejected=rejected)
+
+
+def _version_of(item: str, version: Callable[[str], str] | None) -> str:
+    if version is None:
+        return ""
     try:
-        return read(item)
-    except FileNotFoundError:
-        raise ImageRejectedError("there is no such file") from None
-    except OSError as error:
-        raise ImageRejectedError(f"it cannot be read ({error.strerror})") from None
+        return version(item)
+    except OSError:
+        return "cannot be told"  # which no image that was checked has: it is checked again
 
 
-def _refusal(rejected: Rejected) -> DataError:
+def check_chunk(
+    folder: Path,
+    number: int,
+    items: Sequence[str],
+    read: ReadImage,
+    version: Callable[[str], str] | None,
+    resize: int | None,
+) -> Staged:
+    """Check some images, and write what passes as file `number`, and after it what became of each."""
+    columns: dict[str, list[Any]] = {name: [0] * len(items) for name in NUMBERS}
+    versions: list[str | None] = [None] * len(items)
+    pixels, formats = [bytes(16)] * len(items), [""] * len(items)
+    thumbnails = np.zeros((len(items), THUMBNAIL, THUMBNAIL), np.uint8)
+    rejected: dict[int, str] = {}
+    end = 0
+    with replaced(_jpegs(folder, number)) as file:
+        for place, item in enumerate(items):
+            try:
+                # Before it is read: a file that changes in between is checked again next time.
+                versions[place] = "" if version is None else version(item)
+                image = check_image(read(item), resize=resize)
+            except (ImageRejectedError, OSError) as error:
+                rejected[place] = str(error) if isinstance(error, ImageRejectedError) else _why_unreadable(error)
+                continue
+            file.write(image.jpeg)
+            values = (end, len(image.jpeg), image.width, image.height, checksum(image.jpeg))
+            for name, value in zip(NUMBERS, values, strict=True):
+                columns[name][place] = value
+            end += len(image.jpeg)
+            pixels[place], thumbnails[place], formats[place] = image.look.pixels, image.look.thumbnail, image.format
+    record = {
+        "items": list(items),
+        "versions": versions,
+        **columns,
+        "pixels": [digest.hex() for digest in pixels],
+        "looks": perceptual_hashes(thumbnails).tolist(),
+        "formats": formats,
+        "rejected": {str(place): reason for place, reason in rejected.items()},
+    }
+    write_json(_record(folder, number), record, indent=None)
+    return _read(_record(folder, number))
+
+
+def jpegs_of(staged: Staged) -> Iterator[bytes]:
+    """Yield the JPEGs in order; each file is opened once and read forward, which is what a disk likes best."""
+    jpegs = [b""] * len(staged)
+    in_file = np.lexsort((staged.offsets, staged.files))
+    for places in np.split(in_file, np.flatnonzero(np.diff(staged.files[in_file])) + 1) if len(staged) else []:
+        with open(staged.paths[staged.files[places[0]]], "rb") as file:
+            for place in places:
+                file.seek(int(staged.offsets[place]))
+                jpegs[place] = file.read(int(staged.sizes[place]))
+    yield from jpegs
+
+
+def refusal(staged: Staged, rejected_file: Path, most: int = 10) -> DataError:
+    """Return the error of a build that some images keep from going on: how many, the first ones, and what to do."""
+    first = "; ".join(f"{staged.items[place]}: {staged.rejected[place]}" for place in sorted(staged.rejected)[:most])
+    count = len(staged.rejected)
+    more = f"; and {count - most} more" if count > most else ""
     return DataError(
-        f"{rejected.item}: {rejected.reason}. Replace or remove it and run the same command again, or let such images "
-        "be left out and listed with --on-reject list."
+        f"{count} of {len(staged)} images cannot be used: {first}{more}. All are in {rejected_file}. Replace or remove "
+        "them and run the same command again, which checks only what has changed, or leave them out with "
+        "--on-reject list."
     )
+
+
+def _why_unreadable(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    return f"it cannot be read ({error.strerror or error})"
+
+
+def _read(path: Path) -> Staged:
+    record = read_json(path, "record of checked images")
+    items = record["items"]
+    return Staged(
+        items=items,
+        versions=record["versions"],
+        pixels=np.frombuffer(bytes.fromhex("".join(record["pixels"])), "V16"),
+        looks=np.array(record["looks"], dtype=np.uint64),
+        formats=record["formats"],
+        files=np.zeros(len(items), np.int64),
+        paths=[path.with_suffix(".jpegs")],
+        samples=np.full(len(items), -1),
+        rejected={int(place): reason for place, reason in record["rejected"].items()},
+        **{name: np.array(record[name], dtype=np.int64) for name in NUMBERS},
+    )
+
+
+def _jpegs(folder: Path, number: int) -> Path:
+    return folder / f"{number:06d}.jpegs"
+
+
+def _record(folder: Path, number: int) -> Path:
+    return folder / f"{number:06d}.json"

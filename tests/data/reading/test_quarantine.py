@@ -23,7 +23,7 @@ from ltrsys.data.plan.planner import Planner
 from ltrsys.data.reading.quarantine import Quarantine, quarantined, replacements
 from ltrsys.data.reading.reader import BadSample
 from ltrsys.data.shards.build_folder import BuildOptions
-from ltrsys.data.shards.writing import build_shards
+from ltrsys.data.shards.building import build_shards
 from ltrsys.errors import DataError
 from ltrsys.world import World
 from tests.data.loading.test_pipeline import damage_somehow

@@ -16,7 +16,7 @@ from ltrsys.data.index.dataset import Dataset, Split
 from ltrsys.data.index.records import ShardRecord, SplitRecord, StratumRecord
 from ltrsys.data.reading.reader import READ_THROUGH_BYTES, BadSample, ShardReader
 from ltrsys.data.shards.build_folder import BuildOptions
-from ltrsys.data.shards.writing import build_shards
+from ltrsys.data.shards.building import build_shards
 
 GAP = READ_THROUGH_BYTES
 

@@ -44,7 +44,8 @@ def assert_red_above_blue(array: np.ndarray) -> None:
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0, "quality": 80}], ids=str)
 def test_an_upright_rgb_jpeg_stays_byte_for_byte(options: dict[str, object]) -> None:
     data = encode(picture(), "JPEG", **options)
-    assert check_image(data) == CheckedImage(data, 40, 24)
+    checked = check_image(data)
+    assert (checked.jpeg, checked.width, checked.height) == (data, 40, 24)
     assert check_image(data, resize=24) == CheckedImage(data, 40, 24), "there is nothing to reduce"
 
 

@@ -1,0 +1,99 @@
+"""Which file each sample was: `OUT/<split>/images.parquet`, a row a sample, in the order of the samples.
+
+It lets an update read from the shards what has not changed, and `ltrsys inspect` tell formats. Training does not read
+it, and `dataset.json` does not depend on it: it holds the times of the files, which differ between copies of them.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ltrsys.data.index.dataset import Dataset, Split
+from ltrsys.data.index.records import SPLITS
+from ltrsys.data.shards.staging import NOTHING, Staged
+from ltrsys.errors import DataError
+from ltrsys.files import write_with
+
+COLUMNS = ("item", "version", "pixels", "look", "format")
+
+
+def manifest_path(folder: Path) -> Path:
+    """Return the manifest of the split in `folder`."""
+    return folder / "images.parquet"
+
+
+def write_manifest(folder: Path, staged: Staged) -> None:
+    """Write the manifest of the split in `folder`, whole or not at all."""
+    import pyarrow
+    from pyarrow import parquet
+
+    columns: dict[str, Any] = {
+        "item": pyarrow.array([item.encode(errors="surrogateescape") for item in staged.items], pyarrow.binary()),
+        "version": pyarrow.array(staged.versions, pyarrow.string()),
+        "pixels": pyarrow.array([bytes(digest) for digest in staged.pixels], pyarrow.binary(16)),
+        "look": pyarrow.array(staged.looks),
+        "format": pyarrow.array(staged.formats, pyarrow.string()).dictionary_encode(),
+    }
+    table = pyarrow.table(columns)
+    write_with(manifest_path(folder), lambda name: parquet.write_table(table, name, compression="zstd"))
+
+
+def read_manifest(split: Split) -> dict[str, list[Any]]:
+    """Return the columns of a split's manifest.
+
+    Raises:
+        DataError: Where it is missing, damaged, or of another build.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    path = manifest_path(split.folder)
+    advice = "Build the shards in another folder."
+    try:
+        table = parquet.read_table(path, columns=list(COLUMNS))
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: is missing: these shards were built by ltrsys 0.2.0 or earlier, or are a copy without it. "
+            f"{advice}"
+        ) from None
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: not a list of the images of a split ({reason}). {advice}") from None
+    if table.num_rows != len(split):
+        raise DataError(f"{path}: has {table.num_rows} rows for {len(split)} samples. {advice}")
+    return {name: table.column(name).to_pylist() for name in COLUMNS}
+
+
+def staged_in_shards(dataset: Dataset) -> Staged:
+    """Return the images of a finished build, to be read from its shards.
+
+    Raises:
+        DataError: Where a manifest is missing, damaged, or of another build.
+    """
+    parts = [_staged(dataset.split(name)) for name in SPLITS if dataset.has(name)]
+    return Staged.concatenated([NOTHING, *parts])
+
+
+def splits_of(staged: Staged) -> list[int]:
+    """Return the split, as its place in `SPLITS`, of images of `staged_in_shards`."""
+    of_path = [SPLITS.index(path.parent.parent.name) for path in staged.paths]
+    return [of_path[file] for file in staged.files]
+
+
+def _staged(split: Split) -> Staged:
+    columns = read_manifest(split)
+    numbers: dict[str, Any] = {
+        f"{name}s": getattr(split, name).astype(np.int64) for name in ("offset", "size", "width", "height", "checksum")
+    }
+    return Staged(
+        items=[item.decode(errors="surrogateescape") for item in columns["item"]],
+        versions=columns["version"],
+        pixels=np.frombuffer(b"".join(columns["pixels"]), "V16"),
+        looks=np.array(columns["look"], dtype=np.uint64),
+        formats=columns["format"],
+        files=split.shard.astype(np.int64),
+        paths=[split.shard_path(shard) for shard in range(len(split.record.shards))],
+        samples=np.arange(len(split)),
+        **numbers,
+    )
