@@ -56,6 +56,7 @@ def test_without_val_and_test_there_is_nothing_to_report(tiny_shards: Path, tmp_
     assert "neither a test nor a val split" in nothing_to_report_on(dataset)
     assert "--val 0.1 --test 0.1" in nothing_to_report_on(dataset)
     for val_is_test in (False, True):
+        assert not val_split(BalanceConfig(val_is_test=val_is_test), dataset).is_reported
         assert select(dataset, val_is_test=val_is_test) == Selection("train", None, False)
         with pytest.raises(UsageError, match=r"has no val split\. Select on train or learned"):
             select(dataset, "val", val_is_test=val_is_test)
