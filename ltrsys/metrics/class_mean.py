@@ -50,7 +50,7 @@ def interval_of_class_mean(
     The percentile bootstrap over images within classes. An image is right or wrong, so what a resampling of a class
     counts is binomial, and is drawn as such: all classes of one size and one accuracy at once. Drawing n of a class's n
     images makes intervals too narrow by (n - 1)/n in variance, much for classes of three images; so n - 1 are drawn
-    (Rao and Wu, "Resampling inference with complex survey data", JASA 83, 1988, section 2). The only image of a class
+    (Rao and Wu, "Resampling inference with complex survey data", JASA 83, 1988). The only image of a class
     says nothing of how its class varies: classes of one image are resampled together, as if they were one class, which
     is wide rather than narrow (collapsed strata: Cochran, "Sampling Techniques", 1977, section 5A.12).
 

@@ -117,7 +117,7 @@ def plot_tau(curve: TauCurve, chosen: float, *, split: str, chosen_how: str, pat
         axes.set_xlabel("τ")
         axes.set_ylabel("top-1 accuracy (%)")
         axes.set_title(f"Accuracy on {split} by τ: 0 is the plain classifier, 1 normalises fully", fontsize=12)
-        legend_below(axes, columns=5)
+        legend_below(axes, columns=5 if len(axes.lines) <= 5 else 3)
 
 
 def plot_sampling(train_counts: NDArray[np.int64], path: Path) -> None:

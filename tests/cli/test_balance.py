@@ -214,7 +214,7 @@ def test_without_test_and_val_classifiers_are_fitted_and_one_line_says_that_noth
     (line,) = (text for text in caplog.messages if "neither a test nor a val split" in text)
     assert "--val 0.1 --test 0.1" in line
     assert str(run.classifiers) in line
-    assert {path.stem for path in run.classifiers.iterdir()} == set(CLASSIFIERS.names())
+    assert {path.stem for path in run.classifiers.iterdir()} == set(load_run_config(run).balance.classifiers)
     assert load_fitted(run.classifiers, "tau", torch.device("cpu")).classifier.selected_on == "train"
     assert not run.results.exists()
     before = times(run)
