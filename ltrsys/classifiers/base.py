@@ -10,11 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
+from ltrsys.metrics.config import SelectBy
 from ltrsys.registry import Method, Registry
 from ltrsys.section import Section
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from ltrsys.classifiers.joint import Joint
@@ -33,8 +36,8 @@ class ValSplit:
     """None where there is no val split beside the reported one, which must not be selected on."""
     is_reported: bool = False
     """Whether it is the split that results are reported on, which `balance.val_is_test` allows."""
-    reported: SplitName = "test"
-    """The split that results are reported on."""
+    reported: SplitName | None = "test"
+    """The split that results are reported on; None where there is neither test nor val."""
     dataset: str = ""
     """Where the dataset is, for messages."""
 
@@ -64,6 +67,18 @@ class FitContext:
     seed: int
     """For a classifier that says that it `depends_on_seed`."""
     device: torch.device
+    select_by: SelectBy = "mean_class_accuracy"
+    """What `score` measures: `balance.select_by`."""
+
+    def score(self, predictions_N: NDArray[np.int64]) -> float:
+        """Return how good predictions of the val images are, in per cent: what is chosen on val, is chosen by this.
+
+        Equally good ones have the same score to the last bit.
+        """
+        from ltrsys.metrics.accuracy import score
+
+        assert self.val is not None, "nothing is selected on val"
+        return score(self.val.labels, predictions_N, self.val.num_classes, self.select_by) or 0.0
 
 
 class Classifier(Method, ABC, Generic[C]):

@@ -28,8 +28,8 @@ class TauConfig(Section):
 
     grid: list[float] = Field(default=[round(0.1 * step, 1) for step in range(21)], min_length=1)
     select_on: Literal["auto", "val", "train", "learned"] = "auto"
-    """Best accuracy on val; best mean class accuracy on train (paper, B.5); or learned by gradient descent.
-    `auto` is val where there is a val split, else train."""
+    """The best on val by `balance.select_by`; the best mean class accuracy on train (paper, B.5); or learned by
+    gradient descent. `auto` is val where there is a val split, else train."""
     learned: RetrainConfig = RetrainConfig(epochs=5, lr=0.1, weight_decay=0.0)
 
 
@@ -60,6 +60,10 @@ class TauNorm(Classifier[TauConfig]):
         if select_on == "auto":
             select_on = "val" if val.name else "train"
         if select_on == "val" and val.name is None:
+            if val.reported is None:
+                raise UsageError(
+                    f"balance.tau.select_on=val: {val.dataset} has no val split. Select on train or learned."
+                )
             raise UsageError(
                 f"balance.tau.select_on=val: {val.dataset} has no val split beside `{val.reported}`, which is "
                 "reported. Select on train or learned; or, to tune on the reported images, set "
@@ -69,7 +73,7 @@ class TauNorm(Classifier[TauConfig]):
 
     @classmethod
     def fit(cls, context: FitContext, config: TauConfig) -> Self:
-        """Find tau: the best accuracy on val, the best mean class accuracy on train, or by gradient descent.
+        """Find tau: the best score on val, the best mean class accuracy on train, or by gradient descent.
 
         The mean over the classes makes a balanced test set of the training set (B.5). Of equals the smaller tau
         is taken.
@@ -77,7 +81,7 @@ class TauNorm(Classifier[TauConfig]):
         Raises:
             DataError: Where the learning of tau diverges.
         """
-        from ltrsys.metrics.accuracy import mean_class_accuracy, percentage
+        from ltrsys.metrics.class_mean import mean_class_accuracy
 
         assert context.selection is not None
         joint, train, select_on = context.joint(), context.train, context.selection.select_on
@@ -86,10 +90,10 @@ class TauNorm(Classifier[TauConfig]):
         elif select_on == "val":
             assert context.val is not None
             predictions = sweep(joint, context.val, config.grid, context.device)
-            tau = _best(config.grid, [percentage(row == context.val.labels) for row in predictions])
+            tau = _best(config.grid, [context.score(row) for row in predictions])
         else:
             predictions = sweep(joint, train, config.grid, context.device)
-            means = [mean_class_accuracy(train.labels, row, train.num_classes) for row in predictions]
+            means = [mean_class_accuracy(train.labels, row, train.num_classes) or 0.0 for row in predictions]
             tau = _best(config.grid, means)
         return cls(joint.weight_CD, tau, select_on, context.selection.val_is_test)
 
@@ -142,9 +146,9 @@ def sweep(joint: Joint, split: BankSplit, grid: list[float], device: torch.devic
     return np.concatenate(classes, axis=1)
 
 
-def _best(grid: list[float], accuracies: list[float | None]) -> float:
+def _best(grid: list[float], accuracies: list[float]) -> float:
     """Return the tau of the highest accuracy; the smallest of equals, whatever the order of the grid."""
-    return max(zip(grid, accuracies, strict=True), key=lambda point: (point[1] or 0.0, -point[0]))[0]
+    return max(zip(grid, accuracies, strict=True), key=lambda point: (point[1], -point[0]))[0]
 
 
 def _learn(joint: Joint, train: BankSplit, config: TauConfig, *, seed: int, device: torch.device) -> float:

@@ -15,6 +15,7 @@ from ltrsys.classifiers.tau import TauConfig
 from ltrsys.config.changes import changeable_keys, may_change
 from ltrsys.config.reading import load_run_config
 from ltrsys.config.schema import Config
+from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.index.records import SPLITS, SplitName
 from ltrsys.data.reading.opening import open_dataset
 from ltrsys.device import choose_device, set_up_gpu
@@ -23,12 +24,12 @@ from ltrsys.evaluation.results import Line, Results, read_results, write_results
 from ltrsys.evaluation.split import EvaluatedSplit
 from ltrsys.features.bank import BankIdentity, FeatureBank
 from ltrsys.features.extraction import make_bank
-from ltrsys.metrics.accuracy import COLUMNS
+from ltrsys.metrics.accuracy import ALL_COLUMNS
 from ltrsys.reporting.balance_report import BalanceReport, read_per_class
 from ltrsys.reporting.table import print_table
 from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.tracking import MetricsLog
-from ltrsys.second_stage.fitting import Fitter, evaluated_split, val_split
+from ltrsys.second_stage.fitting import Fitter, evaluated_split, nothing_to_report_on, val_split
 from ltrsys.second_stage.store import Fitted, load_fitted
 from ltrsys.section import MayChange
 from ltrsys.world import World
@@ -38,6 +39,8 @@ log = logging.getLogger("ltrsys")
 
 def balance_run(folder: Path, overrides: Sequence[str], classifiers: str | None, as_json: bool) -> None:
     """Make the bank, fit and evaluate the classifiers that are missing or out of date, and report.
+
+    Where the dataset has neither a test nor a val split, fit them and say that there is nothing to report on.
 
     Raises:
         UsageError: For a folder that is no finished run, an unknown classifier, or a config that does not fit.
@@ -58,6 +61,9 @@ def balance_run(folder: Path, overrides: Sequence[str], classifiers: str | None,
     if not world.is_main:
         return
     fitter = Fitter(run, bank, config.balance, val, config.seed, device)
+    if name is None:
+        _fit_without_reporting(fitter, dataset, as_json)
+        return
     reported = _evaluated(bank, name, config, device)
     joint = Joint.of_model(run.model, device)
     old = _old_results(run, reported)
@@ -76,6 +82,16 @@ def balance_run(folder: Path, overrides: Sequence[str], classifiers: str | None,
     _show(results, as_json)
     if not as_json:
         print(f"Results: {run.results}   Plots and per-class table: {run.report}")
+
+
+def _fit_without_reporting(fitter: Fitter, dataset: Dataset, as_json: bool) -> None:
+    """Fit and save the classifiers; none needs another split than train, or `selects_on` has refused it."""
+    for name in CLASSIFIERS.names():
+        if name in fitter.config.classifiers:
+            fitter.fitted(name)
+    log.warning("%s The classifiers are in %s.", nothing_to_report_on(dataset), fitter.run.classifiers)
+    if as_json:
+        print("null")
 
 
 def evaluate_run(folder: Path, overrides: Sequence[str], classifier: str, split: str, as_json: bool) -> None:
@@ -168,7 +184,7 @@ def _still_current(
 def _line_of(fitted: Fitted, reported: EvaluatedSplit, old: Results | None, joint: Joint) -> Line:
     """Return the line of a classifier: the one there is, or a new one."""
     line = old.line(fitted.classifier.name) if old else None
-    if line and line.fingerprint == reported.line_fingerprint(fitted):
+    if line and line.complete and line.fingerprint == reported.line_fingerprint(fitted):
         return line
     return reported.line(fitted, joint)
 
@@ -185,7 +201,7 @@ def _track(run: RunFolder, config: Config, world: World, results: Results, repor
     values = {
         f"{results.split}/{line.classifier}/{column}": getattr(line, column)
         for line in results.results
-        for column in COLUMNS
+        for column in ALL_COLUMNS
     }
     tracker.log(0, values)
     tracker.log_images(0, report.plots)

@@ -9,7 +9,7 @@ from ltrsys.classifiers.base import SelectedOn
 from ltrsys.data.index.records import SplitName
 from ltrsys.errors import DataError, first_problem
 from ltrsys.files import read_json, write_json
-from ltrsys.metrics.accuracy import SHOTS
+from ltrsys.metrics.accuracy import ALL_COLUMNS, MEAN
 
 
 class _Record(BaseModel):
@@ -17,13 +17,16 @@ class _Record(BaseModel):
 
 
 class VersusJoint(_Record):
-    """McNemar's exact test against the joint classifier, on the same images."""
+    """Paired tests against the joint classifier, on the same images."""
 
     gained: int
     """Images that only this classifier gets right."""
     lost: int
     """Images that only the joint classifier gets right."""
     p_value: float
+    """McNemar's exact test, of the accuracy over all images."""
+    mean_class_accuracy_p_value: float | None = None
+    """The randomisation test, of the mean class accuracy; None in files of format 1."""
 
 
 class Line(_Record):
@@ -40,11 +43,17 @@ class Line(_Record):
     top5: float | None
     mean_class_accuracy: float | None
     confidence_95: dict[str, tuple[float, float] | None]
-    """Wilson's interval of many, medium, few and all."""
+    """Wilson's interval of many, medium, few and all, the bootstrap's of the mean class accuracy; format 1 lacks it."""
     versus_joint: VersusJoint | None
     """None for the joint classifier itself."""
     fingerprint: str
     """SHA-256 of all that this line depends on."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has all that is measured now; lines of format 1 lack what is told of the mean class accuracy."""
+        tested = self.versus_joint is None or self.versus_joint.mean_class_accuracy_p_value is not None
+        return MEAN in self.confidence_95 and tested
 
 
 class TauCurve(_Record):
@@ -55,12 +64,29 @@ class TauCurve(_Record):
     medium: list[float | None]
     few: list[float | None]
     all: list[float | None]
+    mean_class_accuracy: list[float | None] | None = None
+    """None in files of format 1."""
+
+
+class ImagesPerClass(_Record):
+    """How even the split is."""
+
+    smallest: int
+    """Images of the class that has the fewest, of those that have any."""
+    largest: int
+    empty_classes: int
+    """Classes without an image, which count in no mean."""
+
+    @property
+    def balanced(self) -> bool:
+        """Whether all classes have as many images: then `all` and the mean over the classes are one."""
+        return self.smallest == self.largest
 
 
 class Results(_Record):
     """The whole file."""
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 2
     dataset: str
     num_classes: int
     split: SplitName
@@ -68,8 +94,15 @@ class Results(_Record):
     """Classes of many, medium and few."""
     images: dict[str, int]
     """Images of the split in many, medium, few and all."""
+    images_per_class: ImagesPerClass | None = None
+    """None in files of format 1, and of a split without images."""
     results: list[Line]
     tau_curve: TauCurve | None = None
+
+    @property
+    def balanced(self) -> bool | None:
+        """Whether all classes of the split have as many images; None where that is not known."""
+        return None if self.images_per_class is None else self.images_per_class.balanced
 
     def line(self, classifier: str) -> Line | None:
         """Return the line of a classifier; None if it is not there."""
@@ -87,7 +120,7 @@ def read_results(path: Path) -> Results:
         return Results.model_validate(values)
     except ValidationError as error:
         raise DataError(
-            f"{path}: not results of format 1: {first_problem(error)}. Delete it and balance again."
+            f"{path}: not results of format 1 or 2: {first_problem(error)}. Delete it and balance again."
         ) from None
 
 
@@ -97,5 +130,5 @@ def write_results(results: Results, path: Path) -> None:
 
 
 def columns_of(line: Line) -> dict[str, float | None]:
-    """Return many, medium, few and all of a line."""
-    return {column: getattr(line, column) for column in (*SHOTS, "all")}
+    """Return many, medium, few, all and the mean class accuracy of a line, in this order."""
+    return {column: getattr(line, column) for column in ALL_COLUMNS}

@@ -13,17 +13,18 @@ from ltrsys.classifiers.joint import Joint
 from ltrsys.classifiers.tau import sweep
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.index.records import SplitName
-from ltrsys.evaluation.results import Line, Results, TauCurve, VersusJoint
+from ltrsys.evaluation.results import ImagesPerClass, Line, Results, TauCurve, VersusJoint
 from ltrsys.features.bank import BankSplit, fingerprint
 from ltrsys.metrics.accuracy import (
-    COLUMNS,
-    accuracy_by_shot,
+    ALL_COLUMNS,
+    accuracy_by_column,
     classes_by_shot,
     evaluate_ranking,
     images_by_shot,
     paired_test,
     shot_of_class,
 )
+from ltrsys.metrics.class_mean import paired_test_of_class_mean
 from ltrsys.metrics.config import ShotsConfig
 from ltrsys.progress import progress
 from ltrsys.second_stage.store import Fitted
@@ -74,8 +75,13 @@ class EvaluatedSplit:
         measured = evaluate_ranking(labels, ranking, self.shot_of_class)
         versus = None
         if fitted.classifier.name != "joint":
-            correct = ranking[:, 0] == labels
-            versus = VersusJoint(**asdict(paired_test(correct, self.predictions(joint) == labels)))
+            correct, reference = ranking[:, 0] == labels, self.predictions(joint) == labels
+            versus = VersusJoint(
+                **asdict(paired_test(correct, reference)),
+                mean_class_accuracy_p_value=paired_test_of_class_mean(
+                    labels, correct, reference, self.split.num_classes
+                ),
+            )
         return Line(
             classifier=fitted.classifier.name,
             **measured.accuracy,
@@ -103,13 +109,23 @@ class EvaluatedSplit:
             split=self.name,
             classes=dict(classes_by_shot(self.shot_of_class)),
             images={column: int(chosen.sum()) for column, chosen in images.items()},
+            images_per_class=self._images_per_class(),
             results=sorted(lines, key=lambda line: names.index(line.classifier)),
             tau_curve=curve,
         )
+
+    def _images_per_class(self) -> ImagesPerClass | None:
+        counts = self.split.class_counts
+        some = counts[counts > 0]
+        if not len(some):
+            return None
+        return ImagesPerClass(smallest=int(some.min()), largest=int(some.max()), empty_classes=len(counts) - len(some))
 
     def tau_curve(self, joint: Joint, grid: list[float]) -> TauCurve:
         """Measure the accuracy for each tau of a grid."""
         grid = sorted(set(grid))
         groups = self.shot_of_class
-        rows = [accuracy_by_shot(self.split.labels, row, groups) for row in sweep(joint, self.split, grid, self.device)]
-        return TauCurve(tau=grid, **{column: [row[column] for row in rows] for column in COLUMNS})
+        rows = [
+            accuracy_by_column(self.split.labels, row, groups) for row in sweep(joint, self.split, grid, self.device)
+        ]
+        return TauCurve(tau=grid, **{column: [row[column] for row in rows] for column in ALL_COLUMNS})

@@ -10,11 +10,24 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ltrsys.metrics.config import ShotsConfig
+from ltrsys.metrics.class_mean import interval_of_class_mean, mean_class_accuracy
+from ltrsys.metrics.config import SelectBy, ShotsConfig
 
 SHOTS = ("many", "medium", "few")
 COLUMNS = (*SHOTS, "all")
 """The columns of the paper's tables; `all` is the mean over the images, not over the three others."""
+
+MEAN = "mean_class_accuracy"
+"""What stands beside them: the mean over the classes of their accuracies."""
+
+ALL_COLUMNS = (*COLUMNS, MEAN)
+"""What is told of a classifier, in files by these keys and in words by their headings."""
+
+
+def heading(column: str) -> str:
+    """Return what a column is called where there is little room."""
+    return "mean" if column == MEAN else column
+
 
 Z_95 = 1.959963984540054
 """The normal distribution's 97.5 % quantile."""
@@ -39,6 +52,16 @@ def accuracy_by_shot(
     return {column: percentage(correct[chosen]) for column, chosen in images_by_shot(labels, shot_of_class).items()}
 
 
+def accuracy_by_column(
+    labels: NDArray[np.int64], predictions: NDArray[np.int64], shot_of_class: NDArray[np.str_]
+) -> dict[str, float | None]:
+    """Return the accuracies of `accuracy_by_shot`, and the mean class accuracy, in per cent."""
+    return {
+        **accuracy_by_shot(labels, predictions, shot_of_class),
+        MEAN: mean_class_accuracy(labels, predictions, len(shot_of_class)),
+    }
+
+
 def images_by_shot(labels: NDArray[np.int64], shot_of_class: NDArray[np.str_]) -> dict[str, NDArray[np.bool_]]:
     """Return for many, medium, few and all which of the images, bool [N], belong to it."""
     shot_of_image = shot_of_class[labels]
@@ -57,10 +80,22 @@ def class_accuracy(labels: NDArray[np.int64], correct: NDArray[np.bool_], num_cl
     return np.divide(100.0 * right, images, out=np.full(num_classes, np.nan), where=images > 0)
 
 
-def mean_class_accuracy(labels: NDArray[np.int64], predictions: NDArray[np.int64], num_classes: int) -> float | None:
-    """Return the mean over the classes of their accuracies, in per cent: what B.5 selects tau by on train."""
-    by_class = class_accuracy(labels, labels == predictions, num_classes)
-    return float(np.nanmean(by_class)) if len(labels) else None
+def score(
+    labels: NDArray[np.int64], predictions: NDArray[np.int64], num_classes: int, select_by: SelectBy
+) -> float | None:
+    """Return what the best predictions are chosen by, in per cent; None of no images.
+
+    On a balanced split it is the same number for either `select_by`, to the last bit.
+
+    Args:
+        labels: The class of each image, [N].
+        predictions: The class that was predicted for it, [N].
+        num_classes: C.
+        select_by: Which mean.
+    """
+    if select_by == "accuracy":
+        return percentage(labels == predictions)
+    return mean_class_accuracy(labels, predictions, num_classes)
 
 
 def wilson_interval(correct: int, total: int) -> tuple[float, float] | None:
@@ -110,7 +145,7 @@ class Evaluation:
     accuracy: dict[str, float | None]
     """Top-1, of many, medium, few and all."""
     confidence_95: dict[str, tuple[float, float] | None]
-    """Wilson's interval of each of those."""
+    """Wilson's interval of each of those, and the bootstrap's of the mean."""
     top3: float | None
     top5: float | None
     mean_class_accuracy: float | None
@@ -127,7 +162,8 @@ def evaluate_ranking(
         accuracy=accuracy_by_shot(labels, ranking[:, 0], shot_of_class),
         confidence_95={
             column: wilson_interval(int(correct[images].sum()), int(images.sum())) for column, images in chosen.items()
-        },
+        }
+        | {MEAN: interval_of_class_mean(labels, correct, len(shot_of_class))},
         top3=percentage(hits[:, :3].any(axis=1)),
         top5=percentage(hits[:, :5].any(axis=1)),
         mean_class_accuracy=mean_class_accuracy(labels, ranking[:, 0], len(shot_of_class)),

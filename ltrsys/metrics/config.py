@@ -1,8 +1,13 @@
-"""The section `shots`."""
+"""The section `shots`, and what is called the best."""
+
+from typing import Literal
 
 from pydantic import model_validator
 
 from ltrsys.section import Count, Section
+
+SelectBy = Literal["mean_class_accuracy", "accuracy"]
+"""By what the best on val is chosen: the mean over the classes of their accuracies, or the accuracy over all images."""
 
 
 class ShotsConfig(Section):

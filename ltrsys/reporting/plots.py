@@ -12,15 +12,20 @@ from ltrsys.classifiers.base import CLASSIFIERS
 from ltrsys.data.config import make_sampler
 from ltrsys.data.plan.sampling import class_weights
 from ltrsys.evaluation.results import Results, TauCurve, columns_of
-from ltrsys.metrics.accuracy import COLUMNS
+from ltrsys.metrics.accuracy import ALL_COLUMNS, COLUMNS, MEAN, heading
 from ltrsys.metrics.config import ShotsConfig
 from ltrsys.reporting.style import SHOT_COLORS, SHOT_MARKERS, drawn, legend_below
 from ltrsys.reporting.table import counted
 
 
 def plot_accuracy(results: Results, path: Path) -> None:
-    """Draw the accuracy by split and classifier, with 95 % intervals (Figure 1)."""
+    """Draw the accuracy by split and classifier, with 95 % intervals (Figure 1).
+
+    The mean over the classes stands beside `all` where the split is not balanced; on a balanced one it is `all` again.
+    """
     groups = [column for column in COLUMNS if results.images[column]]
+    if results.balanced is False:
+        groups.append(MEAN)
     spread = 0.6
     with drawn(path) as figure:
         axes = figure.add_subplot()
@@ -87,7 +92,7 @@ def plot_tau(curve: TauCurve, chosen: float, *, split: str, chosen_how: str, pat
     """Draw the accuracy by tau, with the chosen tau marked (Figure 2, right).
 
     Args:
-        curve: Accuracies on the reported split.
+        curve: Accuracies on the reported split. The mean over the classes is drawn where it is not `all` again.
         chosen: The tau to mark.
         split: Name of the reported split.
         chosen_how: The chosen tau and what it was chosen on, in words.
@@ -95,9 +100,9 @@ def plot_tau(curve: TauCurve, chosen: float, *, split: str, chosen_how: str, pat
     """
     with drawn(path) as figure:
         axes = figure.add_subplot()
-        for column in COLUMNS:
+        for column in ALL_COLUMNS:
             accuracies = getattr(curve, column)
-            if None in accuracies:
+            if accuracies is None or None in accuracies or (column == MEAN and accuracies == curve.all):
                 continue
             axes.plot(
                 curve.tau,
@@ -105,14 +110,14 @@ def plot_tau(curve: TauCurve, chosen: float, *, split: str, chosen_how: str, pat
                 color=SHOT_COLORS[column],
                 marker=SHOT_MARKERS[column],
                 markersize=5,
-                linewidth=2.6 if column == "all" else 1.6,
-                label=column,
+                linewidth=2.6 if column in ("all", MEAN) else 1.6,
+                label=heading(column),
             )
         axes.axvline(chosen, color="#555555", linestyle="--", linewidth=1.4, label=chosen_how, zorder=1)
         axes.set_xlabel("τ")
         axes.set_ylabel("top-1 accuracy (%)")
         axes.set_title(f"Accuracy on {split} by τ: 0 is the plain classifier, 1 normalises fully", fontsize=12)
-        legend_below(axes, columns=5)
+        legend_below(axes, columns=5 if len(axes.lines) <= 5 else 3)
 
 
 def plot_sampling(train_counts: NDArray[np.int64], path: Path) -> None:
@@ -145,6 +150,8 @@ def plot_sampling(train_counts: NDArray[np.int64], path: Path) -> None:
 def _group_label(results: Results, column: str) -> str:
     if column == "all":
         return f"all\n{counted(results.num_classes, 'class', 'classes')}"
+    if column == MEAN:
+        return f"{heading(column)}\nover the classes"
     return f"{column}\n{counted(results.classes[column], 'class', 'classes')}"
 
 

@@ -12,8 +12,14 @@ from matplotlib.figure import Figure
 from ltrsys.files import write_with
 
 # Okabe and Ito's palette
-SHOT_COLORS = {"many": "#0072B2", "medium": "#009E73", "few": "#D55E00", "all": "#000000"}
-SHOT_MARKERS = {"many": "o", "medium": "^", "few": "s", "all": None}
+SHOT_COLORS = {
+    "many": "#0072B2",
+    "medium": "#009E73",
+    "few": "#D55E00",
+    "all": "#000000",
+    "mean_class_accuracy": "#CC79A7",
+}
+SHOT_MARKERS = {"many": "o", "medium": "^", "few": "s", "all": None, "mean_class_accuracy": "X"}
 
 _SETTINGS: dict[Any, Any] = {
     "font.size": 11,

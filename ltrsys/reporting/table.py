@@ -1,4 +1,4 @@
-"""The table of classifiers, with the paper's columns."""
+"""The table of classifiers, with the paper's columns and the mean over the classes."""
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -6,14 +6,16 @@ from rich.table import Table
 
 from ltrsys.classifiers.base import CLASSIFIERS
 from ltrsys.evaluation.results import Line, Results, columns_of
-from ltrsys.metrics.accuracy import COLUMNS, SHOTS
+from ltrsys.metrics.accuracy import ALL_COLUMNS, MEAN, SHOTS, heading
 
 
 def results_table(results: Results) -> Table:
-    """Lay out one line a classifier: top-1 accuracy of many, medium, few and all, with the interval of all.
+    """Lay out one line a classifier: top-1 accuracy of many, medium, few and all, and the mean over the classes.
 
-    The rest of what is measured is in `results.json`: these columns fit a terminal of 80.
+    Interval and p-value are those of the fair column: of `all` where the split is balanced, of the mean where it is
+    not. The rest of what is measured is in `results.json`: these columns fit a terminal of 80.
     """
+    fair = _fair_column(results)
     table = Table(
         title=f"{results.dataset}, {results.split}: top-1 accuracy in per cent",
         caption=_caption(results),
@@ -23,24 +25,24 @@ def results_table(results: Results) -> Table:
         collapse_padding=True,
     )
     table.add_column("", no_wrap=True)
-    for column in COLUMNS:
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("95 % of all", justify="right", no_wrap=True)
+    for column in ALL_COLUMNS:
+        table.add_column(heading(column), justify="right", no_wrap=True)
+    table.add_column(f"95 % of {heading(fair)}", justify="right", no_wrap=True)
     table.add_column("p", justify="right", no_wrap=True)
     table.add_column("parameters")
     best = {
         column: max(
             (value for line in results.results if (value := columns_of(line)[column]) is not None), default=None
         )
-        for column in COLUMNS
+        for column in ALL_COLUMNS
     }
     for line in results.results:
         cells = [_bold_if(value == best[column], _number(value)) for column, value in columns_of(line).items()]
         table.add_row(
             CLASSIFIERS.get(line.classifier).label,
             *cells,
-            _interval(line.confidence_95["all"]),
-            "–" if line.versus_joint is None else _p_value(line.versus_joint.p_value),
+            _interval(line.confidence_95.get(fair)),
+            _p_value(_p_value_of(line, fair)),
             parameters(line),
         )
     return table
@@ -65,7 +67,38 @@ def _caption(results: Results) -> str:
         f"{shot} {counted(classes[shot], 'class', 'classes')}/{counted(images[shot], 'image', 'images')}"
         for shot in SHOTS
     )
-    return f"{groups}. p: McNemar's exact test against Joint, on the same images."
+    if results.balanced is False:
+        test = "paired randomisation test of the mean against Joint, on the same images"
+    else:
+        test = "McNemar's exact test against Joint, on the same images"
+    return "\n".join([f"{groups}. p: {test}.", *_balance(results)])
+
+
+def _balance(results: Results) -> list[str]:
+    """Say in one line whether the split is balanced, and what follows for the columns."""
+    counts = results.images_per_class
+    if counts is None:
+        return []
+    none = f"; {counted(counts.empty_classes, 'class has', 'classes have')} none" if counts.empty_classes else ""
+    if counts.balanced:
+        images = counted(counts.largest, "image", "images")
+        return [f"The {results.split} split is balanced ({images} a class{none}): all and mean are one."]
+    ratio = counts.largest / counts.smallest
+    return [
+        f"The {results.split} split is not balanced ({counts.smallest:,} to {counts.largest:,} images a class, "
+        f"largest over smallest {ratio:,.4g}{none}): mean, over the classes, is the fair column."
+    ]
+
+
+def _fair_column(results: Results) -> str:
+    """Return the column that counts every class as much; `all` is the paper's, and does so on a balanced split."""
+    return MEAN if results.balanced is False else "all"
+
+
+def _p_value_of(line: Line, column: str) -> float | None:
+    if line.versus_joint is None:
+        return None
+    return line.versus_joint.mean_class_accuracy_p_value if column == MEAN else line.versus_joint.p_value
 
 
 def counted(count: int, singular: str, plural: str) -> str:
@@ -81,7 +114,9 @@ def _interval(interval: tuple[float, float] | None) -> str:
     return "–" if interval is None else f"{interval[0]:.1f}–{interval[1]:.1f}"
 
 
-def _p_value(value: float) -> str:
+def _p_value(value: float | None) -> str:
+    if value is None:
+        return "–"
     return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
 
 

@@ -7,6 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from ltrsys.classifiers.base import CLASSIFIERS
 from ltrsys.method_section import EachOf
+from ltrsys.metrics.config import SelectBy
 from ltrsys.registry import nearest
 from ltrsys.section import Count, Section
 
@@ -17,6 +18,10 @@ class BalanceConfig(Section):
     classifiers: list[str] = Field(default=["joint", "ncm", "crt", "tau", "lws"], min_length=1)
     feature_batch_size: Count = 256
     """Images that go through the backbone at once while the feature bank is made."""
+    select_by: SelectBy = "mean_class_accuracy"
+    """What is chosen on val, such as tau, is the best by this: the mean over the classes of their accuracies, or the
+    accuracy over all images, which a val split with the frequencies of the training images gives to the frequent
+    classes. On a balanced split they are one."""
     val_is_test: bool = False
     """Let tau be chosen on the test split where there is no other val (as the paper did on iNaturalist)."""
     bn: Literal["eval", "recalibrate"] = "eval"

@@ -10,7 +10,6 @@ from ltrsys.classifiers.base import CLASSIFIERS, FitContext, Selection, ValSplit
 from ltrsys.classifiers.joint import Joint
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.index.records import SplitName
-from ltrsys.errors import DataError
 from ltrsys.features.bank import FeatureBank, fingerprint
 from ltrsys.runs.folder import RunFolder
 from ltrsys.second_stage.config import BalanceConfig
@@ -20,16 +19,24 @@ VERSION = 2
 """Raised when the same inputs come to give another classifier: saved ones are then fitted anew."""
 
 
-def evaluated_split(dataset: Dataset) -> SplitName:
+def evaluated_split(dataset: Dataset) -> SplitName | None:
     """Return the split that results are reported on: test, or val where there is no test (as on iNaturalist).
 
-    Raises:
-        DataError: Where there is neither.
+    None where there is neither.
     """
-    for name in ("test", "val"):
-        if dataset.has(name):
-            return name
-    raise DataError(f"{dataset.folder}: there is neither a test nor a val split to evaluate on. Build one.")
+    splits: tuple[SplitName, ...] = ("test", "val")
+    return next((name for name in splits if dataset.has(name)), None)
+
+
+def nothing_to_report_on(dataset: Dataset) -> str:
+    """Say, in one sentence for whoever trains or balances without them, which splits are missing and how to make them.
+
+    Call it where `evaluated_split` returns None.
+    """
+    return (
+        f"{dataset.folder}: there is neither a test nor a val split, so nothing can be reported on: build the shards "
+        "with them (`ltrsys shards ... --val 0.1 --test 0.1`)."
+    )
 
 
 def val_split(config: BalanceConfig, dataset: Dataset) -> ValSplit:
@@ -40,7 +47,8 @@ def val_split(config: BalanceConfig, dataset: Dataset) -> ValSplit:
         name = "val"
     elif config.val_is_test:
         name = reported
-    return ValSplit(name, is_reported=name == reported, reported=reported, dataset=str(dataset.folder))
+    is_reported = name is not None and name == reported
+    return ValSplit(name, is_reported=is_reported, reported=reported, dataset=str(dataset.folder))
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,9 @@ class Fitter:
             inputs["seed"] = self.seed
         if selection := self.selection(name):
             inputs["selection"] = [selection.select_on, selection.split, selection.val_is_test]
+            # those that were selected on val before this could be said were so by accuracy, and remain what they are
+            if selection.split and self.config.select_by != "accuracy":
+                inputs["select_by"] = self.config.select_by
         return fingerprint(inputs)
 
     def selection(self, name: str) -> Selection | None:
@@ -99,4 +110,5 @@ class Fitter:
             joint=partial(Joint.of_model, self.run.model, self.device),
             seed=self.seed,
             device=self.device,
+            select_by=self.config.select_by,
         )

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ltrsys.method_section import OneOf
+from ltrsys.metrics.config import SelectBy
 from ltrsys.section import Count, DeviceName, MayChange, Positive, Section
 from ltrsys.training.losses.base import LOSSES, Loss
 from ltrsys.training.losses.cross_entropy import CrossEntropy
@@ -52,6 +53,10 @@ class TrainConfig(Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     evaluate_every: Annotated[Count, MayChange.ON_RESUME] = 10
     """Epochs between evaluations on val; the last epoch is always evaluated."""
+    select_by: SelectBy = "mean_class_accuracy"
+    """The best checkpoint is the best on val by this: the mean over the classes of their accuracies, or the accuracy
+    over all images. On a balanced split they are one. A run that was begun before this could be chosen goes on by
+    accuracy."""
     log_every: Annotated[Count, MayChange.ON_RESUME] = 10
     """Optimizer steps between lines of metrics.jsonl."""
     checkpoint_every: Annotated[Count, MayChange.ON_RESUME] = 1

@@ -1,5 +1,6 @@
 """Whether a run may go on from a checkpoint: the same experiment, the same data, the same order of the samples."""
 
+import logging
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -12,6 +13,8 @@ from ltrsys.errors import UsageError, first_problem
 from ltrsys.section import MayChange
 from ltrsys.training.checkpoints.checkpoint import Progress
 
+log = logging.getLogger("ltrsys")
+
 
 def check_same_experiment(progress: Progress, config: Config, dataset: str, path: Path) -> None:
     """Refuse to go on from the checkpoint of another experiment.
@@ -21,6 +24,8 @@ def check_same_experiment(progress: Progress, config: Config, dataset: str, path
     """
     now, then = (fixed_values(one, MayChange.ON_RESUME) for one in (config, _stored_config(progress, config, path)))
     without_meaning = {"data.shuffle_window"} if progress.plan == 1 else set()
+    if _before_select_by(progress):
+        without_meaning.add("train.select_by")
     for key in sorted((now.keys() | then.keys()) - without_meaning):
         if now.get(key) != then.get(key):
             raise UsageError(
@@ -38,6 +43,32 @@ def check_same_experiment(progress: Progress, config: Config, dataset: str, path
             f"{path}: this run was begun with other class weights than {config.data.sampler.file} now holds. Put "
             "them back, or choose another name for the new run."
         )
+
+
+def as_begun(config: Config, progress: Progress, *, told: bool) -> Config:
+    """Return the config that the run of a checkpoint goes on with.
+
+    Before `train.select_by` there was, the best checkpoint was chosen by the accuracy over all images: a run of that
+    time has such an accuracy to compare with, and goes on so, whatever the config says now.
+
+    Args:
+        config: What the run would go on with.
+        progress: Of the checkpoint, which `check_same_experiment` has let pass.
+        told: Whether a line says where that differs.
+    """
+    if config.train.select_by == "accuracy" or not _before_select_by(progress):
+        return config
+    if told:
+        log.warning(
+            "%s: begun by ltrsys %s, before train.select_by: its best checkpoint goes on to be chosen by accuracy.",
+            config.run_folder,
+            progress.code,
+        )
+    return config.model_copy(update={"train": config.train.model_copy(update={"select_by": "accuracy"})})
+
+
+def _before_select_by(progress: Progress) -> bool:
+    return "select_by" not in progress.config.get("train", {})
 
 
 def _stored_config(progress: Progress, config: Config, path: Path) -> Config:

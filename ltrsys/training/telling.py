@@ -5,6 +5,7 @@ import torch
 from ltrsys.config.schema import Config
 from ltrsys.data.loading.pipeline import decodes_on_gpu
 from ltrsys.device import describe_device
+from ltrsys.metrics.accuracy import heading
 from ltrsys.training.checkpoints.checkpoint import Progress
 from ltrsys.world import World
 
@@ -32,5 +33,5 @@ def describe_run(config: Config, progress: Progress) -> str:
 
 def describe_accuracies(accuracies: dict[str, float | None]) -> str:
     """Say the accuracies on val in one line."""
-    columns = (f"{shot} {'-' if value is None else f'{value:.1f}'}" for shot, value in accuracies.items())
+    columns = (f"{heading(name)} {'-' if value is None else f'{value:.1f}'}" for name, value in accuracies.items())
     return f"val accuracy: {', '.join(columns)}"

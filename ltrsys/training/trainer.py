@@ -18,13 +18,14 @@ from ltrsys.data.reading.opening import open_dataset
 from ltrsys.data.reading.quarantine import Quarantine, quarantined
 from ltrsys.device import set_up_gpu, within_memory
 from ltrsys.errors import DataError
-from ltrsys.metrics.accuracy import accuracy_by_shot, shot_of_class
+from ltrsys.metrics.accuracy import accuracy_by_column, shot_of_class
 from ltrsys.models.weights import save_network
 from ltrsys.progress import Advance, progress
 from ltrsys.runs.audit_log import AuditLog
 from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.lock import locked
 from ltrsys.runs.tracking import MetricsLog
+from ltrsys.second_stage.fitting import evaluated_split, nothing_to_report_on
 from ltrsys.training.checkpoints.folder import CheckpointFolder
 from ltrsys.training.checkpoints.rank_state import restore_rank_state
 from ltrsys.training.engines.batch_norm import average_buffers
@@ -32,6 +33,7 @@ from ltrsys.training.engines.starting import start_engine
 from ltrsys.training.losses.base import LossContext
 from ltrsys.training.memory import largest_micro_batch_size, memory_advice
 from ltrsys.training.meter import Meter
+from ltrsys.training.resuming import as_begun
 from ltrsys.training.saving import Saver
 from ltrsys.training.starting import (
     find_checkpoint,
@@ -96,6 +98,8 @@ class Trainer:
         self.dataset = open_dataset(config.data)
         self.train_split = self.dataset.split("train")
         self.val_split = self.dataset.split("val") if self.dataset.has("val") else None
+        if world.is_main and evaluated_split(self.dataset) is None:  # else `balance` is the first to say so
+            log.warning("%s", nothing_to_report_on(self.dataset))
         self.requests: Requests | None = None
         with ExitStack() as stack:  # what has been opened is closed where a later part fails
             stack.callback(self._give_signals_back)
@@ -110,6 +114,8 @@ class Trainer:
         self.checkpoints = CheckpointFolder(self.run.checkpoints, kept=config.train.keep_checkpoints)
         stack.callback(self.checkpoints.close)
         checkpoint = find_checkpoint(self.run, self.checkpoints, config, self.dataset)
+        if checkpoint:
+            self.config = config = as_begun(config, checkpoint.progress, told=world.is_main)
         network = initial_network(config, self.dataset.num_classes, checkpoint, device)
         if checkpoint:  # BatchNorm goes on to see such groups
             size = checkpoint.progress.micro_batch_size
@@ -306,13 +312,14 @@ class Trainer:
         finally:
             loader.close()
         shots = shot_of_class(self.train_split.class_counts, self.config.shots)
-        accuracies = accuracy_by_shot(self.val_split.label.astype(np.int64), predictions, shots)
+        accuracies = accuracy_by_column(self.val_split.label.astype(np.int64), predictions, shots)
         self.progress.accuracies = accuracies
         named = {f"val_{shot}": accuracy for shot, accuracy in accuracies.items()}
         self.tracker.log(self.progress.step, {"epoch": float(self.progress.epoch), **named})
         if self.world.is_main:
             log.info("epoch %d: %s", self.progress.epoch, describe_accuracies(accuracies))
-        best, accuracy = self.progress.best_accuracy, accuracies["all"]
+        by = self.config.train.select_by
+        best, accuracy = self.progress.best_accuracy, accuracies["all" if by == "accuracy" else by]
         if accuracy is None or (best is not None and accuracy <= best):
             return False
         self.progress.best_accuracy, self.progress.best_epoch = accuracy, self.progress.epoch

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ltrsys.classifiers.base import FitContext, SelectedOn, Selection
 from ltrsys.classifiers.joint import Joint
 from ltrsys.features.bank import BankSplit
+from ltrsys.metrics.config import SelectBy
 
 CPU = torch.device("cpu")
 NUM_CLASSES, NUM_FEATURES = 20, 16
@@ -18,7 +19,7 @@ NUM_CLASSES, NUM_FEATURES = 20, 16
 
 @dataclass(frozen=True)
 class LongTail:
-    """A long-tailed training split, balanced val and test splits, and a classifier that prefers frequent classes."""
+    """A long-tailed training split, val and test splits, and a classifier that prefers frequent classes."""
 
     train: BankSplit
     val: BankSplit
@@ -32,6 +33,7 @@ def context(
     joint: Joint | None = None,
     val: BankSplit | None = None,
     select_on: SelectedOn | None = None,
+    select_by: SelectBy = "mean_class_accuracy",
     seed: int = 0,
 ) -> FitContext:
     """Return what a classifier is fitted on."""
@@ -41,7 +43,7 @@ def context(
         assert joint is not None
         return joint
 
-    return FitContext(train, val, selection, joint_of_model, seed, CPU)
+    return FitContext(train, val, selection, joint_of_model, seed, CPU, select_by)
 
 
 def gaussian_split(counts: NDArray[np.int64], *, spread: float, seed: int) -> BankSplit:
@@ -67,16 +69,29 @@ def long_tail(_one_thread: None) -> LongTail:
     counts = np.round(300 * 0.75 ** np.arange(NUM_CLASSES)).astype(np.int64).clip(2)
     train = gaussian_split(counts, spread=0.6, seed=0)
     balanced = np.full(NUM_CLASSES, 25)
-    layer = torch.nn.Linear(NUM_FEATURES, NUM_CLASSES)
+    val, test = (gaussian_split(balanced, spread=0.6, seed=seed) for seed in (1, 2))
+    return LongTail(train, val, test, trained_joint(train, steps=60, lr=0.2))
+
+
+@pytest.fixture(scope="package")
+def natural_tail(_one_thread: None) -> LongTail:
+    """99 classes of 984 down to 2 training images, and a fifth as many in val and in test, but one at least."""
+    counts = np.round(984 * (2 / 984) ** (np.arange(99) / 98)).astype(np.int64)
+    train = gaussian_split(counts, spread=0.6, seed=0)
+    val, test = (gaussian_split(np.maximum(1, counts // 5), spread=0.6, seed=seed) for seed in (1, 2))
+    return LongTail(train, val, test, trained_joint(train, steps=200, lr=0.5))
+
+
+def trained_joint(train: BankSplit, *, steps: int, lr: float) -> Joint:
+    """Train a linear classifier instance-balanced: every row once a step."""
+    layer = torch.nn.Linear(NUM_FEATURES, train.num_classes)
     with torch.no_grad():
         layer.weight.zero_()
         layer.bias.zero_()
     features, labels = train.rows(np.arange(len(train)), CPU)
-    optimizer = torch.optim.SGD(layer.parameters(), lr=0.2, momentum=0.9)
-    for _ in range(60):  # instance-balanced: every row once a step
+    optimizer = torch.optim.SGD(layer.parameters(), lr=lr, momentum=0.9)
+    for _ in range(steps):
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(layer(features), labels).backward()
         optimizer.step()
-    joint = Joint(layer.weight.detach(), layer.bias.detach())
-    val, test = (gaussian_split(balanced, spread=0.6, seed=seed) for seed in (1, 2))
-    return LongTail(train, val, test, joint)
+    return Joint(layer.weight.detach(), layer.bias.detach())

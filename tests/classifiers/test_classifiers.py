@@ -1,5 +1,7 @@
 """What each classifier promises, on Gaussian classes with a long tail."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -13,8 +15,9 @@ from ltrsys.classifiers.tau import TauConfig, TauNorm, sweep
 from ltrsys.errors import DataError
 from ltrsys.features.bank import BankSplit
 from ltrsys.features.config import RetrainConfig
-from ltrsys.metrics.accuracy import accuracy_by_shot, mean_class_accuracy, shot_of_class
-from ltrsys.metrics.config import ShotsConfig
+from ltrsys.metrics.accuracy import accuracy_by_column, accuracy_by_shot, percentage, shot_of_class
+from ltrsys.metrics.class_mean import mean_class_accuracy
+from ltrsys.metrics.config import SelectBy, ShotsConfig
 from tests.classifiers.conftest import CPU, NUM_CLASSES, NUM_FEATURES, LongTail, context, gaussian_split
 
 RETRAIN = RetrainConfig(epochs=8, lr=0.1, batch_size=64)
@@ -37,9 +40,12 @@ def few_and_all(classifier: Classifier, data: LongTail) -> tuple[float, float]:
     return accuracy["few"], accuracy["all"]
 
 
-def fit_tau(data: LongTail, **config: object) -> TauNorm:
+def fit_tau(data: LongTail, select_by: SelectBy = "mean_class_accuracy", **config: object) -> TauNorm:
     select_on = config.pop("select_on")
-    return TauNorm.fit(context(data.train, joint=data.joint, val=data.val, select_on=select_on), TauConfig(**config))
+    return TauNorm.fit(
+        context(data.train, joint=data.joint, val=data.val, select_on=select_on, select_by=select_by),
+        TauConfig(**config),
+    )
 
 
 def test_every_classifier_helps_the_rare_classes(long_tail: LongTail) -> None:
@@ -87,6 +93,29 @@ def test_of_equal_taus_the_smallest_is_taken_whatever_the_order(long_tail: LongT
     weight = torch.nn.functional.normalize(long_tail.joint.weight_CD)  # no tau changes anything
     data = LongTail(long_tail.train, long_tail.val, long_tail.test, Joint(weight, None))
     assert fit_tau(data, select_on="val", grid=[1.0, 0.25, 0.5]).tau == 0.25
+
+
+def test_on_a_balanced_val_split_either_measure_chooses_the_same_tau(long_tail: LongTail) -> None:
+    grid = [round(0.001 * step, 3) for step in range(2001)]  # so fine that many are equally good
+    accuracies = [percentage(row == long_tail.val.labels) for row in sweep(long_tail.joint, long_tail.val, grid, CPU)]
+    assert accuracies.count(max(accuracies)) > 1
+    best = grid[int(np.argmax(accuracies))]
+    for select_by in get_args(SelectBy):
+        assert fit_tau(long_tail, select_by, select_on="val", grid=grid).tau == best
+
+
+def test_on_a_natural_tail_only_the_mean_over_the_classes_rebalances(natural_tail: LongTail) -> None:
+    shots = shot_of_class(natural_tail.train.class_counts, ShotsConfig())
+    chosen = {select_by: fit_tau(natural_tail, select_by, select_on="val") for select_by in get_args(SelectBy)}
+    assert chosen["accuracy"].tau <= 0.1, "the frequent classes have most of the val images"
+    assert chosen["mean_class_accuracy"].tau >= 0.5
+    by_images, by_classes = (
+        accuracy_by_column(natural_tail.test.labels, predictions(chosen[by], natural_tail.test), shots)
+        for by in ("accuracy", "mean_class_accuracy")
+    )
+    assert by_classes["few"] >= by_images["few"] + 20
+    assert by_classes["mean_class_accuracy"] >= by_images["mean_class_accuracy"] + 5
+    assert by_classes["all"] < by_images["all"], "what the accuracy over all images takes for a loss"
 
 
 def test_learned_tau_lowers_the_balanced_loss_and_rebalances(long_tail: LongTail) -> None:

@@ -19,6 +19,7 @@ from ltrsys.config.reading import load_run_config
 from ltrsys.evaluation.results import Results, read_results
 from ltrsys.models.weights import load_network, save_network
 from ltrsys.runs.folder import RunFolder
+from ltrsys.second_stage.store import load_fitted
 from tests.classifiers.runs import make_run, without_splits, write_model
 
 REPORT = {"accuracy_by_split.png", "accuracy_by_tau.png", "weight_norms.png", "sampling_weights.png", "per_class.csv"}
@@ -64,14 +65,16 @@ def run(tmp_path: Path, tiny_shards: Path) -> RunFolder:
 
 def test_results_json_is_the_contract(balanced: RunFolder) -> None:
     results = json.loads(balanced.results.read_text())
-    assert (results["format"], results["dataset"], results["num_classes"]) == (1, "glyphs", 12)
+    assert (results["format"], results["dataset"], results["num_classes"]) == (2, "glyphs", 12)
     assert results["split"] == "test"
     assert results["classes"] == {"many": 1, "medium": 5, "few": 6}
     assert [line["classifier"] for line in results["results"]] == CLASSIFIERS.names()
     for line in results["results"]:
         shots = sum(line[shot] * results["images"][shot] for shot in ("many", "medium", "few"))
         assert shots == pytest.approx(line["all"] * results["images"]["all"])
-        assert line["mean_class_accuracy"] == pytest.approx(line["all"])  # the test split is balanced
+        assert line["mean_class_accuracy"] == line["all"]  # the test split is balanced
+        low, high = line["confidence_95"]["mean_class_accuracy"]
+        assert low <= line["mean_class_accuracy"] <= high
         assert line["all"] <= line["top3"] <= line["top5"]
         low, high = line["confidence_95"]["all"]
         assert low <= line["all"] <= high
@@ -81,6 +84,9 @@ def test_results_json_is_the_contract(balanced: RunFolder) -> None:
             gained, lost = line["versus_joint"]["gained"], line["versus_joint"]["lost"]
             gain = (gained - lost) / results["images"]["all"] * 100
             assert line["all"] - results["results"][0]["all"] == pytest.approx(gain)
+            assert line["versus_joint"]["mean_class_accuracy_p_value"] == line["versus_joint"]["p_value"]
+    assert results["images_per_class"] == {"smallest": 20, "largest": 20, "empty_classes": 0}
+    assert results["tau_curve"]["mean_class_accuracy"] == results["tau_curve"]["all"]
     assert isinstance(results["results"][3]["params"]["tau"], float)
 
 
@@ -143,7 +149,9 @@ def test_the_table_per_class_adds_up_to_the_results(balanced: RunFolder) -> None
 
 def test_metrics_get_one_line_per_balancing(balanced: RunFolder) -> None:
     (line,) = (json.loads(text) for text in balanced.metrics.read_text().splitlines())
-    assert line["test/joint/few"] == read_results(balanced.results).line("joint").few
+    joint = read_results(balanced.results).line("joint")
+    assert line["test/joint/few"] == joint.few
+    assert line["test/joint/mean_class_accuracy"] == joint.mean_class_accuracy
 
 
 def test_only_what_has_changed_is_fitted_again(again: RunFolder) -> None:
@@ -167,6 +175,54 @@ def test_balancing_some_keeps_the_lines_of_the_others(run: RunFolder) -> None:
     write_model(run, load_run_config(run), seed=1)
     assert ltrsys("balance", run.path, "--classifiers", "tau") == 0
     assert [line.classifier for line in read_results(run.results).results] == ["tau"], "the others are out of date"
+
+
+def as_format_1(results: Path) -> None:
+    """Leave out what results of format 1 did not have."""
+    values = json.loads(results.read_text())
+    del values["images_per_class"], values["tau_curve"]["mean_class_accuracy"]
+    for line in values["results"]:
+        del line["confidence_95"]["mean_class_accuracy"]
+        if line["versus_joint"]:
+            del line["versus_joint"]["mean_class_accuracy_p_value"]
+    results.write_text(json.dumps(values | {"format": 1}))
+
+
+def test_results_of_format_1_are_read_and_completed_without_a_fit(again: RunFolder) -> None:
+    complete = read_results(again.results)
+    as_format_1(again.results)
+    before = times(again)
+    assert ltrsys("balance", again.path, "--classifiers", "joint") == 0
+    assert read_results(again.results) == complete, "also the lines that were not asked for"
+    changed = {path for path, time in times(again).items() if before.get(path) != time}
+    assert not {path for path in changed if path.startswith(("classifiers", "features"))}
+
+
+def test_tau_is_chosen_anew_where_it_is_chosen_by_another_measure(again: RunFolder) -> None:
+    before = times(again)
+    assert ltrsys("balance", again.path, "balance.select_by=accuracy") == 0
+    changed = {path for path, time in times(again).items() if before.get(path) != time}
+    assert {path for path in changed if path.startswith(("classifiers", "features"))} == {"classifiers/tau.safetensors"}
+
+
+def test_without_test_and_val_classifiers_are_fitted_and_one_line_says_that_nothing_is_reported(
+    tiny_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    run = make_run(tmp_path / "run", without_splits(tiny_shards, tmp_path / "shards", "test", "val"))
+    assert ltrsys("balance", run.path, "--json") == 0
+    assert json.loads(capsys.readouterr().out) is None
+    (line,) = (text for text in caplog.messages if "neither a test nor a val split" in text)
+    assert "--val 0.1 --test 0.1" in line
+    assert str(run.classifiers) in line
+    assert {path.stem for path in run.classifiers.iterdir()} == set(load_run_config(run).balance.classifiers)
+    assert load_fitted(run.classifiers, "tau", torch.device("cpu")).classifier.selected_on == "train"
+    assert not run.results.exists()
+    before = times(run)
+    assert ltrsys("balance", run.path) == 0
+    assert times(run) == before, "they are kept as any others"
+    assert ltrsys("evaluate", run.path, "--classifier", "tau", "--split", "train") == 0
+    assert "The train split is not balanced" in capsys.readouterr().out
+    assert "has no val split" in refused(capsys, 2, "balance", run.path, "balance.tau.select_on=val")
 
 
 def test_tau_learned_or_from_train_says_so(again: RunFolder) -> None:

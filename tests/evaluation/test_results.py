@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from ltrsys.errors import DataError
-from ltrsys.evaluation.results import Line, Results, VersusJoint, columns_of, read_results, write_results
+from ltrsys.evaluation.results import (
+    ImagesPerClass,
+    Line,
+    Results,
+    VersusJoint,
+    columns_of,
+    read_results,
+    write_results,
+)
 
 
 def make_line(classifier: str = "joint", few: float | None = 40.0, **changes: object) -> Line:
@@ -26,6 +34,7 @@ def make_line(classifier: str = "joint", few: float | None = 40.0, **changes: ob
             "medium": (74.0, 78.0),
             "few": (37.0, 43.0) if few is not None else None,
             "all": (68.0, 71.0),
+            "mean_class_accuracy": (66.0, 73.0),
         },
         "versus_joint": None,
         "fingerprint": "0",
@@ -33,13 +42,18 @@ def make_line(classifier: str = "joint", few: float | None = 40.0, **changes: ob
     return Line.model_validate(values | changes)
 
 
-def make_results(*lines: Line, few_classes: int = 62) -> Results:
+BALANCED = ImagesPerClass(smallest=20, largest=20, empty_classes=0)
+NATURAL = ImagesPerClass(smallest=2, largest=123, empty_classes=4)
+
+
+def make_results(*lines: Line, few_classes: int = 62, images_per_class: ImagesPerClass | None = BALANCED) -> Results:
     return Results(
         dataset="glyphs",
         num_classes=200,
         split="test",
         classes={"many": 63, "medium": 75, "few": few_classes},
         images={"many": 1260, "medium": 1500, "few": 20 * few_classes, "all": 2760 + 20 * few_classes},
+        images_per_class=images_per_class,
         results=list(lines),
     )
 
@@ -59,8 +73,27 @@ def test_an_empty_split_is_null_and_never_zero(tmp_path: Path) -> None:
     assert line["confidence_95"]["few"] is None
 
 
-def test_columns_are_the_papers() -> None:
-    assert columns_of(make_line()) == {"many": 91.0, "medium": 76.0, "few": 40.0, "all": 69.5}
+def test_columns_are_the_papers_and_the_mean_over_the_classes() -> None:
+    columns = {"many": 91.0, "medium": 76.0, "few": 40.0, "all": 69.5, "mean_class_accuracy": 61.5}
+    assert columns_of(make_line(mean_class_accuracy=61.5)) == columns
+    assert list(columns_of(make_line())) == list(columns)
+
+
+def test_a_line_of_format_1_is_known_by_what_it_lacks() -> None:
+    tested = VersusJoint(gained=3, lost=1, p_value=0.5, mean_class_accuracy_p_value=0.4)
+    older = VersusJoint(gained=3, lost=1, p_value=0.5)
+    assert make_line().complete
+    assert make_line("crt", versus_joint=tested).complete
+    assert not make_line("crt", versus_joint=older).complete
+    assert not make_line(confidence_95={"all": (68.0, 71.0)}).complete
+
+
+def test_whether_the_split_is_balanced_is_not_known_of_format_1() -> None:
+    assert [make_results(images_per_class=counts).balanced for counts in (BALANCED, NATURAL, None)] == [
+        True,
+        False,
+        None,
+    ]
 
 
 def test_what_is_not_results_names_the_key(tmp_path: Path) -> None:
@@ -68,7 +101,7 @@ def test_what_is_not_results_names_the_key(tmp_path: Path) -> None:
     values = make_results(make_line()).model_dump(mode="json")
     values["results"][0]["few"] = "many"
     path.write_text(json.dumps(values))
-    with pytest.raises(DataError, match=r"results\.json: not results of format 1: `results\.0\.few`"):
+    with pytest.raises(DataError, match=r"results\.json: not results of format 1 or 2: `results\.0\.few`"):
         read_results(path)
     path.unlink()
     with pytest.raises(DataError, match=r"there is no file of results here. `ltrsys balance` makes one"):

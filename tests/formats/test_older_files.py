@@ -14,7 +14,7 @@ from ltrsys.runs.folder import RunFolder
 from ltrsys.second_stage.fitting import Fitter
 from ltrsys.second_stage.store import load_fitted
 from ltrsys.training.checkpoints.checkpoint import Checkpoint
-from ltrsys.training.resuming import check_same_experiment, check_same_plan
+from ltrsys.training.resuming import as_begun, check_same_experiment, check_same_plan
 
 VERSIONS = sorted(path for path in (Path(__file__).parent / "files").iterdir() if path.is_dir())
 CPU = torch.device("cpu")
@@ -65,7 +65,11 @@ def test_settings_of_a_method_that_is_no_longer_loaded_do_not_matter(files):
 @every_version
 def test_classifiers_rank_as_they_did_and_are_not_fitted_anew(files):
     expected = json.loads((files / "expected.json").read_text())
-    features, config = torch.tensor(expected["features"]), load_config(files / "config.yaml")
+    # Until another measure could be chosen, it was this one.
+    features, config = (
+        torch.tensor(expected["features"]),
+        load_config(files / "config.yaml", ["balance.select_by=accuracy"]),
+    )
     fitter = Fitter(RunFolder(files), Bank(), config.balance, ValSplit("val"), config.seed, CPU)
     for name, ranking in expected["rankings"].items():
         fitted = load_fitted(files / "classifiers", name, CPU)
@@ -76,7 +80,27 @@ def test_classifiers_rank_as_they_did_and_are_not_fitted_anew(files):
 
 
 @every_version
+def test_tau_is_chosen_anew_where_it_is_chosen_by_another_measure_and_nothing_else_is(files):
+    config = load_config(files / "config.yaml")
+    fitter = Fitter(RunFolder(files), Bank(), config.balance, ValSplit("val"), config.seed, CPU)
+    assert config.balance.select_by == "mean_class_accuracy"
+    assert [name for name in CLASSIFIERS.names() if fitter.current(name) is None] == ["tau"]
+
+
+@every_version
+@pytest.mark.parametrize("now", ["mean_class_accuracy", "accuracy"])
+def test_a_run_from_before_the_best_could_be_chosen_goes_on_by_accuracy(files, now, caplog):
+    config, path = load_config(files / "config.yaml", [f"train.select_by={now}"]), files / "checkpoint.safetensors"
+    progress = Checkpoint.load(path).progress
+    check_same_experiment(progress, config, "d" * 64, path)
+    begun = as_begun(config, progress, told=True)
+    assert begun.train.select_by == "accuracy"
+    assert begun.model_copy(update={"train": config.train}) == config, "nothing else is changed"
+    assert ("goes on to be chosen by accuracy" in caplog.text) == (now != "accuracy")
+
+
+@every_version
 def test_results_are_read(files):
-    assert [line.classifier for line in read_results(files / "results.json").results] == [
-        "joint", "ncm", "crt", "tau", "lws",
-    ]  # fmt: skip
+    results = read_results(files / "results.json")
+    assert [line.classifier for line in results.results] == ["joint", "ncm", "crt", "tau", "lws"]
+    assert results.format == 2 or not any(line.complete for line in results.results)

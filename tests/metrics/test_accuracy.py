@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
 from ltrsys.metrics.accuracy import (
+    accuracy_by_column,
     accuracy_by_shot,
     class_accuracy,
     evaluate_ranking,
-    mean_class_accuracy,
     paired_test,
+    score,
     shot_of_class,
     wilson_interval,
 )
@@ -37,6 +38,7 @@ def test_no_images_have_no_accuracy() -> None:
     assert measured.top5 is None
     assert measured.mean_class_accuracy is None
     assert measured.confidence_95["all"] is None
+    assert measured.confidence_95["mean_class_accuracy"] is None
 
 
 @settings(max_examples=50)
@@ -51,9 +53,12 @@ def test_the_shots_add_up_to_all(pairs: list[tuple[int, int]]) -> None:
     assert all((accuracy[shot] is None) == (count == 0) for shot, count in images.items())
 
 
-def test_mean_class_accuracy_counts_each_class_once() -> None:
+def test_the_mean_counts_each_class_once_and_all_each_image() -> None:
     labels, predictions = np.array([0] * 8 + [1] * 2), np.array([0] * 10)
-    assert mean_class_accuracy(labels, predictions, 3) == 50.0  # the class without an image does not count
+    by_column = accuracy_by_column(labels, predictions, np.array(["many", "few", "few"]))
+    assert by_column == {"many": 100.0, "medium": None, "few": 0.0, "all": 80.0, "mean_class_accuracy": 50.0}
+    assert score(labels, predictions, 3, "accuracy") == 80.0
+    assert score(labels, predictions, 3, "mean_class_accuracy") == 50.0
     by_class = class_accuracy(labels, labels == predictions, 3)
     np.testing.assert_array_equal(by_class, [100.0, 0.0, np.nan])
 

@@ -10,7 +10,7 @@ from ltrsys.evaluation.results import TauCurve
 from ltrsys.metrics.config import ShotsConfig
 from ltrsys.reporting import style
 from ltrsys.reporting.plots import plot_accuracy, plot_sampling, plot_tau, plot_weight_norms
-from tests.evaluation.test_results import make_line, make_results
+from tests.evaluation.test_results import NATURAL, make_line, make_results
 
 COUNTS = np.array([5, 400, 30, 150, 8, 60])
 
@@ -54,6 +54,14 @@ def test_an_empty_split_is_left_out(figures: list[Figure], tmp_path: Path) -> No
     assert ticks == ["many", "medium", "all"]
 
 
+def test_the_mean_stands_beside_all_where_the_split_is_not_balanced(figures: list[Figure], tmp_path: Path) -> None:
+    plot_accuracy(make_results(make_line(mean_class_accuracy=68.5), images_per_class=NATURAL), tmp_path / "plot.png")
+    (axes,) = figures[0].axes
+    assert [label.get_text().split("\n")[0] for label in axes.get_xticklabels()][-2:] == ["all", "mean"]
+    assert axes.containers[0][0].get_ydata()[-1] == 68.5
+    np.testing.assert_allclose(axes.containers[0][2][0].get_segments()[-1][:, 1], [66, 73])
+
+
 def test_norms_are_sorted_by_training_images_and_relative(figures: list[Figure], tmp_path: Path) -> None:
     norms = COUNTS.astype(np.float32)
     plot_weight_norms({"joint": norms}, COUNTS, ShotsConfig(), tmp_path / "plot.png")
@@ -68,6 +76,16 @@ def test_the_curve_by_tau_marks_the_chosen_one(figures: list[Figure], tmp_path: 
     assert set(lines) == {"many", "few", "all", "τ = 0.5, chosen on val"}
     np.testing.assert_array_equal(lines["few"][1], [1, 2, 3])
     np.testing.assert_array_equal(lines["τ = 0.5, chosen on val"][0], [0.5, 0.5])
+
+
+@pytest.mark.parametrize(("mean", "drawn"), [([2, 4, 3], True), ([5, 6, 4], False), (None, False)])
+def test_the_mean_over_the_classes_is_drawn_where_it_is_not_all_again(
+    figures: list[Figure], tmp_path: Path, mean: list[float] | None, drawn: bool
+) -> None:
+    shots = {"many": [9, 8, 7], "medium": [None] * 3, "few": [1, 2, 3]}
+    curve = TauCurve(tau=[0.0, 0.5, 1.0], **shots, all=[5, 6, 4], mean_class_accuracy=mean)
+    plot_tau(curve, 0.5, split="test", chosen_how="chosen", path=tmp_path / "plot.png")
+    assert set(lines_by_label(figures[0])) == {"many", "few", "all", "chosen"} | ({"mean"} if drawn else set())
 
 
 def test_sampling_weights_follow_equations_1_and_2(figures: list[Figure], tmp_path: Path) -> None:

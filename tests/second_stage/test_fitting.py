@@ -1,16 +1,26 @@
 """What tau may be selected on."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
+import torch
 
-from ltrsys.classifiers.base import Selection
+from ltrsys.classifiers.base import Selection, ValSplit
 from ltrsys.classifiers.tau import TauConfig, TauNorm
 from ltrsys.data.index.dataset import Dataset
-from ltrsys.errors import DataError, UsageError
-from ltrsys.second_stage.config import BalanceConfig
-from ltrsys.second_stage.fitting import evaluated_split, val_split
+from ltrsys.errors import UsageError
+from ltrsys.metrics.config import SelectBy
+from ltrsys.runs.folder import RunFolder
+from ltrsys.second_stage.config import BALANCE, BalanceConfig
+from ltrsys.second_stage.fitting import Fitter, evaluated_split, nothing_to_report_on, val_split
 from tests.classifiers.runs import without_splits
+
+VAL = ValSplit("val")
+
+
+class Bank:
+    fingerprint = "bank"
 
 
 def select(dataset: Dataset, select_on: str = "auto", *, val_is_test: bool = False) -> Selection:
@@ -42,5 +52,29 @@ def test_the_reported_images_select_tau_only_by_name(
 
 def test_without_val_and_test_there_is_nothing_to_report(tiny_shards: Path, tmp_path: Path) -> None:
     dataset = Dataset.open(without_splits(tiny_shards, tmp_path / "some", "val", "test"))
-    with pytest.raises(DataError, match="neither a test nor a val split"):
-        evaluated_split(dataset)
+    assert evaluated_split(dataset) is None
+    assert "neither a test nor a val split" in nothing_to_report_on(dataset)
+    assert "--val 0.1 --test 0.1" in nothing_to_report_on(dataset)
+    for val_is_test in (False, True):
+        assert not val_split(BalanceConfig(val_is_test=val_is_test), dataset).is_reported
+        assert select(dataset, val_is_test=val_is_test) == Selection("train", None, False)
+        with pytest.raises(UsageError, match=r"has no val split\. Select on train or learned"):
+            select(dataset, "val", val_is_test=val_is_test)
+
+
+def fitter(path: Path, *, val: ValSplit = VAL, **balance: object) -> Fitter:
+    return Fitter(RunFolder(path), Bank(), BALANCE.model()(**balance), val, 0, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", ["joint", "ncm", "crt", "lws"])
+def test_what_selects_nothing_does_not_depend_on_what_is_selected_by(name: str, tmp_path: Path) -> None:
+    one, other = (fitter(tmp_path, select_by=by).fingerprint(name) for by in get_args(SelectBy))
+    assert one == other
+
+
+def test_what_selects_on_val_is_fitted_anew_where_it_is_selected_by_something_else(tmp_path: Path) -> None:
+    by_default = fitter(tmp_path).fingerprint("tau")
+    assert by_default == fitter(tmp_path, select_by="mean_class_accuracy").fingerprint("tau")
+    assert by_default != fitter(tmp_path, select_by="accuracy").fingerprint("tau")
+    on_train = [fitter(tmp_path, val=ValSplit(None), select_by=by).fingerprint("tau") for by in get_args(SelectBy)]
+    assert on_train[0] == on_train[1], "on train it is the mean over the classes, whatever is said for val"

@@ -16,7 +16,7 @@ from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.index.records import ClassRecord
 from ltrsys.data.shards.building import build_shards
 from ltrsys.data.sources.source import Items, Source
-from ltrsys.metrics.accuracy import accuracy_by_shot, shot_of_class
+from ltrsys.metrics.accuracy import accuracy_by_column, shot_of_class
 from tests.training.conftest import finish, start_processes
 from tests.training.evaluating_ranks import NUM_CLASSES, TEST_IMAGES, evaluate_rank, nearest_colours, read_image
 
@@ -71,11 +71,11 @@ def test_24426_images_give_the_same_numbers_on_1_2_3_and_4_ranks(shards, tmp_pat
     assert (np.bincount(labels) == 3).all()
     alone, features = evaluate(1, config, tmp_path / "1")
     shots = shot_of_class(inaturalist_counts(), config.shots)
-    accuracies = accuracy_by_shot(labels, alone, shots)
+    accuracies = accuracy_by_column(labels, alone, shots)
     assert all(20 < accuracy < 99 for accuracy in accuracies.values()), accuracies  # neither chance nor trivial
     assert np.isfinite(features).all()
     for ranks in (2, 3, 4):
         predictions, features_of_ranks = evaluate(ranks, config, tmp_path / str(ranks))
         np.testing.assert_array_equal(predictions, alone)
         np.testing.assert_array_equal(features_of_ranks, features)
-        assert accuracy_by_shot(labels, predictions, shots) == accuracies
+        assert accuracy_by_column(labels, predictions, shots) == accuracies

@@ -1,15 +1,23 @@
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from ltrsys.commands.audit import audit_run
 from ltrsys.config.reading import load_config
+from ltrsys.data.index.dataset import Dataset
+from ltrsys.data.shards.writing import build_shards
+from ltrsys.data.sources.glyphs import read_glyphs
+from ltrsys.data.sources.long_tail import cut_to_long_tail
 from ltrsys.errors import DataError, LtrsysError, UsageError
 from ltrsys.training.checkpoints.checkpoint import Checkpoint
+from ltrsys.training.checkpoints.folder import CheckpointFolder
 from ltrsys.training.trainer import Trainer, train
 from ltrsys.world import World
+from tests.classifiers.runs import without_splits
 from tests.training.conftest import losses_of, read_metrics
 from tests.training.ranks import run as run_until
 
@@ -44,6 +52,8 @@ def test_a_run_folder_holds_what_the_contract_names(write_config, capsys):
     evaluations = [line for line in lines if "val_all" in line]
     assert [line["step"] for line in evaluations] == [3, 6]
     assert {"val_many", "val_medium", "val_few", "val_all"} <= evaluations[-1].keys()
+    for line in evaluations:
+        assert line["val_mean_class_accuracy"] == line["val_all"], "the val split is balanced"
     printed = capsys.readouterr().out
     assert "val accuracy: many" in printed
     assert "Bytes read over bytes used" in printed
@@ -160,6 +170,86 @@ def test_the_last_epoch_is_evaluated_and_the_best_kept(write_config):
     run = fit(write_config(train__evaluate_every=5))
     assert [line["step"] for line in read_metrics(run) if "val_all" in line] == [6]
     assert (run / "checkpoints" / "best.safetensors").exists()
+
+
+@pytest.fixture
+def natural_val(tmp_path):
+    """Shards whose val split has the frequencies of the training images: 8, 6, 4 and 1 images a class."""
+    folder = tmp_path / "natural"
+    (folder / "counts.json").parent.mkdir()
+    (folder / "counts.json").write_text(json.dumps([80, 60, 40, 4]))
+    source = cut_to_long_tail(
+        read_glyphs(num_classes=4, seed=0, train_per_class=80), str(folder / "counts.json"), seed=0
+    )
+    val = source.splits["val"]
+    kept = np.concatenate([np.flatnonzero(val.labels == label)[:images] for label, images in enumerate([8, 6, 4, 1])])
+    build_shards(replace(source, splits=source.splits | {"val": val.take(kept)}), folder / "shards")
+    return folder / "shards"
+
+
+@pytest.fixture
+def recognising(monkeypatch, natural_val):
+    """Have evaluations recognise some classes, first those that have most of the images, then one more that has few."""
+    epochs = iter([(0, 1), (1, 2, 3)])
+
+    def predict(network, loader, num_samples, config):
+        labels = Dataset.open(natural_val).split("val").label.astype(np.int64)
+        return np.where(np.isin(labels, next(epochs)), labels, (labels + 1) % 4)
+
+    monkeypatch.setattr("ltrsys.training.trainer.predict_split", predict)
+
+
+@pytest.mark.parametrize(
+    ("select_by", "best", "accuracy"),
+    [({}, 2, 75.0), ({"train__select_by": "accuracy"}, 1, 100 * 14 / 19)],
+    ids=["mean_class_accuracy", "accuracy"],
+)
+def test_the_best_is_chosen_by_the_mean_over_the_classes_unless_the_config_says_otherwise(
+    write_config, natural_val, recognising, select_by, best, accuracy
+):
+    run = fit(write_config(data__shards=str(natural_val), **select_by))
+    means = [line["val_mean_class_accuracy"] for line in read_metrics(run) if "val_all" in line]
+    assert means == [50.0, 75.0]
+    progress = Checkpoint.load(run / "checkpoints" / "best.safetensors").progress
+    assert (progress.best_epoch, progress.best_accuracy, progress.epoch) == (best, accuracy, best)
+
+
+def test_a_run_from_before_the_best_could_be_chosen_goes_on_by_accuracy(write_config, natural_val, recognising, caplog):
+    path = write_config(data__shards=str(natural_val))
+    run_until(path, stop_after=1)
+    run = load_config(path).run_folder
+    for file in run.glob("checkpoints/*.safetensors"):
+        checkpoint = Checkpoint.load(file)
+        del checkpoint.progress.config["train"]["select_by"], checkpoint.progress.accuracies["mean_class_accuracy"]
+        checkpoint.progress.best_accuracy = checkpoint.progress.accuracies["all"]
+        checkpoint.save(file)
+    fit(path)
+    last = CheckpointFolder(run / "checkpoints", kept=1).newest()[1].progress
+    assert (last.epoch, last.best_epoch, last.best_accuracy) == (2, 1, 100 * 14 / 19), (
+        "75 % of the mean is no 75 % of all"
+    )
+    assert last.accuracies["mean_class_accuracy"] == 75.0
+    assert "select_by" not in last.config["train"], "the next time it is known again"
+    assert load_config(run / "config.yaml").train.select_by == "accuracy"
+    assert caplog.text.count("goes on to be chosen by accuracy") == 1
+    assert audit_run(run).complete
+
+
+def test_the_measure_of_the_best_cannot_change_within_a_run(copied):
+    path = copied(stop_after=1)
+    with pytest.raises(UsageError, match=r"begun with train\.select_by=mean_class_accuracy, but .* now says accuracy"):
+        fit(path, ["train.select_by=accuracy"])
+
+
+@pytest.mark.parametrize(("missing", "told"), [(("val", "test"), 1), (("val",), 0), (("test",), 0)])
+def test_a_training_says_at_its_start_that_nothing_can_be_reported(
+    write_config, tiny_shards, tmp_path, caplog, missing, told
+):
+    shards = without_splits(tiny_shards, tmp_path / "some", *missing)
+    run_until(write_config(data__shards=str(shards)), stop_after=0)
+    lines = [record for record in caplog.records if "neither a test nor a val split" in record.getMessage()]
+    assert [record.levelname for record in lines] == ["WARNING"] * told
+    assert all("--val 0.1 --test 0.1" in record.getMessage() for record in lines)
 
 
 def test_a_backbone_is_started_from_another_run_s(write_config, trained):

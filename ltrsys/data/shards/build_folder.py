@@ -143,9 +143,9 @@ def _check_same(out: Path, plan: dict[str, Any], before: dict[str, Any], *, upda
             f"{out}: holds a finished build, with other {', '.join(different)}. Bring it up to date with --update, or "
             "choose another --out."
         )
+    told = ", ".join(fixed if changeable else different)
     raise DataError(
-        f"{out}: holds another build, with other {', '.join(fixed if changeable else different)}. Choose another --out, or remove "
-        "that folder first."
+        f"{out}: holds another build, with other {told}. Choose another --out, or remove that folder first."
     )
 
 

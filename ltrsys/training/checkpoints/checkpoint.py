@@ -48,9 +48,9 @@ class Progress(BaseModel):
     """Steps since the last line of the log: their losses belong to the next."""
     best_epoch: int | None = None
     best_accuracy: float | None = None
-    """The highest accuracy on val so far, in per cent, and the epoch after which it was measured."""
+    """The best on val so far by `train.select_by`, in per cent, and the epoch after which it was measured."""
     accuracies: dict[str, float | None] = {}
-    """The last accuracies on val: many, medium, few, all."""
+    """The last accuracies on val: many, medium, few, all, mean class accuracy; older versions left the last out."""
     scaler: dict[str, int | float] = {}
     tracking_runs: dict[str, str] = {}
     """The trackers' own ids of the run, by the tracker's name."""
