@@ -12,7 +12,6 @@ from ltrsys.data.index.dataset import Dataset
 from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import build_network
 from ltrsys.models.weights import save_network
-from ltrsys.runs.config import TrackingConfig
 from ltrsys.runs.folder import RunFolder
 from ltrsys.second_stage.config import BALANCE
 
@@ -26,7 +25,7 @@ def make_config(folder: Path, shards: Path) -> Config:
         data=DataConfig(shards=shards, image_size=32, resize=32, threads=1, lanes=12),
         model=ModelConfig(backbone="shufflenet_v2_x0_5"),
         balance=BALANCE.model()(feature_batch_size=64, crt=SHORT, lws=SHORT),
-        tracking=TrackingConfig(wandb="disabled"),
+        tracking={"wandb": "disabled"},
     )
 
 

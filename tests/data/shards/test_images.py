@@ -46,7 +46,7 @@ def test_an_upright_rgb_jpeg_stays_byte_for_byte(options: dict[str, object]) -> 
     data = encode(picture(), "JPEG", **options)
     checked = check_image(data)
     assert (checked.jpeg, checked.width, checked.height) == (data, 40, 24)
-    assert check_image(data, resize=24) == CheckedImage(data, 40, 24), "there is nothing to reduce"
+    assert check_image(data, resize=24).jpeg == data, "there is nothing to reduce"
 
 
 def test_a_jpeg_with_the_upright_tag_stays_byte_for_byte() -> None:
