@@ -25,6 +25,7 @@ from ltrsys.evaluation.split import EvaluatedSplit
 from ltrsys.features.bank import BankIdentity, FeatureBank
 from ltrsys.features.extraction import make_bank
 from ltrsys.metrics.accuracy import ALL_COLUMNS
+from ltrsys.registry import load_plugin
 from ltrsys.reporting.balance_report import BalanceReport, read_per_class
 from ltrsys.reporting.table import print_table
 from ltrsys.runs.folder import RunFolder
@@ -37,7 +38,9 @@ from ltrsys.world import World
 log = logging.getLogger("ltrsys")
 
 
-def balance_run(folder: Path, overrides: Sequence[str], classifiers: str | None, as_json: bool) -> None:
+def balance_run(
+    folder: Path, overrides: Sequence[str], classifiers: str | None, as_json: bool, plugins: Sequence[str] = ()
+) -> None:
     """Make the bank, fit and evaluate the classifiers that are missing or out of date, and report.
 
     Where the dataset has neither a test nor a val split, fit them and say that there is nothing to report on.
@@ -49,7 +52,8 @@ def balance_run(folder: Path, overrides: Sequence[str], classifiers: str | None,
     overrides = list(overrides)
     if classifiers is not None:
         overrides.append(f"balance.classifiers=[{classifiers}]")
-    run, config = _open_run(folder, overrides)
+    run, config = _open_run(folder, overrides, plugins)
+    _check_known(run)
     dataset = open_dataset(config.data)
     name, val = evaluated_split(dataset), val_split(config.balance, dataset)
     for classifier in config.balance.classifiers:  # what may not be selected on is told before all work
@@ -94,7 +98,14 @@ def _fit_without_reporting(fitter: Fitter, dataset: Dataset, as_json: bool) -> N
         print("null")
 
 
-def evaluate_run(folder: Path, overrides: Sequence[str], classifier: str, split: str, as_json: bool) -> None:
+def evaluate_run(
+    folder: Path,
+    overrides: Sequence[str],
+    classifier: str,
+    split: str,
+    as_json: bool,
+    plugins: Sequence[str] = (),
+) -> None:
     """Evaluate a fitted classifier on one split of the bank; on the reported one this repeats its line.
 
     Raises:
@@ -103,7 +114,7 @@ def evaluate_run(folder: Path, overrides: Sequence[str], classifier: str, split:
     """
     if split not in SPLITS:
         raise UsageError(f"--split {split}: unknown split; choose from {', '.join(SPLITS)}.")
-    run, config = _open_run(folder, list(overrides))
+    run, config = _open_run(folder, list(overrides), plugins)
     name = CLASSIFIERS.get(classifier).name  # only now are the plug-ins of the run known
     dataset = open_dataset(config.data)
     dataset.split(split)  # names the splits there are, if this is not one of them
@@ -122,8 +133,10 @@ def evaluate_run(folder: Path, overrides: Sequence[str], classifier: str, split:
     _show(reported.results(dataset, [reported.line(fitted, Joint.of_model(run.model, device))]), as_json)
 
 
-def _open_run(folder: Path, overrides: list[str]) -> tuple[RunFolder, Config]:
+def _open_run(folder: Path, overrides: list[str], plugins: Sequence[str]) -> tuple[RunFolder, Config]:
     run = RunFolder(folder)
+    for plugin in plugins:
+        load_plugin(plugin)
     trained = load_run_config(run)
     for override in overrides:
         if not may_change(trained, override.partition("=")[0], MayChange.AFTER_TRAINING):
@@ -136,6 +149,16 @@ def _open_run(folder: Path, overrides: list[str]) -> tuple[RunFolder, Config]:
             "from the last checkpoint."
         )
     return run, config
+
+
+def _check_known(run: RunFolder) -> None:
+    """Refuse to write results anew that hold a line of a classifier that nobody knows now."""
+    for line in read_results(run.results).results if run.results.exists() else []:
+        if line.classifier not in CLASSIFIERS:
+            raise UsageError(
+                f"{run.results}: holds a line of `{line.classifier}`, which comes from a plug-in that this call does "
+                "not name. Name it by --plugin FILE.py, or move the file away: what is known is then reported anew."
+            )
 
 
 def _device(world: World, config: Config) -> torch.device:
