@@ -59,7 +59,7 @@ setup(
         "pydantic>=2.11",
         "pyyaml>=6",
         "pillow>=11.3",
-        "pillow-heif>=1.1",
+        "pillow-heif>=1.0",
         "typer>=0.29",
         "rich>=13",
         "safetensors>=0.5",

@@ -107,26 +107,31 @@ def _read_split(root: Path, folder: str, class_names: list[str], present: set[st
 
 
 def _images(class_folder: str, passed_over: _PassedOver) -> Iterator[str]:
-    """Yield the paths of the images below a class folder, each folder that links lead to once."""
+    """Yield the paths of the images below a class folder. Each folder is read once, though links lead to it."""
     home = os.path.realpath(class_folder)
-    followed: set[str] = set()
+    read: set[str] = set()
     waiting = [(class_folder, home)]  # and no recursion, which a deep tree would end
-    while waiting:
+    links: list[tuple[str, str]] = []
+    while waiting or links:
+        if not waiting:
+            waiting.append(links.pop(links.index(min(links))))  # last, and in the order of their names
         folder, real = waiting.pop()
+        if real in read:
+            passed_over.add("links that lead back", folder)
+            continue
+        read.add(real)
         for entry in _entries(folder):
-            if _is_folder(entry):
-                target = os.path.join(real, entry.name)
-                if entry.is_symlink():
-                    target = os.path.realpath(entry.path)
-                    if target in followed or _leads_back(target, real) or _leads_back(home, target):
-                        passed_over.add("links that lead back", entry.path)
-                        continue
-                    followed.add(target)
-                waiting.append((entry.path, target))
-            elif _is_image(entry):
-                yield entry.path
+            if not _is_folder(entry):
+                if _is_image(entry):
+                    yield entry.path
+                else:
+                    passed_over.add(ending(entry.name) or "without an ending", entry.path)
+            elif not entry.is_symlink():
+                waiting.append((entry.path, os.path.join(real, entry.name)))
+            elif _leads_back(target := os.path.realpath(entry.path), real) or _leads_back(target, home):
+                passed_over.add("links that lead back", entry.path)
             else:
-                passed_over.add(ending(entry.name) or "without an ending", entry.path)
+                links.append((entry.path, target))
 
 
 def _leads_back(target: str, folder: str) -> bool:

@@ -28,13 +28,12 @@ class Identities:
                     f"{where(place)} has the id {identity!r}, which {where(first)} has already. Give each its own."
                 )
         self.kinds = {type(identity) for identity in ids}
-        if len(self.kinds) > 1:
-            for identity, place in self._places.items():
-                if (other := self._places.get(_other_kind(identity))) is not None and isinstance(identity, str):
-                    raise DataError(
-                        f"{where(place)} has the text {identity!r} as its id, and {where(other)} the number "
-                        f"{identity}; which of them is meant elsewhere cannot be told. Write all ids as numbers."
-                    )
+        for number, place in self._places.items() if len(self.kinds) > 1 else ():
+            if isinstance(number, int) and (other := self._places.get(str(number))) is not None:
+                raise DataError(
+                    f"{where(other)} has the text '{number}' as its id, and {where(place)} the number {number}; which "
+                    "of them is meant elsewhere cannot be told. Write all ids as numbers."
+                )
 
     def place(self, identity: int | str) -> int | None:
         """Return the place of the entry with an id, or None where there is none."""

@@ -2,6 +2,7 @@
 
 import codecs
 from pathlib import Path
+from shlex import quote
 
 from ltrsys.errors import DataError
 
@@ -50,4 +51,5 @@ def quoted(text: str) -> str:
 
 
 def _advice(path: Path, encoding: str) -> str:
-    return f"Turn it into UTF-8: iconv -f {encoding} -t UTF-8 {path} > {path.stem}_utf8{path.suffix}"
+    new = quote(f"{path.stem}_utf8{path.suffix}")
+    return f"Turn it into UTF-8: iconv -f {encoding} -t UTF-8 {quote(str(path))} > {new}"
