@@ -13,6 +13,7 @@ import numpy as np
 from ltrsys.data.index.records import SPLITS, ClassRecord, SplitName
 from ltrsys.data.sources.formats import IMAGE_ENDINGS, NO_PHOTOGRAPH_ENDINGS, ending, holds_image
 from ltrsys.data.sources.source import SOURCES, FileReader, Items, Source, SourceKind, SourceOptions, require_folder
+from ltrsys.data.sources.text_files import one_line, quoted
 from ltrsys.errors import DataError, UsageError
 
 log = logging.getLogger("ltrsys")
@@ -21,6 +22,9 @@ SYSTEM_NAMES = frozenset(
     {"__macosx", "@eadir", "thumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "lost+found"}
 )
 """What systems put beside people's files. It is passed over without a word, as is all that begins with a dot."""
+
+_ENDINGS_NAMED = 20
+"""Those of the most files; what stands behind the last dot of a name need not be an ending."""
 
 
 def read_folder(root: Path) -> Source:
@@ -33,15 +37,18 @@ def read_folder(root: Path) -> Source:
         DataError: Where there is no class folder or no image, or one cannot be read.
     """
     require_folder(root, "the class folders")
-    top = sorted(entry.name for entry in _entries(str(root)) if _is_folder(entry))
+    passed_over = _PassedOver()
+    top = _subfolders(root, "", passed_over)
     folders: dict[SplitName, str] = {split: split for split in SPLITS if split in top}
     if folders and "train" not in folders:
         raise DataError(f"{root}: there are {', '.join(folders)} folders but no `train` folder beside them.")
-    if folders and (others := [name for name in top if name not in folders]):
-        log.warning("%s: `%s` is no split and passed over; splits are called train, val and test.", root, others[0])
-    folders = folders or {"train": ""}
-    passed_over = _PassedOver()
-    classes_of = {split: _class_folders(root, folder, passed_over) for split, folder in folders.items()}
+    if folders and (others := sorted(top - set(folders))):
+        log.warning(
+            "%s: %s is no split and passed over; splits are called train, val and test.", root, quoted(others[0])
+        )
+    classes_of = {split: _subfolders(root, folder, passed_over) for split, folder in folders.items()}
+    if not folders:
+        folders, classes_of = {"train": ""}, {"train": top}
     names = sorted(set().union(*classes_of.values()))
     if not names:
         raise DataError(f"{root}: there is no class folder here; expected {root}/CLASS/IMAGE.jpg.")
@@ -71,23 +78,26 @@ class _PassedOver:
 
     def warn(self, root: Path) -> None:
         if self.counts:
-            counts = ", ".join(f"{count} {what}" for what, count in self.counts.most_common())
+            counts = ", ".join(f"{count} {one_line(what)}" for what, count in self.counts.most_common(_ENDINGS_NAMED))
+            if (others := len(self.counts) - _ENDINGS_NAMED) > 0:
+                counts += f" and {others} other endings"
             log.warning(
                 "%s: passed over, since they are no images that can be used: %s; the first is %s.",
                 root,
                 counts,
-                os.path.relpath(self.example, root),
+                quoted(os.path.relpath(self.example, root)),
             )
 
 
-def _class_folders(root: Path, folder: str, passed_over: _PassedOver) -> set[str]:
-    above = os.path.realpath(root / folder)
+def _subfolders(root: Path, folder: str, passed_over: _PassedOver) -> set[str]:
+    """Return the names of the folders in a folder, which stand for splits or classes."""
+    above = os.path.realpath(root), os.path.realpath(root / folder)
     names = set()
     for entry in _entries(str(root / folder)):
         if not _is_folder(entry):
             if ending(entry.name) in IMAGE_ENDINGS:
                 passed_over.add(f"{ending(entry.name)} outside the class folders", entry.path)
-        elif _leads_back(os.path.realpath(entry.path), above):
+        elif any(_leads_back(os.path.realpath(entry.path), real) for real in above):
             passed_over.add("links that lead back", entry.path)
         else:
             names.add(entry.name)
@@ -165,11 +175,11 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as listing:
             entries = [entry for entry in listing if entry.name[0] != "." and entry.name.casefold() not in SYSTEM_NAMES]
     except OSError as error:
-        raise DataError(f"{folder}: this folder cannot be read ({error.strerror}).") from None
+        raise DataError(f"{one_line(folder)}: this folder cannot be read ({error.strerror}).") from None
     for entry in entries:
         if not entry.name.isascii() and entry.name.encode(errors="replace").decode() != entry.name:
             raise DataError(
-                f"{folder}: the name {entry.name.encode(errors='surrogateescape')!r} is not UTF-8; rename it."
+                f"{one_line(folder)}: the name {entry.name.encode(errors='surrogateescape')!r} is not UTF-8; rename it."
             )
     return entries
 
@@ -178,7 +188,7 @@ def _warn_of_like_names(root: Path, names: list[str]) -> None:
     by_spelling: dict[str, list[str]] = {}
     for name in names:
         by_spelling.setdefault(unicodedata.normalize("NFC", name).strip().casefold(), []).append(name)
-    if alike := [" and ".join(f"`{name}`" for name in like) for like in by_spelling.values() if len(like) > 1]:
+    if alike := [" and ".join(quoted(name) for name in like) for like in by_spelling.values() if len(like) > 1]:
         log.warning(
             "%s: %s differ in case or in blanks only, and become classes of their own. Join these folders if they are "
             "one.",

@@ -42,9 +42,9 @@ def ending(name: str) -> str:
 def holds_image(path: str) -> bool:
     """Tell by the beginning of a file whether it is an image of one of the `SURE_FORMATS`, whatever its name."""
     try:
-        with warnings.catch_warnings():
+        with open(path, "rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow's, on size and odd metadata
-            Image.open(path, formats=SURE_FORMATS).close()
+            Image.open(file, formats=SURE_FORMATS)
     except Image.DecompressionBombError:
         return True  # an image, which validation refuses by its size
     except Exception:  # whatever a decoder finds wrong with a file that is none of its own

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from ltrsys.data.sources.text_files import quoted
+from ltrsys.data.sources.text_files import one_line, quoted
 from ltrsys.errors import DataError
 
 
@@ -130,7 +130,7 @@ class Paths:
             with os.scandir(path) as entries:
                 yield from entries
         except PermissionError as error:
-            raise DataError(f"{path}: this folder cannot be read ({error.strerror}).") from None
+            raise DataError(f"{one_line(path)}: this folder cannot be read ({error.strerror}).") from None
         except (
             OSError,
             ValueError,

@@ -45,9 +45,13 @@ def refuse_other_encodings(path: Path, data: bytes) -> None:
 
 
 def quoted(text: str) -> str:
-    """Return somebody's text for an error of one line."""
-    shown = text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
-    return f"`{shown if shown.isprintable() else ascii(shown)[1:-1]}`"
+    """Return somebody's text for an error of one line, in backquotes and cut where it is long."""
+    return f"`{one_line(text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN] + '...')}`"
+
+
+def one_line(text: str) -> str:
+    """Return a text with escapes for what would break a line or cannot be printed."""
+    return text if text.isprintable() else ascii(text)[1:-1]
 
 
 def _advice(path: Path, encoding: str) -> str:

@@ -165,6 +165,20 @@ def test_what_is_passed_over_is_counted_and_named_by_ending_in_one_line(
     assert "1 .jpg outside the class folders" in message
 
 
+def test_a_line_that_counts_what_is_passed_over_stays_short(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(tmp_path / "owl/0.jpg")
+    for number in range(50):
+        write(tmp_path / f"owl/data.{number}")
+    write(tmp_path / "owl/x.a\nb")
+    write(tmp_path / "owl/y.a\nb")
+    with caplog.at_level(logging.WARNING, "ltrsys"):
+        read_folder(tmp_path)
+    (message,) = caplog.messages
+    assert "2 .a\\nb, " in message
+    assert " and 31 other endings" in message
+    assert "\n" not in message
+
+
 def test_a_broken_file_with_the_ending_of_an_image_is_not_lost(tmp_path: Path) -> None:
     write(tmp_path / "owl/0.jpg", b"broken")
     (tmp_path / "owl/1.jpg").symlink_to("nowhere")
@@ -208,6 +222,13 @@ def test_links_that_lead_back_are_passed_over_and_counted(tmp_path: Path, caplog
         names = read_folder(root).splits["train"].names
     assert names == ["ant/1.jpg", "ant/other/deep/0.jpg", "ant/other/out/2.jpg", "owl/deep/0.jpg", "owl/out/2.jpg"]
     assert "links that lead back" in caplog.text
+
+
+@pytest.mark.parametrize("target", ["/", "..", "."])
+def test_a_split_that_leads_back_is_none(tmp_path: Path, target: str) -> None:
+    touch(tmp_path / "train/owl/0.jpg")
+    (tmp_path / "val").symlink_to(target)
+    assert list(read_folder(tmp_path).splits) == ["train"]
 
 
 def test_many_folders_that_link_to_each_other_are_read_in_no_time(tmp_path: Path) -> None:
