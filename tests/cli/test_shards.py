@@ -1,6 +1,7 @@
 """`ltrsys shards` as it is typed."""
 
 import inspect
+import json
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -66,6 +67,48 @@ def test_lists_name_their_files(photos: Path, tmp_path: Path, capsys: pytest.Cap
     assert (code, "train 2, test 1" in printed) == (0, True)
 
 
+def test_images_that_are_missing_are_an_error_or_listed(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "train.txt").write_text("ant/0.jpg 0\nant/99.jpg 0\nbee/0.jpg 1\n")
+    arguments = (
+        "lists",
+        "--root",
+        photos,
+        "--train",
+        tmp_path / "train.txt",
+        "--out",
+        tmp_path / "out",
+        "--workers",
+        "1",
+    )
+    code, _, error = run(capsys, *arguments)
+    assert (code, "train.txt:2: there is no `ant/99.jpg`" in error, "--on-reject list" in error) == (1, True, True)
+    assert run(capsys, *arguments, "--on-reject", "list")[0] == 0
+    assert '"ant/99.jpg"' in (tmp_path / "out/rejected.jsonl").read_text()
+
+
+def test_annotations_are_read_as_the_options_say(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = {
+        "images": [{"id": number, "file_name": f"ant/{number}.jpg"} for number in range(3)],
+        "annotations": [{"image_id": image, "category_id": image} for image in range(3)]
+        + [{"image_id": 2, "category_id": 1}],
+        "categories": [{"id": 0, "name": "ant"}, {"id": 1, "name": "bee"}, {"id": 2, "name": "ant"}],
+    }
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    arguments = ["inaturalist", "--root", photos, "--train", tmp_path / "train.json", "--workers", "1"]
+    arguments += ["--out", tmp_path / "out"]
+    code, _, error = run(capsys, *arguments)
+    assert (code, "with --merge-classes" in error) == (1, True)
+    arguments.append("--merge-classes")
+    code, _, error = run(capsys, *arguments)
+    assert (code, "with --ambiguous skip" in error) == (1, True)
+    code, printed, _ = run(capsys, *arguments, "--ambiguous", "skip")
+    assert (code, "2 classes; images: train 2." in printed) == (0, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -74,6 +117,9 @@ def test_lists_name_their_files(photos: Path, tmp_path: Path, capsys: pytest.Cap
         (["lists", "--root", ".", "--test", "x"], "--train is missing"),
         (["glyphs", "--root", "."], "glyphs needs no files"),
         (["folder", "--root", ".", "--train", "x"], "leave out --train"),
+        (["folder", "--root", ".", "--merge-classes"], "--merge-classes is for the annotations of inaturalist"),
+        (["lists", "--root", ".", "--ambiguous", "skip"], "--ambiguous is for the annotations of inaturalist"),
+        (["glyphs", "--merge-classes"], "glyphs has none"),
         (["digits", "--num-classes", "3"], "digits has the classes that it has"),
         (["digits", "--long-tail", "zipf"], "--long-tail zipf: expected none"),
         (["photos"], "`photos`: unknown source. Choose from inaturalist, lists, folder, digits, glyphs."),

@@ -73,12 +73,15 @@ class _PassedOver:
     example: str = ""
 
     def add(self, what: str, path: str) -> None:
-        self.example = self.example or path
+        self.example = min(self.example or path, path)
         self.counts[what] += 1
 
     def warn(self, root: Path) -> None:
         if self.counts:
-            counts = ", ".join(f"{count} {one_line(what)}" for what, count in self.counts.most_common(_ENDINGS_NAMED))
+            most = sorted(
+                ((count, what) for what, count in self.counts.items()), key=lambda entry: (-entry[0], entry[1])
+            )
+            counts = ", ".join(f"{count} {one_line(what)}" for count, what in most[:_ENDINGS_NAMED])
             if (others := len(self.counts) - _ENDINGS_NAMED) > 0:
                 counts += f" and {others} other endings"
             log.warning(

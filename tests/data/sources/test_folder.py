@@ -159,7 +159,8 @@ def test_what_is_passed_over_is_counted_and_named_by_ending_in_one_line(
     with caplog.at_level(logging.WARNING, "ltrsys"):
         assert read_folder(tmp_path).splits["train"].names == ["owl/0.jpg"]
     (message,) = caplog.messages
-    assert "2 .txt, 2 without an ending" in message
+    assert "used: 2 .txt, 2 without an ending, 1 .dng, " in message
+    assert message.endswith("; the first is `beside.jpg`.")
     for ending in (".eps", ".pdf", ".h5", ".mpg", ".grib", ".wmf", ".mp4", ".nef", ".dng", ".thm", ".npy"):
         assert f"1 {ending}," in message or f"1 {ending};" in message
     assert "1 .jpg outside the class folders" in message

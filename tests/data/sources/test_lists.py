@@ -80,7 +80,7 @@ def test_images_are_read_below_the_root(tmp_path: Path) -> None:
         (f"a.jpg {'9' * 5000}\n", "label 99999999999999999999 is out of range"),
         ("\n\n", "this list file is empty"),
         ("", "this list file is empty"),
-        ("a.jpg 0\nb\0.jpg 1\n", r"list.txt:2: there is a NUL byte: this is no text, or UTF-16"),
+        ("a.jpg 0\nb\0.jpg 1\n", r"list.txt:2: there is a NUL byte: this is no text, or a damaged one"),
         (f"{'x' * 9000} 0\n", r"list.txt:1: there is no `x{200}...` below"),
         ("a.jpg\x1b[31m\n", r"list.txt:1: `a.jpg\\x1b\[31m` is not `path label`"),
     ],
@@ -135,7 +135,8 @@ def test_a_missing_list_or_root_is_named(tmp_path: Path) -> None:
     [
         ("latin-1", r"my list.txt:2: this line is not UTF-8, and perhaps Latin-1"),
         ("utf-16", r"my list.txt:1: this list file is UTF-16"),
-        ("utf-16-le", r"my list.txt:1: there is a NUL byte: this is no text, or UTF-16"),
+        ("utf-16-le", r"my list.txt:1: there are NUL bytes: this is UTF-16"),
+        ("utf-16-be", r"my list.txt:1: there are NUL bytes: this is UTF-16"),
     ],
 )
 def test_a_list_in_another_encoding_is_refused_and_the_command_that_is_named_mends_it(
