@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from ltrsys.commands.audit import audit_run
 from ltrsys.config.reading import load_config
 from ltrsys.data.index.dataset import Dataset
-from ltrsys.data.shards.writing import build_shards
+from ltrsys.data.shards.building import build_shards
 from ltrsys.data.sources.glyphs import read_glyphs
 from ltrsys.data.sources.long_tail import cut_to_long_tail
 from ltrsys.errors import DataError, LtrsysError, UsageError
