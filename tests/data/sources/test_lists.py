@@ -119,6 +119,9 @@ def test_an_image_of_two_splits_is_an_error_that_names_both_lines(tmp_path: Path
     test = write(tmp_path / "test.txt", "b.jpg 0\na.jpg 0\n")
     with pytest.raises(DataError, match=r"test.txt:2: `a.jpg` is listed a second time, first at .*train.txt:2"):
         read_lists(tmp_path, {"train": train, "test": test})
+    write(test, "\nb.jpg 0\nb.jpg 0\n")
+    with pytest.raises(DataError, match=r"test.txt:3: `b.jpg` is listed a second time, first at .*test.txt:2"):
+        read_lists(tmp_path, {"train": train, "test": test})
 
 
 def test_a_missing_list_or_root_is_named(tmp_path: Path) -> None:
