@@ -57,6 +57,7 @@ setup(
         "xxhash>=3.4",
         "scipy>=1.13",
         "pydantic>=2.11",
+        "typing-extensions>=4.12",
         "pyyaml>=6",
         "pillow>=11.3",
         "pillow-heif>=1.0",

@@ -65,8 +65,8 @@ def test_images_are_read_below_the_root(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("a.jpg 0\nb.jpg\n", r"list.txt:2: `b.jpg` is not `path label`"),
-        ("a.jpg 0\nb.jpg -1\n", r"list.txt:2: `b.jpg -1`: the label `-1` is not a whole number of 0 or more"),
-        ("a.jpg 0\nb.jpg 3.0\n", r"list.txt:2: `b.jpg 3.0`: the label `3.0` is not a whole number of 0 or more"),
+        ("a.jpg 0\nb.jpg -1\n", r"list.txt:2: `b.jpg -1`: the label `-1` is not a whole number. Labels are 0, 1, 2"),
+        ("a.jpg 0\nb.jpg 3.0\n", r"list.txt:2: `b.jpg 3.0`: the label `3.0` is not a whole number. Labels are 0, 1, 2"),
         ("a.jpg 1e3\n", r"list.txt:1: `a.jpg 1e3`: the label `1e3` is not a whole number"),
         ("a.jpg,3\n", r"list.txt:1: `a.jpg,3` is not `path label` with a label of 0 or more after a blank"),
         ("a.jpg zero\n", r"list.txt:1: `a.jpg zero` is not `path label`"),
