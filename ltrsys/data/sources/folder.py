@@ -178,7 +178,9 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as listing:
             entries = [entry for entry in listing if entry.name[0] != "." and entry.name.casefold() not in SYSTEM_NAMES]
     except OSError as error:
-        raise DataError(f"{one_line(folder)}: this folder cannot be read ({error.strerror}).") from None
+        raise DataError(
+            f"{one_line(folder)}: this folder cannot be read ({error.strerror}). Change that, or move it away."
+        ) from None
     for entry in entries:
         if not entry.name.isascii() and entry.name.encode(errors="replace").decode() != entry.name:
             raise DataError(

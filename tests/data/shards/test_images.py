@@ -214,6 +214,7 @@ def test_what_cannot_be_used_is_refused_with_its_reason(data: bytes, reason: str
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.filterwarnings("ignore:.*malformed MPO")
 @pytest.mark.parametrize("image_format", FORMATS)
 @given(noise=st.binary(max_size=40), place=st.floats(0, 1), cut=st.floats(0, 1))
 @settings(max_examples=150, deadline=None, derandomize=True)

@@ -65,8 +65,8 @@ def test_images_are_read_below_the_root(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("a.jpg 0\nb.jpg\n", r"list.txt:2: `b.jpg` is not `path label`"),
-        ("a.jpg 0\nb.jpg -1\n", r"list.txt:2: `b.jpg -1`: the label `-1` is not a whole number of 0 or more"),
-        ("a.jpg 0\nb.jpg 3.0\n", r"list.txt:2: `b.jpg 3.0`: the label `3.0` is not a whole number of 0 or more"),
+        ("a.jpg 0\nb.jpg -1\n", r"list.txt:2: `b.jpg -1`: the label `-1` is not a whole number. Labels are 0, 1, 2"),
+        ("a.jpg 0\nb.jpg 3.0\n", r"list.txt:2: `b.jpg 3.0`: the label `3.0` is not a whole number. Labels are 0, 1, 2"),
         ("a.jpg 1e3\n", r"list.txt:1: `a.jpg 1e3`: the label `1e3` is not a whole number"),
         ("a.jpg,3\n", r"list.txt:1: `a.jpg,3` is not `path label` with a label of 0 or more after a blank"),
         ("a.jpg zero\n", r"list.txt:1: `a.jpg zero` is not `path label`"),
@@ -118,6 +118,9 @@ def test_an_image_of_two_splits_is_an_error_that_names_both_lines(tmp_path: Path
     train = write(tmp_path / "train.txt", "\na.jpg 0\n")
     test = write(tmp_path / "test.txt", "b.jpg 0\na.jpg 0\n")
     with pytest.raises(DataError, match=r"test.txt:2: `a.jpg` is listed a second time, first at .*train.txt:2"):
+        read_lists(tmp_path, {"train": train, "test": test})
+    write(test, "\nb.jpg 0\nb.jpg 0\n")
+    with pytest.raises(DataError, match=r"test.txt:3: `b.jpg` is listed a second time, first at .*test.txt:2"):
         read_lists(tmp_path, {"train": train, "test": test})
 
 
