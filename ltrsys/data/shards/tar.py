@@ -5,6 +5,7 @@ that could differ between builds (times, owners) is fixed, so that equal samples
 """
 
 import hashlib
+import tarfile
 from collections.abc import Iterable
 from typing import IO
 
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 BLOCK, RECORD = 512, 10_240
 """Tar files consist of blocks, and are filled up to whole records."""
+MODE = 0o444
+"""Permissions of a member: everybody may read it."""
 JPEG_OFFSET = 3 * BLOCK
 """From the start of a sample to its JPEG: the header and the data of `.cls`, and the header of `.jpg`."""
 
@@ -40,19 +43,20 @@ def tar_bytes(sizes: NDArray[np.int64]) -> int:
 
 def write_tar(file: IO[bytes], first_sample: int, labels: Iterable[int], jpegs: Iterable[bytes]) -> str:
     """Write consecutive samples into an open file and return the SHA-256 of what was written."""
-    import webdataset  # imports torch, which takes seconds; most of a build does without
+    digest, written = hashlib.sha256(), 0
+    for sample, (label, jpeg) in enumerate(zip(labels, jpegs, strict=True), start=first_sample):
+        members = _member(f"{sample_key(sample)}.cls", str(label).encode()), _member(f"{sample_key(sample)}.jpg", jpeg)
+        for part in (part for member in members for part in member):
+            digest.update(part)
+            written += file.write(part)
+    end = bytes(-(-(written + 2 * BLOCK) // RECORD) * RECORD - written)
+    digest.update(end)
+    file.write(end)
+    return digest.hexdigest()
 
-    hashing = _HashingFile(file)
-    with webdataset.TarWriter(hashing, mtime=0, user="", group="", encoder=False) as writer:
-        for sample, (label, jpeg) in enumerate(zip(labels, jpegs, strict=True), start=first_sample):
-            writer.write({"__key__": sample_key(sample), "cls": str(label).encode(), "jpg": jpeg})
-    return hashing.hash.hexdigest()
 
-
-class _HashingFile:
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file, self.hash = file, hashlib.sha256()
-
-    def write(self, data: bytes) -> int:
-        self.hash.update(data)
-        return self.file.write(data)
+def _member(name: str, data: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return header, data and filling of a member, as webdataset's writer makes them, in a third of the time."""
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = len(data), MODE
+    return info.tobuf(tarfile.USTAR_FORMAT), data, bytes(-len(data) % BLOCK)

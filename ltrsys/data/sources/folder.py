@@ -93,7 +93,11 @@ class _PassedOver:
 
 
 def _subfolders(root: Path, folder: str, passed_over: _PassedOver) -> set[str]:
-    """Return the names of the folders in a folder, which stand for splits or classes."""
+    """Return the names of the folders in a folder, which stand for splits or classes.
+
+    Raises:
+        DataError: Where a name is no text.
+    """
     above = os.path.realpath(root), os.path.realpath(root / folder)
     names = set()
     for entry in _entries(str(root / folder)):
@@ -102,6 +106,9 @@ def _subfolders(root: Path, folder: str, passed_over: _PassedOver) -> set[str]:
                 passed_over.add(f"{ending(entry.name)} outside the class folders", entry.path)
         elif any(_leads_back(os.path.realpath(entry.path), real) for real in above):
             passed_over.add("links that lead back", entry.path)
+        elif not entry.name.isascii() and entry.name.encode(errors="replace").decode() != entry.name:
+            name = entry.name.encode(errors="surrogateescape")
+            raise DataError(f"{one_line(str(root / folder))}: the name {name!r} of a class is not UTF-8; rename it.")
         else:
             names.add(entry.name)
     return names
@@ -172,7 +179,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
     """Return what stands in a folder, without what systems put there.
 
     Raises:
-        DataError: Where the folder cannot be read, or a name is no text.
+        DataError: Where the folder cannot be read.
     """
     try:
         with os.scandir(folder) as listing:
@@ -181,11 +188,6 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
         raise DataError(
             f"{one_line(folder)}: this folder cannot be read ({error.strerror}). Change that, or move it away."
         ) from None
-    for entry in entries:
-        if not entry.name.isascii() and entry.name.encode(errors="replace").decode() != entry.name:
-            raise DataError(
-                f"{one_line(folder)}: the name {entry.name.encode(errors='surrogateescape')!r} is not UTF-8; rename it."
-            )
     return entries
 
 
