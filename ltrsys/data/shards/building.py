@@ -32,7 +32,7 @@ from ltrsys.data.shards.build_folder import (
     release,
     same_layout,
 )
-from ltrsys.data.shards.duplicates import find_duplicates, joined, surplus, write_duplicates
+from ltrsys.data.shards.duplicates import confirmed, find_duplicates, joined, surplus, write_duplicates
 from ltrsys.data.shards.layout import stratified_order
 from ltrsys.data.shards.manifest import splits_of, staged_in_shards
 from ltrsys.data.shards.splitting import TEST, TRAIN, VAL, groups_by, make_splits, position
@@ -259,7 +259,7 @@ class _Build:
         """Report the images that are the same picture, and leave them out where that is wanted."""
         if self.options.duplicates == "off":
             return listed
-        found = find_duplicates(listed.staged.pixels, listed.staged.looks)
+        found = confirmed(find_duplicates(listed.staged.pixels, listed.staged.looks), listed.staged)
         dropped = surplus(found, listed.splits) if self.options.duplicates == "drop" else np.zeros(len(listed), bool)
         classes = [self.source.classes[label].name for label in listed.labels]
         count = write_duplicates(
