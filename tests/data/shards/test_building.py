@@ -588,9 +588,11 @@ def test_equal_pixels_are_told_from_those_that_only_look_equal(photos: Path, tmp
     comment = b"\xff\xfe\x00\x08copied"  # other bytes, the same pixels
     (photos / "test/ant/copy.jpg").write_bytes(data[:2] + comment + data[2:])
     picture = Image.effect_noise((16, 12), 90).resize((640, 480), Image.Resampling.BICUBIC).convert("RGB")
-    changed = picture.copy()
-    changed.putpixel((101, 99), tuple(value ^ 1 for value in picture.getpixel((101, 99))))  # lost in small
-    changed.save(photos / "test/bee/large.png")
+    changed = np.array(picture)
+    changed[80:88, 160:168] = 128 + 40 * (-1) ** np.add.outer(np.arange(8), np.arange(8))[:, :, None]
+    Image.fromarray(changed).save(photos / "test/bee/large.png")
+    changed[80:88, 160:168] = 128  # in small the checks are lost
+    picture = Image.fromarray(changed)
     picture.save(photos / "train/bee/large.png")
     build_shards(read_folder(photos), tmp_path / "shards", BuildOptions(duplicates="report"))
     lines = [json.loads(line) for line in (tmp_path / "shards" / "duplicates.jsonl").read_text().splitlines()]
