@@ -1,4 +1,4 @@
-"""The door: what any image file becomes before it enters a shard, or why it may not.
+"""Validation: what any image file becomes before it enters a shard, or why it may not.
 
 Every image is decoded once, whole. An upright RGB JPEG stays as it is, byte for byte, unless it is to become
 smaller; everything else becomes one, so that no decoder downstream has to know about rotation tags, palettes,
