@@ -1,8 +1,8 @@
 """How fast shards are built from a folder of JPEGs, with every check, beside a bare loop that makes none.
 
-The bare loop reads, decodes by Pillow and writes by webdataset's own writer, in as many processes, with the files of the
-folder in the order in which they lie there. `ltrsys shards` also checks, orders by class frequency, hashes, and looks for
-duplicates.
+The bare loop reads, decodes by Pillow and writes by webdataset's own writer, in as many processes, with the files of
+the folder in the order in which they lie there. `ltrsys shards` also checks, orders by class frequency, hashes, and
+looks for duplicates.
 """
 
 import io

@@ -32,15 +32,15 @@ from ltrsys.data.shards.build_folder import (
     release,
     same_layout,
 )
-from ltrsys.data.shards.duplicates import confirmed, find_duplicates, joined, surplus, write_duplicates
 from ltrsys.data.shards.layout import stratified_order
 from ltrsys.data.shards.manifest import splits_of, staged_in_shards
 from ltrsys.data.shards.splitting import TEST, TRAIN, VAL, groups_by, make_splits, position
-from ltrsys.data.shards.staging import CHUNK, NOTHING, Staged, refusal, stage
 from ltrsys.data.shards.updating import changes, keep_classes, keep_strata
-from ltrsys.data.shards.workers import RunTasks, run_tasks
 from ltrsys.data.shards.writing import Samples, following, write_split
 from ltrsys.data.sources.source import Source
+from ltrsys.data.validation.duplicates import confirmed, find_duplicates, joined, surplus, write_duplicates
+from ltrsys.data.validation.staging import CHUNK, NOTHING, Staged, refusal, stage
+from ltrsys.data.validation.workers import RunTasks, run_tasks
 from ltrsys.errors import DataError, UsageError
 from ltrsys.files import json_text, read_json, replaced
 
@@ -263,7 +263,7 @@ class _Build:
         dropped = surplus(found, listed.splits) if self.options.duplicates == "drop" else np.zeros(len(listed), bool)
         classes = [self.source.classes[label].name for label in listed.labels]
         count = write_duplicates(
-            ready_folder(self.out),
+            ready_folder(self.out) / DUPLICATES,
             found,
             listed.staged.items,
             listed.splits,

@@ -9,8 +9,8 @@ import torchvision
 from PIL import Image
 
 from ltrsys.data.shards.building import build_shards
-from ltrsys.data.shards.images import check_image
 from ltrsys.data.sources.folder import read_folder
+from ltrsys.data.validation.images import check_image
 from ltrsys.errors import DataError
 from tests.data.sources.pictures import FORMAT_OF_ENDING, encode, picture
 

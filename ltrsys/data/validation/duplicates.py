@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ltrsys.data.index.records import SPLITS
-from ltrsys.data.shards.build_folder import DUPLICATES
-from ltrsys.data.shards.staging import Staged, jpegs_of
+from ltrsys.data.validation.staging import Staged, jpegs_of
 from ltrsys.files import json_text, replaced
 
 DISTANCE = 4
@@ -135,14 +134,14 @@ def surplus(found: Duplicates, splits: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def write_duplicates(
-    folder: Path,
+    path: Path,
     found: Duplicates,
     items: Sequence[str],
     splits: NDArray[np.int64],
     classes: Sequence[str],
     dropped: NDArray[np.bool_],
 ) -> int:
-    """Write `duplicates.jsonl` into `folder`: a line a cluster that is in several splits, or in several classes.
+    """Write `path`, `duplicates.jsonl`: a line a cluster that is in several splits, or in several classes.
 
     Returns:
         The number of images of val and test that have a duplicate in another split.
@@ -154,7 +153,7 @@ def write_duplicates(
         return 0
     places = np.flatnonzero(told)
     places = places[np.argsort(found.cluster[places], kind="stable")]
-    with replaced(folder / DUPLICATES, "w") as file:
+    with replaced(path, "w") as file:
         for own in np.split(places, 1 + np.flatnonzero(np.diff(found.cluster[places]))):
             images = [
                 {"split": SPLITS[splits[place]], "class": classes[place], "item": items[place]}

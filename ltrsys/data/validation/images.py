@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ltrsys.data.shards.looks import Look, look_at
 from ltrsys.data.sources.formats import FORMATS
+from ltrsys.data.validation.looks import Look, look_at
 from ltrsys.errors import DataError
 
 QUALITY = 95

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltrsys.data.index.columns import checksum
-from ltrsys.data.shards.images import ImageRejectedError, check_image
-from ltrsys.data.shards.looks import THUMBNAIL, perceptual_hashes
-from ltrsys.data.shards.workers import RunTasks
 from ltrsys.data.sources.source import ReadImage
+from ltrsys.data.validation.images import ImageRejectedError, check_image
+from ltrsys.data.validation.looks import THUMBNAIL, perceptual_hashes
+from ltrsys.data.validation.workers import RunTasks
 from ltrsys.errors import DataError
 from ltrsys.files import read_json, replaced, write_json
 from ltrsys.progress import progress

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image, ImageEnhance
 from sklearn.datasets import load_sample_images
 
-from ltrsys.data.shards.images import ImageRejectedError, check_image
-from ltrsys.data.shards.looks import Look, look_at, perceptual_hashes
+from ltrsys.data.validation.images import ImageRejectedError, check_image
+from ltrsys.data.validation.looks import Look, look_at, perceptual_hashes
 
 
 @pytest.fixture(scope="module")

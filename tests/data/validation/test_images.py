@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from ltrsys.data.shards.images import MAX_PIXELS, ORIENTATION, CheckedImage, ImageRejectedError, check_image
+from ltrsys.data.validation.images import MAX_PIXELS, ORIENTATION, CheckedImage, ImageRejectedError, check_image
 from tests.data.sources.pictures import BLUE, FORMAT_OF_ENDING, RED, encode, picture
 
 FORMATS = sorted(set(FORMAT_OF_ENDING.values()))
