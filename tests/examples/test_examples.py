@@ -16,7 +16,7 @@ from ltrsys.config.schema import Config
 from ltrsys.evaluation.results import read_results
 from ltrsys.runs.folder import RunFolder
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("plugins_forgotten")]
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 PLUGINS = sorted(EXAMPLES.glob("*.py"))
 
