@@ -40,7 +40,7 @@ def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def plugins_forgotten() -> Iterator[None]:
-    """Forget the plug-ins that the tests of a module load: other tests do not know them, and their files may be gone."""
+    """Forget the plug-ins that a module's tests load: others do not know them, and their files may be gone."""
     for kind in registry.REGISTRIES.values():
         list(kind)  # load what comes with ltrsys, so that it is not forgotten
     before = {name: dict(kind._methods) for name, kind in registry.REGISTRIES.items()}
