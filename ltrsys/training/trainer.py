@@ -19,6 +19,7 @@ from ltrsys.data.reading.quarantine import Quarantine, quarantined
 from ltrsys.device import set_up_gpu, within_memory
 from ltrsys.errors import DataError
 from ltrsys.metrics.accuracy import accuracy_by_column, shot_of_class
+from ltrsys.models.image_size import check_image_size
 from ltrsys.models.weights import save_network
 from ltrsys.progress import Advance, progress
 from ltrsys.runs.audit_log import AuditLog
@@ -61,8 +62,8 @@ def train(config: Config, world: World) -> None:
     A finished run is left as it is.
 
     Raises:
-        UsageError: Where the config does not fit the machine, the dataset or the run begun before, or where another
-            training goes on in its folder.
+        UsageError: Where the config does not fit the machine, the dataset or the run begun before, or its network its
+            image size, or where another training goes on in its folder.
         Stopped: After a signal, once the run's state is saved.
         LtrsysError: For a damaged shard or checkpoint, a full disk, or a loss that is not finite.
     """
@@ -70,6 +71,7 @@ def train(config: Config, world: World) -> None:
         if world.is_main:
             print(f"{describe_run(config, done)}\nThere is nothing left to do.")
         return
+    check_image_size(config.model, config.data.image_size, one_by_one=config.train.micro_batch_size == 1)
     timeout = config.train.timeout_seconds
     with ExitStack() as stack:
         device = stack.enter_context(process_group(world, timeout, config.train.device))
