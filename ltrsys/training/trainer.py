@@ -49,7 +49,7 @@ from ltrsys.training.supervision.loss_watch import LossWatch
 from ltrsys.training.supervision.process_group import process_group
 from ltrsys.training.supervision.requests import Request, Requests
 from ltrsys.training.supervision.watchdog import Reached, watched
-from ltrsys.training.telling import describe_accuracies, describe_processes, describe_run
+from ltrsys.training.telling import describe_accuracies, describe_fetching, describe_processes, describe_run
 from ltrsys.training.validation import predict_split
 from ltrsys.world import World
 
@@ -204,9 +204,11 @@ class Trainer:
                     self.saver.stop()
         average_buffers(self.engine.network, self.world)
         self.checkpoints.wait()
+        fetched = torch.full((), self.loader.bytes_fetched, dtype=torch.int64, device=self.device)
+        dist.all_reduce(fetched)
         if shown:
             save_network(self.engine.network, self.run.model)
-            print(self._conclusion())
+            print(self._conclusion(int(fetched)))
 
     def close(self) -> None:
         """Give up files, threads and hooks, and the signals last; all of them, whatever fails."""
@@ -333,12 +335,11 @@ class Trainer:
         yield
         self.meter.skip(time.perf_counter() - started)
 
-    def _conclusion(self) -> str:
+    def _conclusion(self, bytes_fetched: int) -> str:
         description = describe_run(self.config, self.progress)
-        if not self.loader.bytes_used:
-            return description
-        ratio = self.loader.bytes_read / self.loader.bytes_used
-        description += f"\nBytes read over bytes used: {ratio:.2f}."
+        nodes = self.world.world_size // self.world.local_world_size
+        if news := describe_fetching(self.dataset, self.config.data, bytes_fetched, nodes):
+            description += f"\n{news}"
         if bad := len(quarantined(self.run.quarantine, self.train_split)):
             description += f"\n{bad} training images were bad and replaced by others: {self.run.quarantine}."
         return description

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from ltrsys.commands.audit import audit_run
 from ltrsys.config.reading import load_config
 from ltrsys.data.index.dataset import Dataset
-from ltrsys.data.shards.writing import build_shards
+from ltrsys.data.shards.building import build_shards
 from ltrsys.data.sources.glyphs import read_glyphs
 from ltrsys.data.sources.long_tail import cut_to_long_tail
 from ltrsys.errors import DataError, LtrsysError, UsageError
@@ -56,7 +56,7 @@ def test_a_run_folder_holds_what_the_contract_names(write_config, capsys):
         assert line["val_mean_class_accuracy"] == line["val_all"], "the val split is balanced"
     printed = capsys.readouterr().out
     assert "val accuracy: many" in printed
-    assert "Bytes read over bytes used" in printed
+    assert printed.count("\n") == 2, "what a disk reads is no news"
 
 
 def test_a_resumed_run_ends_where_one_without_a_stop_does(write_config):
