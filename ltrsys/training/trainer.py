@@ -26,6 +26,7 @@ from ltrsys.runs.audit_log import AuditLog
 from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.lock import locked
 from ltrsys.runs.tracking import MetricsLog
+from ltrsys.runs.trained_on import keep_record
 from ltrsys.second_stage.fitting import evaluated_split, nothing_to_report_on
 from ltrsys.training.checkpoints.folder import CheckpointFolder
 from ltrsys.training.checkpoints.rank_state import restore_rank_state
@@ -159,6 +160,7 @@ class Trainer:
         stack.callback(self.loader.close)
         if world.is_main:
             save_config(config, self.run.config_file)
+            keep_record(self.run, self.dataset)
         self.tracker = MetricsLog(self.run, config, world, run_ids=self.progress.tracking_runs)
         stack.callback(self.tracker.close)
         self.tracker.rewind(self.progress.step)
