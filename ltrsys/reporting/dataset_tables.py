@@ -81,10 +81,10 @@ def _notes(summary: dict[str, Any]) -> list[str]:
         notes.append(f"Left out: {_counted(rejected, 'image')} ({told}{more}), listed in rejected.jsonl.")
     duplicates = summary.get("duplicates")
     if duplicates and duplicates["clusters"]:
+        found = f"{_counted(duplicates['images'], 'image')} in {_counted(duplicates['clusters'], 'cluster')}"
         notes.append(
-            f"Duplicates across splits or classes: {_counted(duplicates['images'], 'image')} in "
-            f"{_counted(duplicates['clusters'], 'cluster')} ({duplicates['exact']:,} exact, {duplicates['near']:,} near), {duplicates['dropped']:,} "
-            "dropped; listed in duplicates.jsonl."
+            f"Duplicates across splits or classes: {found} ({duplicates['exact']:,} exact, {duplicates['near']:,} "
+            f"near), {duplicates['dropped']:,} dropped; listed in duplicates.jsonl."
         )
     elif duplicates:
         notes.append("Duplicates across splits or classes: none.")
