@@ -5,12 +5,10 @@ import logging
 import os
 from pathlib import Path
 
-from pydantic import ValidationError
 from rich.console import Console
 
-from ltrsys.data.config import DataConfig
 from ltrsys.data.index.dataset import Dataset
-from ltrsys.data.reading.opening import open_dataset
+from ltrsys.data.reading.opening import open_named
 from ltrsys.data.reading.verify import verify as verify_dataset
 from ltrsys.errors import DataError, LtrsysError, UsageError
 from ltrsys.metrics.config import ShotsConfig
@@ -44,10 +42,7 @@ def inspect_dataset(
     if few > many:
         raise UsageError(f"--few {few} is above --many {many}.")
     shots = ShotsConfig(many=many, few=few)
-    try:
-        dataset = open_dataset(DataConfig(shards=shards, cache=cache))
-    except ValidationError as error:
-        raise UsageError(error.errors()[0]["msg"].removeprefix("Value error, ") + ".") from None
+    dataset = open_named(shards, cache)
     if verify:
         _verify(dataset, workers or len(os.sched_getaffinity(0)))
     plot = _draw(dataset, shots, plot)
