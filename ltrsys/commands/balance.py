@@ -30,6 +30,7 @@ from ltrsys.reporting.balance_report import BalanceReport, read_per_class
 from ltrsys.reporting.table import print_table
 from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.tracking import MetricsLog
+from ltrsys.runs.trained_on import changes_since
 from ltrsys.second_stage.fitting import Fitter, evaluated_split, nothing_to_report_on, val_split
 from ltrsys.second_stage.store import Fitted, load_fitted
 from ltrsys.section import MayChange
@@ -46,7 +47,8 @@ def balance_run(
     Where the dataset has neither a test nor a val split, fit them and say that there is nothing to report on.
 
     Raises:
-        UsageError: For a folder that is no finished run, an unknown classifier, or a config that does not fit.
+        UsageError: For a folder that is no finished run, an unknown classifier, a config that does not fit, or shards
+            of other classes.
         DataError: For data, features or files that are damaged.
     """
     overrides = list(overrides)
@@ -55,6 +57,7 @@ def balance_run(
     run, config = _open_run(folder, overrides, plugins)
     _check_known(run)
     dataset = open_dataset(config.data)
+    _compare_with_training(run, config, dataset)
     name, val = evaluated_split(dataset), val_split(config.balance, dataset)
     for classifier in config.balance.classifiers:  # what may not be selected on is told before all work
         CLASSIFIERS.get(classifier).selects_on(config.balance.of(classifier), val)
@@ -159,6 +162,19 @@ def _check_known(run: RunFolder) -> None:
                 f"{run.results}: holds a line of `{line.classifier}`, which comes from a plug-in that this call does "
                 "not name. Name it by --plugin FILE.py, or move the file away: what is known is then reported anew."
             )
+
+
+def _compare_with_training(run: RunFolder, config: Config, dataset: Dataset) -> None:
+    """Say how the shards differ from those of the training; refuse them where the classes are others."""
+    changes = changes_since(run, dataset)
+    if changes is None:
+        return
+    if changes.classes:
+        raise UsageError(
+            f"{run.path}: data.shards={config.data.shards} has other classes than it was trained on: {changes}. Give "
+            "the shards it was trained on, or train a new run on these."
+        )
+    log.warning("%s: data.shards=%s has changed since it was trained: %s.", run.path, config.data.shards, changes)
 
 
 def _device(world: World, config: Config) -> torch.device:
