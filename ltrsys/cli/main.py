@@ -10,6 +10,7 @@ import typer
 from typer.exceptions import TyperException
 
 from ltrsys import __version__
+from ltrsys.cli import study
 from ltrsys.cli.audit import audit
 from ltrsys.cli.balance import balance, evaluate
 from ltrsys.cli.import_weights import import_weights
@@ -39,6 +40,7 @@ app.command()(evaluate)
 app.command()(audit)
 app.command()(import_weights)
 app.command()(methods)
+app.add_typer(study.app, name="study")
 
 
 def _print_version(wanted: bool) -> None:

@@ -120,6 +120,41 @@ def paired_test_of_class_mean(
     return (1 + extreme) / (1 + DRAWS)
 
 
+def paired_test_of_shares(
+    labels: NDArray[np.int64],
+    shares: NDArray[np.float64],
+    reference_shares: NDArray[np.float64],
+    num_classes: int,
+) -> float:
+    """Return the two-sided p-value of a paired test of the mean class accuracy of several classifiers of a kind.
+
+    The randomisation test of `paired_test_of_class_mean`, of the share of the classifiers that recognise an image in
+    place of whether one does. It says whether the difference holds for other images, not for other trainings.
+
+    Args:
+        labels: The class of each image, [N].
+        shares: The share of the classifiers under test that recognise it, from 0 to 1, [N].
+        reference_shares: The same of the others, [N].
+        num_classes: C.
+    """
+    size_of_image = np.bincount(labels, minlength=num_classes)[labels]
+    difference = shares - reference_shares
+    differ = np.abs(difference) > _EQUAL
+    if not differ.any():
+        return 1.0
+    # images of one size of class and one amount of difference are flipped together
+    amounts = np.round(np.abs(difference[differ]), 9)
+    kinds, kind_of_image = np.unique(np.stack([size_of_image[differ], amounts]), axis=1, return_inverse=True)
+    observed, flipped = 0.0, np.zeros(DRAWS)
+    for number, (size, amount) in enumerate(kinds.T.tolist()):
+        signs = np.sign(difference[differ][kind_of_image.reshape(-1) == number])
+        observed += amount * float(signs.sum()) / size
+        drawn = _binomial(len(signs), 0.5, stream=Stream.SIGN_FLIPS, major=int(size), minor=number)
+        flipped += amount * (2 * drawn - len(signs)) / size
+    extreme = int((np.abs(flipped) >= abs(observed) * (1 - _EQUAL)).sum())
+    return (1 + extreme) / (1 + DRAWS)
+
+
 def _by_class(
     labels: NDArray[np.int64], correct: NDArray[np.bool_], num_classes: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -67,10 +67,14 @@ class Fitter:
         """Return a classifier, fitting and saving it if it is missing or out of date."""
         current = self.current(name)
         if current is None:
-            classifier = CLASSIFIERS.get(name).fit(self._context(name), self.config.of(name))
-            current = Fitted(classifier, self.bank.fingerprint, self.fingerprint(name))
+            current = self.fit(name)
             save_fitted(current, self.run.classifiers)
         return current
+
+    def fit(self, name: str) -> Fitted:
+        """Fit a classifier, without saving it."""
+        classifier = CLASSIFIERS.get(name).fit(self._context(name), self.config.of(name))
+        return Fitted(classifier, self.bank.fingerprint, self.fingerprint(name))
 
     def current(self, name: str) -> Fitted | None:
         """Return a saved classifier; None if there is none, or its inputs have changed since."""

@@ -1,0 +1,149 @@
+"""The table of a study as text: for a terminal, Markdown, LaTeX, HTML, CSV or JSON."""
+
+import csv
+import html
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from ltrsys.studies.table import Line, StudyTable, as_json, title_of
+
+PUBLISHED = "published"
+
+
+def headings(table: StudyTable) -> list[str]:
+    """Return the headings of all columns: ours, p, the published ones and the parameters."""
+    ours = [title_of(column) for column in table.columns]
+    p_value = ["p"] if table.versus is not None else []
+    published = [f"{PUBLISHED} {title_of(column)}" for column in table.reference_columns]
+    return ["", *ours, *p_value, *published, "parameters"]
+
+
+def cells(table: StudyTable, line: Line) -> list[str]:
+    """Return the texts of a row below `headings`."""
+    ours = [str(line.cells[column]) for column in table.columns]
+    p_value = [_p(line.p_value)] if table.versus is not None else []
+    published = [
+        f"{line.reference[column]:.1f}" if column in line.reference else "" for column in table.reference_columns
+    ]
+    return [line.label, *ours, *p_value, *published, line.parameters]
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
+
+
+def terminal(table: StudyTable, width: int | None = None) -> str:
+    """Return the table with lines, as wide as the terminal."""
+    text = io.StringIO()
+    console = Console(file=text, width=width, highlight=False)
+    shown = RichTable(title=table.title, title_justify="left")
+    for number, heading in enumerate(headings(table)):
+        shown.add_column(heading, justify="left" if number == 0 or heading == "parameters" else "right")
+    for section, lines in _sections(table):
+        if section:
+            shown.add_row(f"[bold]{section}[/bold]")
+        for line in lines:
+            shown.add_row(*cells(table, line))
+        shown.add_section()
+    console.print(shown)
+    for note in table.notes:
+        console.print(note)
+    return text.getvalue()
+
+
+def markdown(table: StudyTable) -> str:
+    """Return the table in Markdown."""
+    rows = [headings(table), ["---"] + ["---:"] * (len(headings(table)) - 2) + ["---"]]
+    for section, lines in _sections(table):
+        if section:
+            rows.append([f"**{section}**"] + [""] * (len(headings(table)) - 1))
+        rows += [cells(table, line) for line in lines]
+    text = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+    return "\n\n".join([f"**{table.title}**", text, *table.notes]) + "\n"
+
+
+def latex(table: StudyTable) -> str:
+    """Return the table in LaTeX, for the package booktabs."""
+    columns = headings(table)
+    lines = [f"% {table.title}", f"\\begin{{tabular}}{{l{'r' * (len(columns) - 2)}l}}", "\\toprule"]
+    lines += [" & ".join(map(_tex, columns)) + " \\\\", "\\midrule"]
+    for number, (section, rows) in enumerate(_sections(table)):
+        if number:
+            lines.append("\\midrule")
+        if section:
+            lines.append(f"\\multicolumn{{{len(columns)}}}{{l}}{{\\emph{{{_tex(section)}}}}} \\\\")
+        lines += [" & ".join(map(_tex, cells(table, row))) + " \\\\" for row in rows]
+    lines += ["\\bottomrule", "\\end{tabular}", *(f"% {note}" for note in table.notes)]
+    return "\n".join(lines) + "\n"
+
+
+def html_table(table: StudyTable) -> str:
+    """Return the table in HTML, without anything around it."""
+    columns = headings(table)
+    lines = ["<table>", f"<caption>{html.escape(table.title)}</caption>"]
+    lines.append("<thead><tr>" + "".join(f"<th>{html.escape(column)}</th>" for column in columns) + "</tr></thead>")
+    for section, rows in _sections(table):
+        lines.append("<tbody>")
+        if section:
+            lines.append(f'<tr><th colspan="{len(columns)}">{html.escape(section)}</th></tr>')
+        for row in rows:
+            lines.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells(table, row)) + "</tr>")
+        lines.append("</tbody>")
+    lines += ["</table>", *(f"<p>{html.escape(note)}</p>" for note in table.notes)]
+    return "\n".join(lines) + "\n"
+
+
+def comma_separated(table: StudyTable) -> str:
+    """Return the table as RFC 4180 has it: numbers in columns of their own, means and deviations apart."""
+    text = io.StringIO()
+    lines = csv.writer(text)
+    ours = [part for column in table.columns for part in (column, f"{column} deviation")]
+    lines.writerow(
+        ["section", "row", "seeds", *ours, "p", *(f"{PUBLISHED} {column}" for column in table.columns), "parameters"]
+    )
+    for line in table.lines:
+        numbers = [part for column in table.columns for part in (line.cells[column].mean, line.cells[column].spread)]
+        published = [line.reference.get(column) for column in table.columns]
+        lines.writerow([line.section, line.label, line.seeds, *numbers, line.p_value, *published, line.parameters])
+    return text.getvalue()
+
+
+def json_table(table: StudyTable) -> str:
+    """Return the table as JSON."""
+    return json.dumps(as_json(table), indent=1, ensure_ascii=False) + "\n"
+
+
+FORMATS: Mapping[str, Callable[[StudyTable], str]] = {
+    "terminal": terminal,
+    "markdown": markdown,
+    "latex": latex,
+    "html": html_table,
+    "csv": comma_separated,
+    "json": json_table,
+}
+
+
+def _sections(table: StudyTable) -> list[tuple[str, Sequence[Line]]]:
+    """Return the rows that follow one another under one heading."""
+    sections: list[tuple[str, list[Line]]] = []
+    for line in table.lines:
+        if not sections or sections[-1][0] != line.section:
+            sections.append((line.section, []))
+        sections[-1][1].append(line)
+    return [(section, lines) for section, lines in sections]
+
+
+_TEX = {
+    "\\": "\\textbackslash{}", "&": "\\&", "%": "\\%", "$": "\\$", "#": "\\#", "_": "\\_", "{": "\\{", "}": "\\}",
+    "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "±": "$\\pm$", "–": "--", "τ": "$\\tau$",
+}  # fmt: skip
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(letter, letter) for letter in text)

@@ -1,0 +1,126 @@
+"""The rows of a study: each classifier of each training, measured once and kept in the run folder.
+
+RUN/rows/<classifier>-<fingerprint>.npz holds the line of `results.json` and the class that was predicted for each
+image. Another study that asks for the same row finds it there.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ltrsys.classifiers.joint import Joint
+from ltrsys.config.reading import load_config
+from ltrsys.data.index.dataset import Dataset
+from ltrsys.data.reading.opening import open_dataset
+from ltrsys.device import choose_device
+from ltrsys.errors import DataError, UsageError
+from ltrsys.evaluation.results import Line
+from ltrsys.evaluation.split import EvaluatedSplit
+from ltrsys.features.bank import BankIdentity, FeatureBank, fingerprint
+from ltrsys.features.extraction import make_bank
+from ltrsys.files import explained, replaced
+from ltrsys.second_stage.fitting import Fitter, evaluated_split, nothing_to_report_on, val_split
+from ltrsys.second_stage.store import Fitted
+from ltrsys.studies.study import OpenStudy, Row, Training
+from ltrsys.world import World
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One row of one training."""
+
+    line: Line
+    labels: NDArray[np.int64]
+    """Class of each image, [n]."""
+    predictions: NDArray[np.int64]
+    """Predicted class of each image, [n]."""
+    num_classes: int
+
+
+@dataclass(frozen=True)
+class Measurer:
+    """Measures rows of trainings; opens each run once."""
+
+    study: OpenStudy
+    device: torch.device
+    _opened: dict[Path, tuple[Dataset, FeatureBank]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, study: OpenStudy) -> "Measurer":
+        """Measure on the device that the config of the first training asks for."""
+        return cls(study, choose_device(study.trainings[0].config.train.device, World()))
+
+    def measured(self, row: Row, training: Training, *, compute: bool) -> Measured | None:
+        """Return a row of a training; None where it is not there and is not to be computed, or cannot be yet.
+
+        Raises:
+            DataError: Where the run's data or files are damaged, or there is nothing to evaluate on.
+            UsageError: Where a setting of the row is wrong.
+        """
+        if training.state != "trained":
+            return None
+        settings = [f"balance.{row.classifier}.{key}={json.dumps(value)}" for key, value in row.settings.items()]
+        try:
+            config = load_config(training.config_file, [*training.overrides, *settings])
+        except UsageError as error:
+            raise UsageError(f"{self.study.path}: row `{row.label}`: {error}") from None
+        opened = self._open(training, compute=compute)
+        if opened is None:
+            return None
+        dataset, bank = opened
+        name = evaluated_split(dataset)
+        if name is None:
+            raise DataError(nothing_to_report_on(dataset))
+        fitter = Fitter(
+            training.run, bank, config.balance, val_split(config.balance, dataset), config.seed, self.device
+        )
+        split = EvaluatedSplit(name, bank.split(name), bank.split("train").class_counts, config.shots, self.device)
+        current = fingerprint([fitter.fingerprint(row.classifier), name, config.shots.model_dump(mode="json")])
+        path = training.run.path / "rows" / f"{row.classifier}-{current[:16]}.npz"
+        if not path.exists():
+            if not compute:
+                return None
+            # what has settings of its own must not take the place of the run's classifier
+            fitted = fitter.fit(row.classifier) if row.settings else fitter.fitted(row.classifier)
+            _save(path, split, fitted, Joint.of_model(training.run.model, self.device))
+        return _load(path, split)
+
+    def _open(self, training: Training, *, compute: bool) -> tuple[Dataset, FeatureBank] | None:
+        """Return dataset and feature bank of a run; None where the bank is to be made first."""
+        path = training.run.path
+        if path not in self._opened:
+            dataset = open_dataset(training.config.data)
+            if compute:
+                bank = make_bank(training.run, training.config, dataset, world=World(), device=self.device)
+            elif not (training.run.features / "bank.json").exists():
+                return None
+            else:
+                bank = FeatureBank.open(training.run.features)
+                now = BankIdentity.of(training.run, training.config, dataset)
+                if bank.identity.difference(now):
+                    return None
+            self._opened[path] = dataset, bank
+        return self._opened[path]
+
+
+def _save(path: Path, split: EvaluatedSplit, fitted: Fitted, joint: Joint) -> None:
+    line = split.line(fitted, joint).model_dump_json()
+    with explained(path), replaced(path) as file:
+        np.savez_compressed(
+            file, line=np.array(line), predictions=split.predictions(fitted.classifier).astype(np.int32)
+        )
+
+
+def _load(path: Path, split: EvaluatedSplit) -> Measured:
+    try:
+        with np.load(path) as content:
+            line, predictions = str(content["line"]), content["predictions"].astype(np.int64)
+        measured: Any = Line.model_validate_json(line)
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise DataError(f"{path}: not a row of a study ({error}). Delete it and run the study again.") from None
+    return Measured(measured, split.split.labels, predictions, split.split.num_classes)

@@ -1,0 +1,189 @@
+"""A study: a YAML file that says which runs and classifiers a table is made of.
+
+title: Sampling in the first stage, on glyphs
+source: Kang et al., 2020, Table 2      # of the reference numbers
+runs:
+  instance: {config: ../demo.yaml, seeds: [0, 1, 2]}
+  balanced: {config: ../demo.yaml, overrides: ["data.sampler.kind=class_balanced"], seeds: [0, 1, 2]}
+versus: Joint, instance-balanced
+rows:
+  - {label: "Joint, instance-balanced", run: instance, classifier: joint, reference: {all: 64.4}}
+  - {label: "Joint, class-balanced", run: balanced, classifier: joint}
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from ltrsys.classifiers.base import CLASSIFIERS
+from ltrsys.config.changes import fixed_values
+from ltrsys.config.reading import load_config, load_run_config
+from ltrsys.config.schema import Config
+from ltrsys.errors import UsageError, first_problem
+from ltrsys.registry import nearest
+from ltrsys.runs.folder import RunFolder
+from ltrsys.section import MayChange, Section
+
+Column = Literal["many", "medium", "few", "all", "mean_class_accuracy", "top3", "top5"]
+
+
+class StudyRun(Section):
+    """Trainings that differ in their seeds alone."""
+
+    config: str
+    """The config: a file, its path beginning at the study's folder, or the name of one that comes with ltrsys."""
+    overrides: list[str] = Field(default=[])
+    """Changes to it, `key.sub=value`."""
+    seeds: list[int] = Field(default=[0], min_length=1)
+
+
+class Row(Section):
+    """One line of the table: a classifier of a run."""
+
+    label: str
+    run: str
+    classifier: str = "joint"
+    settings: dict[str, Any] = Field(default={})
+    """Of the classifier, as in the section `balance.<classifier>`."""
+    section: str = ""
+    """A heading above the first row of those that have it."""
+    reference: dict[Column, float] = Field(default={})
+    """Published numbers, in per cent; `Study.source` says whose."""
+
+
+class Study(Section):
+    """What a table is made of."""
+
+    title: str
+    source: str | None = None
+    """Where the reference numbers are from."""
+    runs: Annotated[dict[str, StudyRun], Field(min_length=1)]
+    rows: Annotated[list[Row], Field(min_length=1)]
+    columns: list[Column] = Field(default=["many", "medium", "few", "all"], min_length=1)
+    versus: str | None = None
+    """The label of the row that the others are compared with by a paired test."""
+
+    @field_validator("rows")
+    @classmethod
+    def _known(cls, rows: list[Row]) -> list[Row]:
+        for row in rows:
+            if row.classifier not in CLASSIFIERS:
+                raise ValueError(
+                    f"`{row.classifier}`: unknown classifier. {nearest(row.classifier, CLASSIFIERS.names())}"
+                )
+        return rows
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Study":
+        labels = [row.label for row in self.rows]
+        for row in self.rows:
+            if row.run not in self.runs:
+                raise ValueError(f"row `{row.label}`: there is no run `{row.run}`. {nearest(row.run, self.runs)}")
+            if row.reference and not self.source:
+                raise ValueError(
+                    f"row `{row.label}` has reference numbers, and the study has no `source`. Say whose they are"
+                )
+            if labels.count(row.label) > 1:
+                raise ValueError(f"two rows are called `{row.label}`. Give one another label")
+        if self.versus is not None and self.versus not in labels:
+            raise ValueError(f"versus: there is no row `{self.versus}`. {nearest(self.versus, labels)}")
+        return self
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of a study: a run with one seed."""
+
+    key: str
+    """The run's name in the study."""
+    seed: int
+    config_file: Path
+    overrides: tuple[str, ...]
+    """All that is changed of the config, the run's name and seed included."""
+    config: Config
+
+    @property
+    def run(self) -> RunFolder:
+        """Where it is."""
+        return RunFolder(self.config.run_folder)
+
+    @property
+    def state(self) -> Literal["missing", "begun", "trained"]:
+        """How far it is."""
+        if self.run.model.exists():
+            return "trained"
+        return "begun" if self.run.config_file.exists() else "missing"
+
+    def check(self) -> None:
+        """Raise a UsageError where the run folder is of another config: a study before, or somebody's own run."""
+        if not self.run.config_file.exists():
+            return
+        then = fixed_values(load_run_config(self.run), MayChange.ON_RESUME)
+        now = fixed_values(self.config, MayChange.ON_RESUME)
+        for key in sorted(now.keys() | then.keys()):
+            if now.get(key) != then.get(key):
+                raise UsageError(
+                    f"{self.run.path}: was made with {key}={then.get(key)}, but this study says {now.get(key)}. Call "
+                    f"the study's run `{self.key}` otherwise, or move that folder away."
+                )
+
+
+@dataclass(frozen=True)
+class OpenStudy:
+    """A study that has been read."""
+
+    path: Path
+    study: Study
+    changes: tuple[str, ...] = ()
+    """Of every config, from the command line."""
+
+    @classmethod
+    def read(cls, path: Path, changes: tuple[str, ...] = ()) -> "OpenStudy":
+        """Read a study file.
+
+        Raises:
+            UsageError: Where it cannot be read, or is wrong.
+        """
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path}: cannot read this study: {getattr(error, 'strerror', None) or error}.") from None
+        except yaml.YAMLError as error:
+            raise UsageError(f"{path}: not valid YAML: {' '.join(str(error).split())}.") from None
+        try:
+            return cls(path, Study.model_validate(values), changes)
+        except ValidationError as error:
+            raise UsageError(f"{path}: {first_problem(error).removeprefix('``: Value error, ')}.") from None
+
+    @cached_property
+    def trainings(self) -> list[Training]:
+        """All trainings, in the order of the file; their configs are read.
+
+        Raises:
+            UsageError: Where a config is wrong, or two runs would share a folder.
+        """
+        trainings = [training for key in self.study.runs for training in self.of(key)]
+        folders: dict[Path, Training] = {}
+        for training in trainings:
+            other = folders.setdefault(training.run.path, training)
+            if other is not training:
+                raise UsageError(
+                    f"{self.path}: the runs `{other.key}` and `{training.key}` share the folder {training.run.path}. "
+                    "Give one seed once, and each run its own name."
+                )
+        return trainings
+
+    def of(self, key: str) -> Iterator[Training]:
+        """Yield the trainings of one run of the study."""
+        run = self.study.runs[key]
+        beside = self.path.parent / run.config
+        config_file = beside if beside.exists() else Path(run.config)
+        base = load_config(config_file, [*run.overrides, *self.changes])
+        for seed in run.seeds:
+            own = (*run.overrides, *self.changes, f"name={base.name}-{key}-seed{seed}", f"seed={seed}")
+            yield Training(key, seed, config_file, own, load_config(config_file, own))

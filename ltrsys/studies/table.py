@@ -1,0 +1,167 @@
+"""The table of a study: means and spreads over seeds, paired tests, and published numbers beside ours."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ltrsys.metrics.class_mean import paired_test_of_shares
+from ltrsys.studies.measuring import Measured
+from ltrsys.studies.study import Column, Row, Study
+
+TITLES: Mapping[Column, str] = {"mean_class_accuracy": "mean", "top3": "top 3", "top5": "top 5"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Accuracies of one row in one column, in per cent."""
+
+    mean: float | None
+    """Over the seeds; None where there is nothing to measure, or nothing has been measured."""
+    spread: float | None
+    """Standard deviation over the seeds; None of one seed."""
+
+    def __str__(self) -> str:
+        """Return what a table shows."""
+        if self.mean is None:
+            return "–"
+        return f"{self.mean:.1f}" + ("" if self.spread is None else f" ± {self.spread:.1f}")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the table."""
+
+    label: str
+    section: str
+    seeds: int
+    """Trainings that are measured."""
+    wanted: int
+    """Trainings that the study asks for."""
+    cells: dict[str, Cell]
+    p_value: float | None
+    """Of the paired test of the mean over the classes; None for the reference row, or where something is missing."""
+    reference: dict[str, float]
+    """Published numbers."""
+    parameters: str
+
+
+@dataclass(frozen=True)
+class StudyTable:
+    """All of it."""
+
+    title: str
+    source: str | None
+    columns: list[str]
+    versus: str | None
+    lines: list[Line]
+
+    @property
+    def reference_columns(self) -> list[str]:
+        """The columns of which any published number is given."""
+        return [column for column in self.columns if any(column in line.reference for line in self.lines)]
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know."""
+        notes = []
+        if any(line.wanted > 1 for line in self.lines):
+            notes.append("Means over seeds ± standard deviation, in per cent.")
+        if self.versus is not None:
+            notes.append(
+                f"p: paired randomisation test of the mean over the classes against {self.versus}, on the same images, "
+                "of the accuracy that an image has over the seeds; how trainings vary is told by the spread alone."
+            )
+        if self.reference_columns:
+            notes.append(f"Published: {self.source}; not measured here.")
+        if unfinished := [line.label for line in self.lines if line.seeds < line.wanted]:
+            notes.append(f"Not all trainings are measured: {', '.join(unfinished)}.")
+        return notes
+
+
+def make_table(study: Study, measured: Mapping[str, Sequence[Measured | None]]) -> StudyTable:
+    """Put what was measured, by the label of the row and in the order of the seeds, into a table."""
+    found = {label: [one for one in seeds if one is not None] for label, seeds in measured.items()}
+    against = found[study.versus] if study.versus is not None else []
+    return StudyTable(
+        title=study.title,
+        source=study.source,
+        columns=list(study.columns),
+        versus=study.versus,
+        lines=[_line(study, row, found[row.label], against) for row in study.rows],
+    )
+
+
+def title_of(column: str) -> str:
+    """Return the heading of a column."""
+    return TITLES.get(column, column)  # type: ignore[call-overload]  # a column may have no other
+
+
+def _line(study: Study, row: Row, found: list[Measured], against: list[Measured]) -> Line:
+    compared = bool(against) and bool(found) and row.label != study.versus
+    return Line(
+        label=row.label,
+        section=row.section,
+        seeds=len(found),
+        wanted=len(study.runs[row.run].seeds),
+        cells={column: _cell([getattr(one.line, column) for one in found]) for column in study.columns},
+        p_value=_p_value(found, against) if compared else None,
+        reference={column: row.reference[column] for column in study.columns if column in row.reference},
+        parameters=_parameters(found),
+    )
+
+
+def _cell(values: Sequence[float | None]) -> Cell:
+    some = [value for value in values if value is not None]
+    if not some:
+        return Cell(None, None)
+    return Cell(float(np.mean(some)), float(np.std(some, ddof=1)) if len(some) > 1 else None)
+
+
+def _p_value(found: list[Measured], against: list[Measured]) -> float | None:
+    first = found[0]
+    if not np.array_equal(first.labels, against[0].labels):
+        return None  # of other images
+    ours, theirs = (np.mean([one.predictions == one.labels for one in several], axis=0) for several in (found, against))
+    return paired_test_of_shares(first.labels, ours, theirs, first.num_classes)
+
+
+def _parameters(found: list[Measured]) -> str:
+    from ltrsys.classifiers.base import CLASSIFIERS
+
+    if not found:
+        return ""
+    told: list[str] = []
+    for one in found:
+        text = CLASSIFIERS.get(one.line.classifier).describe(one.line.params, one.line.selected_on)
+        if text not in told:
+            told.append(text)
+    return "; ".join(told)
+
+
+def as_json(table: StudyTable) -> dict[str, Any]:
+    """Return the table as JSON values."""
+    return {
+        "title": table.title,
+        "columns": table.columns,
+        "versus": table.versus,
+        "rows": [
+            {
+                "label": line.label,
+                "section": line.section,
+                "seeds": line.seeds,
+                "wanted_seeds": line.wanted,
+                "accuracy": {
+                    column: {"mean": cell.mean, "standard_deviation": cell.spread}
+                    for column, cell in line.cells.items()
+                },
+                "p_value": line.p_value,
+                "parameters": line.parameters,
+                "published": line.reference,
+            }
+            for line in table.lines
+        ],
+        "published_source": table.source,
+        "notes": table.notes,
+    }

@@ -1,0 +1,227 @@
+"""A study from its file to its table, on small letters."""
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from ltrsys.cli.main import main
+from ltrsys.metrics.class_mean import paired_test_of_class_mean, paired_test_of_shares
+from ltrsys.runs.folder import RunFolder
+from ltrsys.studies.formats import FORMATS
+from ltrsys.studies.table import Cell, Line, StudyTable
+
+CONFIG = {
+    "name": "letters",
+    "data": {"image_size": 16, "resize": 16, "threads": 1, "lanes": 12, "samples_per_epoch": 64},
+    "model": {"backbone": "resnet10", "stem": "small"},
+    "train": {"epochs": 1, "batch_size": 16, "precision": "float32", "engine": "ddp", "device": "cpu"},
+    "balance": {"crt": {"epochs": 1, "lr": 0.1, "batch_size": 64}},
+    "tracking": {"wandb": "disabled"},
+}
+STUDY = {
+    "title": "Two samplings",
+    "source": "Kang et al., 2020, Table 5",
+    "runs": {
+        "instance": {"config": "letters.yaml", "seeds": [0, 1]},
+        "balanced": {"config": "letters.yaml", "overrides": ["data.sampler.kind=class_balanced"]},
+    },
+    "columns": ["many", "few", "all", "mean_class_accuracy"],
+    "versus": "Instance",
+    "rows": [
+        {"label": "Instance", "run": "instance", "section": "Joint", "reference": {"many": 65.9, "all": 44.4}},
+        {"label": "Balanced", "run": "balanced", "section": "Joint", "reference": {"all": 45.1}},
+        {"label": "cRT", "run": "instance", "classifier": "crt", "section": "Decoupled"},
+        {"label": "MLP of 3", "run": "instance", "classifier": "mlp", "section": "Decoupled",
+         "settings": {"layers": 3, "hidden": 8, "epochs": 1}},
+    ],
+}  # fmt: skip
+
+
+def ltrsys(*arguments: str | Path) -> int:
+    with pytest.raises(SystemExit) as exit_:
+        main([*map(str, arguments)])
+    return int(exit_.value.code or 0)
+
+
+def written(folder: Path, shards: Path, **changes: object) -> Path:
+    config = {**CONFIG, "runs": str(folder / "runs"), "data": {**CONFIG["data"], "shards": str(shards)}}
+    (folder / "letters.yaml").write_text(yaml.safe_dump(config))
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump({**STUDY, **changes}))
+    return path
+
+
+@pytest.mark.long
+def test_a_study_is_run_shown_and_not_run_twice(
+    tiny_shards: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    path = written(tmp_path, tiny_shards)
+    assert ltrsys("study", "status", path) == 0
+    assert "letters-instance-seed1: missing; 0 of 3 rows measured" in capfd.readouterr().out
+    assert ltrsys("study", "show", path) == 0
+    assert "Not all trainings are measured: Instance, Balanced, cRT, MLP of 3." in _joined(capfd.readouterr().out)
+
+    assert ltrsys("study", "run", path) == 0
+    printed = capfd.readouterr().out
+    runs = [tmp_path / "runs" / f"letters-{name}" for name in ("instance-seed0", "instance-seed1", "balanced-seed0")]
+    assert all((run / "model.safetensors").exists() for run in runs)
+    assert re.search(r"Instance\s+│\s+[\d.]+ ± [\d.]+", printed)
+    assert "Published: Kang et al., 2020, Table 5; not measured here." in _joined(printed)
+    assert "Not all trainings" not in printed
+
+    files = {file: file.stat().st_mtime_ns for run in runs for file in run.rglob("*") if file.name != "lock"}
+    assert ltrsys("study", "run", path) == 0
+    assert {file: file.stat().st_mtime_ns for file in files} == files, "what is there is not made again"
+    assert ltrsys("study", "status", path) == 0
+    assert "letters-instance-seed0: trained; 3 of 3 rows measured" in capfd.readouterr().out
+
+    assert ltrsys("study", "show", path, "--format", "json") == 0
+    table = json.loads(capfd.readouterr().out)
+    assert [row["seeds"] for row in table["rows"]] == [2, 1, 2, 2]
+    assert table["rows"][0]["published"] == {"many": 65.9, "all": 44.4}
+    assert table["rows"][0]["p_value"] is None
+    assert 0 < table["rows"][2]["p_value"] <= 1
+    assert table["rows"][3]["parameters"] == "3 layers, 8 hidden"
+    _rows_are_those_of_balance(runs[0], table)
+
+    for form in FORMATS:
+        assert ltrsys("study", "show", path, "--format", form, "--out", tmp_path / f"table.{form}") == 0
+        assert "Balanced" in (tmp_path / f"table.{form}").read_text()
+
+
+def _rows_are_those_of_balance(run: Path, table: dict) -> None:
+    assert ltrsys("balance", run, "--classifiers", "joint,crt") == 0
+    lines = {line["classifier"]: line for line in json.loads((run / "results.json").read_text())["results"]}
+    for name, row in (("joint", 0), ("crt", 2)):
+        both = [line_of(path)["all"] for path in run.parent.glob(f"letters-instance-*/rows/{name}-*.npz")]
+        assert lines[name]["all"] in both
+        assert table["rows"][row]["accuracy"]["all"]["mean"] == pytest.approx(sum(both) / 2)
+
+
+def line_of(path: Path) -> dict:
+    with np.load(path) as content:
+        return json.loads(str(content["line"]))
+
+
+def _joined(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rows": [{"label": "a", "run": "instanc"}]}, "there is no run `instanc`. Did you mean instance?"),
+        ({"rows": [{"label": "a", "run": "instance", "classifier": "crtt"}], "versus": None},
+         "`crtt`: unknown classifier. Did you mean crt?"),
+        ({"source": None}, "row `Instance` has reference numbers, and the study has no `source`"),
+        ({"versus": "cRTT"}, "versus: there is no row `cRTT`. Did you mean cRT?"),
+        ({"rows": [STUDY["rows"][0], STUDY["rows"][0]]}, "two rows are called `Instance`"),
+        ({"colums": ["all"]}, "colums"),
+        ({"runs": {"instance": {"config": "letters.yaml", "seeds": [0, 0]}}, "versus": None,
+          "rows": [{"label": "a", "run": "instance"}]}, "the runs `instance` and `instance` share the folder"),
+        ({"runs": {"instance": {"config": "letters.yaml", "overrides": ["train.epoch=3"]}}, "versus": None,
+          "rows": [{"label": "a", "run": "instance"}]}, "Did you mean `train.epochs`?"),
+    ],
+)  # fmt: skip
+def test_a_wrong_study_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict, message: str
+) -> None:
+    assert ltrsys("study", "status", written(tmp_path, tmp_path / "shards", **changes)) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert message in error
+
+
+def test_a_study_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ltrsys("study", "show", tmp_path / "no.yaml") == 2
+    assert "no.yaml: cannot read this study: No such file or directory." in capsys.readouterr().err
+    (tmp_path / "bad.yaml").write_text("title: [")
+    assert ltrsys("study", "show", tmp_path / "bad.yaml") == 2
+    assert "not valid YAML" in capsys.readouterr().err
+
+
+def test_a_run_of_another_config_is_refused(
+    tiny_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path, tiny_shards)
+    run = RunFolder(tmp_path / "runs" / "letters-instance-seed0")
+    run.path.mkdir(parents=True)
+    config = {**yaml.safe_load((tmp_path / "letters.yaml").read_text()), "name": "letters-instance-seed0"}
+    config["train"] = {**config["train"], "epochs": 7}
+    run.config_file.write_text(yaml.safe_dump(config))
+    assert ltrsys("study", "run", path) == 2
+    assert "was made with train.epochs=7, but this study says 1" in capsys.readouterr().err
+
+
+@pytest.mark.long
+def test_a_training_that_fails_is_named_and_goes_on_with_the_same_command(
+    tiny_shards: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path, tmp_path / "moved away")
+    assert ltrsys("study", "run", path) == 1
+    assert "letters-balanced-seed0: this training of the study ended with exit code 1" in capfd.readouterr().err
+    (tmp_path / "moved away").symlink_to(tiny_shards)
+    assert ltrsys("study", "run", path) == 0
+
+
+def table() -> StudyTable:
+    cells = {"many": Cell(61.23, 0.5), "all": Cell(None, None)}
+    return StudyTable(
+        "A & B_1", "Somebody, 50 %", ["many", "all"], "τ",
+        [
+            Line("τ", "", 3, 3, cells, None, {"many": 60.0}, "τ = 0.5 | 0.6"),
+            Line("<cRT>", "Ours", 1, 3, cells, 0.0004, {}, ""),
+        ],
+    )  # fmt: skip
+
+
+def test_markdown_and_html_escape_what_would_be_markup() -> None:
+    text = FORMATS["markdown"](table())
+    assert "| τ | 61.2 ± 0.5 | – | – | 60.0 | τ = 0.5 \\| 0.6 |" in text
+    assert "| <cRT> | 61.2 ± 0.5 | – | 4e-04 |  |  |" in text
+    assert "Not all trainings are measured: <cRT>." in text
+    page = FORMATS["html"](table())
+    assert "<td>&lt;cRT&gt;</td>" in page
+    assert "<caption>A &amp; B_1</caption>" in page
+
+
+def test_latex_escapes_what_would_be_a_command() -> None:
+    text = FORMATS["latex"](table())
+    assert "$\\tau$ & 61.2 $\\pm$ 0.5 & -- & -- & 60.0 & $\\tau$ = 0.5 | 0.6 \\\\" in text
+    assert "\\multicolumn{6}{l}{\\emph{Ours}} \\\\" in text
+
+
+def test_csv_has_numbers_in_columns_of_their_own() -> None:
+    rows = list(csv.DictReader(io.StringIO(FORMATS["csv"](table()))))
+    assert rows[0]["many"] == "61.23"
+    assert rows[0]["many deviation"] == "0.5"
+    assert rows[0]["all"] == ""
+    assert rows[0]["published many"] == "60.0"
+    assert rows[1]["p"] == "0.0004"
+
+
+def test_the_paired_test_of_one_training_is_that_of_the_classifier() -> None:
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(6), [2, 3, 4, 30, 30, 30])
+    ours, theirs = random.random(len(labels)) < 0.7, random.random(len(labels)) < 0.4
+    together = paired_test_of_shares(labels, ours.astype(float), theirs.astype(float), 6)
+    assert together == pytest.approx(paired_test_of_class_mean(labels, ours, theirs, 6), abs=0.01)
+    assert paired_test_of_shares(labels, ours.astype(float), ours.astype(float), 6) == 1.0
+
+
+def test_the_level_of_the_paired_test_holds_over_seeds() -> None:
+    random = np.random.default_rng(1)
+    labels = np.repeat(np.arange(10), [1, 2, 3, 5, 8, 13, 21, 34, 55, 89])
+    rejected = 0
+    for _ in range(200):
+        difficulty = random.random(len(labels))
+        first, second = ((random.random((3, len(labels))) < difficulty).mean(axis=0) for _ in range(2))
+        rejected += paired_test_of_shares(labels, first, second, 10) < 0.05
+    assert 1 <= rejected <= 20  # 10 are expected; at 4.2 % of 200 or so the binomial leaves this once in 1,000
