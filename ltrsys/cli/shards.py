@@ -21,6 +21,13 @@ class OnReject(StrEnum):
     LIST = "list"
 
 
+class Ambiguous(StrEnum):
+    """What becomes of an image that is annotated with several classes."""
+
+    REFUSE = "refuse"
+    SKIP = "skip"
+
+
 def shards(
     source: Annotated[
         str, typer.Argument(help="What to build from: inaturalist, lists, folder, digits, glyphs, or a plug-in's.")
@@ -54,6 +61,13 @@ def shards(
     ] = OnReject.REFUSE,
     max_shard_bytes: Annotated[int, typer.Option(min=10_240, help="Size of a shard.")] = 128 * 2**20,
     bands_per_octave: Annotated[int, typer.Option(min=1, max=16, help="Strata a doubling of frequency.")] = 4,
+    merge_classes: Annotated[
+        bool, typer.Option("--merge-classes", help="inaturalist: make categories of one name one class.")
+    ] = False,
+    ambiguous: Annotated[
+        Ambiguous,
+        typer.Option(help="inaturalist: an image annotated with several classes ends the build, or is left out."),
+    ] = Ambiguous.REFUSE,
     plugin: PluginOption = None,
 ) -> None:
     """Check the images of a dataset and write them as class-stratified WebDataset shards with an index."""
@@ -71,7 +85,18 @@ def shards(
         long_tail = "exponential" if kind.balanced else "none"
     given: dict[SplitName, Path | None] = {"train": train, "val": val, "test": test}
     files = {split: path for split, path in given.items() if path is not None}
-    found = kind.read(SourceOptions(root, files, num_classes, max_count, seed))
+    found = kind.read(
+        SourceOptions(
+            root,
+            files,
+            num_classes,
+            max_count,
+            seed,
+            keep_missing=on_reject is OnReject.LIST,
+            merge_classes=merge_classes,
+            ambiguous=ambiguous.value,
+        )
+    )
     if long_tail != "none":
         found = cut_to_long_tail(
             found, long_tail, max_count=max_count, min_count=min_count, pareto_power=pareto_power, seed=seed

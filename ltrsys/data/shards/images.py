@@ -6,14 +6,16 @@ transparency, CMYK or 16 bits.
 """
 
 import io
-import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ltrsys.data.shards.looks import Look, look_at
+from ltrsys.data.sources.formats import FORMATS
 from ltrsys.errors import DataError
 
 QUALITY = 95
@@ -51,7 +53,7 @@ def check_image(data: bytes, *, resize: int | None = None) -> CheckedImage:
     """Decode an image file and return it as an upright RGB JPEG.
 
     Args:
-        data: The bytes of the file, of any format that Pillow reads; the first frame counts.
+        data: The bytes of the file, of any of the `FORMATS`; the first frame counts.
         resize: What the short side is reduced to, in pixels; a shorter one stays.
 
     Raises:
@@ -63,16 +65,31 @@ def check_image(data: bytes, *, resize: int | None = None) -> CheckedImage:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata and on size, which is checked here
             return _checked(data, resize)
+    except (OSError, ValueError) as error:  # of a conversion
+        raise _cannot_be_decoded(error) from None
+
+
+@contextmanager
+def _decoding() -> Iterator[None]:
+    """Turn whatever a decoder makes of a damaged file into a rejection. They raise nearly anything."""
+    try:
+        yield
     except UnidentifiedImageError:
         raise ImageRejectedError("not an image of a known format") from None
     except Image.DecompressionBombError:
         raise ImageRejectedError(f"it claims more than {MAX_PIXELS} pixels") from None
-    except (OSError, SyntaxError, ValueError, struct.error, EOFError, OverflowError) as error:
-        raise ImageRejectedError(f"it cannot be decoded ({str(error) or type(error).__name__})") from None
+    except Exception as error:
+        raise _cannot_be_decoded(error) from None
+
+
+def _cannot_be_decoded(error: Exception) -> ImageRejectedError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return ImageRejectedError(f"it cannot be decoded ({reason})")
 
 
 def _checked(data: bytes, resize: int | None) -> CheckedImage:
-    image: Image.Image = Image.open(io.BytesIO(data))
+    with _decoding():
+        image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
     _check_size(*image.size)
     width, height = _reduced(*image.size, resize)
     is_reduced = (width, height) != image.size  # asked now: `draft` changes `image.size`
@@ -80,7 +97,8 @@ def _checked(data: bytes, resize: int | None) -> CheckedImage:
         # libjpeg reduces by 1/2, 1/4 or 1/8 while it decodes, to no less than is wanted: the rest is left to Lanczos,
         # which would take three times as long as the decoding on the whole image.
         image.draft(None, (width, height))
-    image.load()
+    with _decoding():
+        image.load()
     orientation = _orientation(image)
     if (
         image.format == "JPEG"
@@ -134,7 +152,7 @@ def _orientation(image: Image.Image) -> int | None:
     """Return the orientation tag: 1 where there is none, and `None` where decoders may read it differently."""
     try:
         value = image.getexif().get(ORIENTATION, 1)
-    except (OSError, SyntaxError, ValueError, struct.error, KeyError, TypeError):
+    except Exception:  # Pillow reads a damaged tag table with whatever error it runs into
         return None
     return value if isinstance(value, int) and 1 <= value <= 8 else None
 

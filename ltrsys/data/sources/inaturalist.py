@@ -1,4 +1,4 @@
-"""The JSON files of the iNaturalist competitions of 2017, 2018, 2019 and 2021.
+"""The JSON files of the iNaturalist competitions of 2017, 2018, 2019 and 2021, and others in the layout of COCO.
 
 Each has `images` (id, file_name), `annotations` (image_id, category_id) and `categories` (id, name, and up to
 the whole taxonomy). 2018 and 2019 came with obfuscated names; the later unobfuscated files fit as well.
@@ -6,11 +6,16 @@ the whole taxonomy). 2018 and 2019 came with obfuscated names; the later unobfus
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ltrsys.data.index.records import ClassRecord, SplitName
+from ltrsys.data.index.records import SplitName
+from ltrsys.data.sources.annotation_file import AnnotationFile, read_annotation_file, text_of
+from ltrsys.data.sources.categories import Categories
+from ltrsys.data.sources.identities import Identities
+from ltrsys.data.sources.listing import Listing
 from ltrsys.data.sources.source import (
     SOURCES,
     FileReader,
@@ -18,103 +23,151 @@ from ltrsys.data.sources.source import (
     Source,
     SourceKind,
     SourceOptions,
-    inside,
     require_folder,
 )
+from ltrsys.data.sources.text_files import quoted
 from ltrsys.errors import DataError
-from ltrsys.files import read_json
 
 log = logging.getLogger("ltrsys")
 
-Table = list[dict[str, Any]]
+_COLUMNS = {
+    "license": "licence",
+    "rights_holder": "rights_holder",
+    "date": "date",
+    "latitude": "latitude",
+    "longitude": "longitude",
+    "location_uncertainty": "location_uncertainty",
+}
+"""The column of `Items.details` for what an entry of `images` may carry."""
 
 
-def read_inaturalist(root: Path, annotations: dict[SplitName, Path] | None = None) -> Source:
+def read_inaturalist(
+    root: Path,
+    annotations: dict[SplitName, Path] | None = None,
+    *,
+    merge_classes: bool = False,
+    ambiguous: Literal["refuse", "skip"] = "refuse",
+    keep_missing: bool = False,
+) -> Source:
     """Read the annotation file of each split.
 
     A class is a category, in the order of `categories` of the training file; its `source_id` is the category's id.
     Without `annotations`, the one `train*.json` below `root` is the training split and the one `val*.json`
     the test split: the competition's own test set has no labels, and the paper reports on val.
 
+    Args:
+        root: The folder that file names are relative to.
+        annotations: The file of each split.
+        merge_classes: Whether categories of one name become one class.
+        ambiguous: Whether an image with annotations of several classes is an error or left out.
+        keep_missing: Whether an image that is not there stays in the list, for the build to reject.
+
     Raises:
-        DataError: Where a file is missing, lacks a table, or one of its tables does not fit the others.
+        DataError: Where a file is missing, lacks a table, has a value of a wrong type, or one of its tables does not
+            fit the others; and for an image that is not there or is listed twice.
     """
     require_folder(root, "the competition's JSON files and images")
     annotations = annotations or _find(root)
-    tables = {split: _Tables(path) for split, path in annotations.items()}
-    categories = tables["train"].categories
-    classes = [_class_record(category) for category in categories]
-    class_of_category = {category["id"]: label for label, category in enumerate(categories)}
-    if len(class_of_category) != len(categories):
-        raise DataError(f"{annotations['train']}: two entries of `categories` have the same id.")
-    splits = {split: table.items(class_of_category) for split, table in tables.items()}
-    reader = FileReader(root)
-    return Source("inaturalist", root.resolve().name, classes, splits, reader, reader.version)
-
-
-class _Tables:
-    """One annotation file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    categories: Categories | None = None
+    listing = Listing(root, keep_missing=keep_missing)
+    found: dict[SplitName, Items] = {}
+    for split in sorted(annotations, key=lambda split: split != "train"):  # which has the classes of all
+        path = annotations[split]
         log.info("Reading %s ...", path)
-        content = read_json(path, "annotation file of iNaturalist")
-        if not isinstance(content, dict):
-            raise DataError(f"{path}: not an annotation file of iNaturalist: it is not a JSON object.")
-        self.images = self._table(content, "images", ("id", "file_name"))
-        self.annotations = self._table(content, "annotations", ("image_id", "category_id"))
-        self.categories = self._table(content, "categories", ("id",))
-
-    def items(self, class_of_category: dict[int, int]) -> Items:
-        """Return the images in the file's order with their class ids."""
-        labels: dict[int, int] = {}
-        for number, annotation in enumerate(self.annotations):
-            image, category = annotation["image_id"], annotation["category_id"]
-            if category not in class_of_category:
-                raise DataError(
-                    f"{self.path}: annotations[{number}]: category_id {category} is not among `categories` of the "
-                    "training file. Both files must come from the same competition."
-                )
-            if labels.setdefault(image, class_of_category[category]) != class_of_category[category]:
-                raise DataError(f"{self.path}: annotations[{number}]: image {image} already has another category.")
-        names: list[str] = []
-        ids: list[int] = []
-        seen: set[str] = set()
-        for number, image in enumerate(self.images):
-            where = f"{self.path}: images[{number}]"
-            if image["id"] not in labels:
-                raise DataError(
-                    f"{where}: image {image['id']} has no annotation; the competition's test file has none."
-                )
-            name = inside(image["file_name"], where)
-            if name in seen:
-                raise DataError(f"{where}: `{name}` is listed a second time. Remove one of the entries.")
-            seen.add(name)
-            names.append(name)
-            ids.append(labels[image["id"]])
-        return Items(names, np.array(ids, dtype=np.int32))
-
-    def _table(self, content: dict[str, Any], name: str, keys: tuple[str, ...]) -> Table:
-        table = content.get(name)
-        if not isinstance(table, list) or not table:
-            raise DataError(
-                f"{self.path}: not an annotation file of iNaturalist: `{name}` is missing or empty. "
-                "The files with labels are train*.json and val*.json."
-            )
-        for number, entry in enumerate(table):
-            if not isinstance(entry, dict) or any(key not in entry for key in keys):
-                raise DataError(f"{self.path}: {name}[{number}]: expected an object with {', '.join(keys)}.")
-        return table
+        content = read_annotation_file(path)
+        if categories is None:
+            categories = Categories(path, content.categories, merge=merge_classes)
+        else:
+            categories.compare(path, content.categories)
+        found[split] = _items(path, content, categories, listing, ambiguous)
+    assert categories is not None
+    splits = {split: found[split] for split in annotations}
+    reader = FileReader(root)
+    return Source("inaturalist", root.resolve().name, categories.classes, splits, reader, reader.version)
 
 
-def _class_record(category: dict[str, Any]) -> ClassRecord:
-    name = str(category.get("name") or f"category {category['id']}")
-    supercategory = category.get("supercategory")
-    return ClassRecord(
-        name=name,
-        supercategory=None if supercategory is None else str(supercategory),
-        source_id=str(category["id"]),
+def _items(
+    path: Path,
+    content: AnnotationFile,
+    categories: Categories,
+    listing: Listing,
+    ambiguous: Literal["refuse", "skip"],
+) -> Items:
+    """Return the images in the file's order with their class ids and what else is known of them."""
+    images = content.images
+    labels, is_ambiguous = _labels(path, content, categories)
+    if num_ambiguous := int(is_ambiguous.sum()):
+        first = int(is_ambiguous.argmax())
+        said = (
+            f"{path}: {num_ambiguous} of {len(images)} images have annotations of several classes, the first of them "
+            f"images[{first}], {quoted(images[first]['file_name'])}"
+        )
+        if ambiguous == "refuse":
+            raise DataError(f"{said}. Correct their annotations, or leave these images out with --ambiguous skip.")
+        if num_ambiguous == len(images):
+            raise DataError(f"{said}: no image is left.")
+        log.warning("%s. They are left out.", said)
+    kept = np.flatnonzero(~is_ambiguous)
+    names = listing.names(
+        [images[place]["file_name"] for place in kept], lambda number: f"{path}: images[{kept[number]}]"
     )
+    return Items(names, labels[kept], _details(content, kept))
+
+
+def _labels(path: Path, content: AnnotationFile, categories: Categories) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Return the class of each image, int32 [images], and whether its annotations name several, bool [images].
+
+    Raises:
+        DataError: For a category that is none of the training file's, and an image without an annotation.
+    """
+    images = content.images
+
+    def where(place: int) -> str:
+        return f"{path}: images[{place}] ({quoted(images[place]['file_name'])})"
+
+    identities = Identities([image["id"] for image in images], where)
+    labels = np.full(len(images), -1, dtype=np.int32)
+    is_ambiguous = np.zeros(len(images), dtype=np.bool_)
+    for number, annotation in enumerate(content.annotations):
+        label = categories.label(annotation["category_id"])
+        if label is None:
+            raise DataError(
+                f"{path}: annotations[{number}]: category_id {annotation['category_id']!r} is not among `categories` "
+                "of the training file. Both files must come from the same competition."
+            )
+        place = identities.place(annotation["image_id"])
+        if place is not None:  # a list of images may have been shortened, and not that of annotations
+            is_ambiguous[place] |= labels[place] not in (-1, label)
+            labels[place] = label
+    if (labels < 0).any():
+        first = int((labels < 0).argmax())
+        raise DataError(
+            f"{path}: images[{first}]: image {images[first]['id']!r} has no annotation"
+            f"{_mixed_kinds(identities, content)}. Remove it from `images`; the competition's test file has none."
+        )
+    return labels, is_ambiguous
+
+
+def _mixed_kinds(identities: Identities, content: AnnotationFile) -> str:
+    kinds = {type(annotation["image_id"]) for annotation in content.annotations} | identities.kinds
+    return " (some ids are numbers and others texts, such as 7 and '007')" if len(kinds) > 1 else ""
+
+
+def _details(content: AnnotationFile, kept: NDArray[np.int64]) -> dict[str, NDArray[np.object_]]:
+    """Return the columns that some image has a value in, [kept] each."""
+    licences: dict[str | None, str | None] = {
+        text_of(licence["id"]): text_of(licence.get("name")) or text_of(licence.get("url"))
+        for licence in content.licenses
+    }
+    images = content.images
+    details = {}
+    for key, column in _COLUMNS.items():
+        values = np.array([text_of(images[place].get(key)) for place in kept] + [None], dtype=np.object_)[:-1]
+        if key == "license":
+            values = np.array([licences.get(value) or value for value in values] + [None], dtype=np.object_)[:-1]
+        if any(value is not None for value in values):
+            details[column] = values
+    return details
 
 
 def _find(root: Path) -> dict[SplitName, Path]:
@@ -143,4 +196,10 @@ class INaturalist(SourceKind):
         options.refuse_num_classes(cls.name)
         root = options.required_root(cls.name)
         options.require_train()
-        return read_inaturalist(root, dict(options.files))
+        return read_inaturalist(
+            root,
+            dict(options.files),
+            merge_classes=options.merge_classes,
+            ambiguous=options.ambiguous,
+            keep_missing=options.keep_missing,
+        )

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +78,12 @@ class SourceOptions:
     max_count: int | None = None
     """Images of the most frequent class."""
     seed: int = 0
+    keep_missing: bool = False
+    """Whether a listed image that is not there stays in the list, for the build to reject."""
+    merge_classes: bool = False
+    """Whether categories of one name become one class."""
+    ambiguous: Literal["refuse", "skip"] = "refuse"
+    """What becomes of an image that is annotated with several categories."""
 
     def required_root(self, kind: str) -> Path:
         """Return the root.
@@ -93,11 +99,18 @@ class SourceOptions:
         """Raise a UsageError where a source that needs nothing was given files."""
         if self.root is not None or self.files:
             raise UsageError(f"{kind} needs no files: leave out --root, --train, --val and --test.")
+        self.refuse_annotation_choices(kind)
 
     def refuse_num_classes(self, kind: str) -> None:
         """Raise a UsageError where a source that has the classes that it has was given their number."""
         if self.num_classes is not None:
             raise UsageError(f"--num-classes is for lists and glyphs; {kind} has the classes that it has.")
+
+    def refuse_annotation_choices(self, kind: str) -> None:
+        """Raise a UsageError where a source without annotations was told how to read them."""
+        if self.merge_classes or self.ambiguous != "refuse":
+            option = "--merge-classes" if self.merge_classes else "--ambiguous"
+            raise UsageError(f"{option} is for the annotations of inaturalist; {kind} has none.")
 
     def require_train(self) -> None:
         """Raise a UsageError where other splits were given and train was not."""
@@ -151,16 +164,3 @@ def require_folder(root: Path, what: str) -> None:
     """
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder; --root names the folder with {what}.")
-
-
-def inside(path: str, where: str) -> str:
-    """Return a listed path in its one plain spelling (`./a//b.jpg` is `a/b.jpg`), if it stays below the root.
-
-    Raises:
-        DataError: For an absolute path, or one that climbs out of the root. `where` names the line.
-    """
-    if Path(path).is_absolute() or ".." in Path(path).parts:
-        raise DataError(
-            f"{where}: `{path}` leads out of the root. Paths are relative to --root and may not contain `..`."
-        )
-    return Path(path).as_posix()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ltrsys.data.index.records import ClassRecord
-from ltrsys.data.sources.long_tail import assign_counts, curve_counts, cut, cut_to_long_tail
+from ltrsys.data.sources.long_tail import Curve, assign_counts, curve_counts, cut, cut_to_long_tail
 from ltrsys.data.sources.source import FileReader, Items, Source
 from ltrsys.errors import DataError, UsageError
 
@@ -28,7 +28,7 @@ def balanced(num_classes: int = 6, per_class: int = 50) -> Source:
     st.integers(0, 2000),
     st.floats(0.1, 8),
 )
-def test_a_curve_falls_from_most_to_least(curve: str, num_classes: int, least: int, more: int, power: float) -> None:
+def test_a_curve_falls_from_most_to_least(curve: Curve, num_classes: int, least: int, more: int, power: float) -> None:
     counts = curve_counts(curve, num_classes, max_count=least + more, min_count=least, pareto_power=power)
     assert (counts[0], counts[-1]) == (least + more, least)
     assert np.all(np.diff(counts) <= 0)
