@@ -61,6 +61,7 @@ setup(
         "pillow>=11.3",
         "pillow-heif>=1.0",
         "pyarrow>=18",
+        "urllib3>=2.1",
         "typer>=0.29",
         "rich>=13",
         "safetensors>=0.5",
