@@ -62,7 +62,7 @@ def fetch(url: str, politeness: Politeness) -> bytes:
     """
     host = _host(url)
     if _unanswered.get(host, 0) >= MOST_UNANSWERED:
-        raise FetchError(f"{host} has not answered for {MOST_UNANSWERED} images, and is not asked for more")
+        raise _given_up(host, f"{host} has not given {MOST_UNANSWERED} images in a row, and is not asked for more")
     pause = FIRST_PAUSE
     for tries in range(1, TRIES + 1):
         try:
@@ -78,10 +78,17 @@ def fetch(url: str, politeness: Politeness) -> bytes:
                 pause *= 2
             reason = str(error)
             continue
-        _answered.add(host)
-        _unanswered.pop(host, None)
+        except FetchError:
+            _has_answered(host)
+            raise
+        _has_answered(host)
         return content
     raise _given_up(host, f"{reason}, {TRIES} times")
+
+
+def _has_answered(host: str) -> None:
+    _answered.add(host)
+    _unanswered.pop(host, None)
 
 
 def _given_up(host: str, reason: str) -> Exception:

@@ -13,6 +13,8 @@ from ltrsys.files import explained, locked_file
 
 LONGEST_WAIT = 600.0
 """Seconds that are waited for a server at most."""
+BETWEEN_LOOKS = 0.02
+"""Seconds between looks for a connection that is free."""
 
 
 @dataclass(frozen=True)
@@ -34,27 +36,46 @@ class Politeness:
             LtrsysError: Where the files cannot be written.
         """
         with self._connection(host):
-            wait(self._reserve(host, 1 / self.requests_per_second))
+            wait(self._reserve(host))
             yield
 
     def hold_back(self, host: str, seconds: float) -> None:
         """Have nobody ask `host` for some seconds, since it said so."""
-        self._reserve(host, min(seconds, LONGEST_WAIT))
-
-    def _reserve(self, host: str, seconds: float) -> float:
-        """Take the next free time, and the seconds after it; returns how far off it is."""
         with self._lock(host, "time") as descriptor:
             now = time.time()
-            free = _number(os.pread(descriptor, 64, 0))
-            # A clock that was set back must not stop everything for a day.
-            free = free if now < free < now + 2 * LONGEST_WAIT else now
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, repr(free + seconds).encode(), 0)
+            free = max(self._next_free(descriptor, now), now + min(seconds, LONGEST_WAIT))
+            self._write(descriptor, free)
+
+    def _reserve(self, host: str) -> float:
+        """Take the next free time; returns how many seconds off it is."""
+        with self._lock(host, "time") as descriptor:
+            now = time.time()
+            free = self._next_free(descriptor, now)
+            self._write(descriptor, free + 1 / self.requests_per_second)
         return free - now
+
+    def _next_free(self, descriptor: int, now: float) -> float:
+        free = _number(os.pread(descriptor, 64, 0))
+        # None is further off than this, unless the clock was set back, which must not stop everything for a day.
+        furthest = now + LONGEST_WAIT + self.connections / self.requests_per_second
+        return free if now < free <= furthest else now
+
+    def _write(self, descriptor: int, free: float) -> None:
+        with explained(self.folder):
+            os.pwrite(descriptor, f"{free:<30.6f}".encode(), 0)  # of one length: nothing of a longer one is left
 
     @contextmanager
     def _connection(self, host: str) -> Iterator[None]:
         """Hold one of the connections."""
+        with self._lock(host, "queue"):  # one looks for a connection that is free, and the others wait behind it
+            while (descriptor := self._free_connection(host)) is None:
+                wait(BETWEEN_LOOKS)
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _free_connection(self, host: str) -> int | None:
         for number in range(self.connections):
             path = self._file(host, f"connection{number}")
             with explained(path):
@@ -63,19 +84,14 @@ class Politeness:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 os.close(descriptor)
-                continue
-            try:
-                yield
-            finally:
-                os.close(descriptor)
-            return
-        # All are taken: wait for one of them. Processes differ in which, so that they do not all wait for the same.
-        with self._lock(host, f"connection{os.getpid() % self.connections}"):
-            yield
+            else:
+                return descriptor
+        return None
 
     @contextmanager
     def _lock(self, host: str, what: str) -> Iterator[int]:
-        with locked_file(self._file(host, what)) as descriptor:
+        path = self._file(host, what)
+        with explained(path), locked_file(path) as descriptor:
             yield descriptor
 
     def _file(self, host: str, what: str) -> Path:
