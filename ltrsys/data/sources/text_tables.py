@@ -3,10 +3,13 @@
 import csv
 import gzip
 import io
+import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, cast
 from zipfile import BadZipFile
 
 from ltrsys.data.sources.text_files import one_line, quoted
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 _DELIMITERS = (",", "\t", ";", "|")
 _BLOCK = 4 * 2**20
 """Bytes that are read at a time; a row must fit in."""
+_RAGGED = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+): (.*)", re.DOTALL)
+"""What Arrow says of a row of another length."""
 _DAMAGE = (OSError, EOFError, zlib.error, BadZipFile)
 """What a file that is cut or no such archive raises."""
 
@@ -65,13 +70,16 @@ class TextTable:
             raise self._damaged(error) from None
         if start[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in start[:1000]:
             raise DataError(f"{place}:1: this is no text in UTF-8, and perhaps UTF-16. {self._advice('UTF-16')}")
-        first = start.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n").splitlines()[:1]
+        text = start.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n")
+        self._num_before = len(start) - len(text)
+        first = text.splitlines()[:1]
         if not first:
             raise DataError(f"{place}: this table is empty.")
         line = first[0].decode(errors="replace")
         self._delimiter = delimiter or max(_DELIMITERS, key=line.count)
         try:
-            row = next(self._rows(io.BytesIO(start)))[1]
+            with closing(self._rows(io.BytesIO(start))) as rows:
+                row = next(rows)[1]
         except csv.Error as error:
             raise DataError(f"{place}:1: this is no table: {error}.") from None
         self.header = [name.strip() for name in header or row]
@@ -84,16 +92,11 @@ class TextTable:
         from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions, open_csv
 
         numbers = [str(column) for column in columns]
-        ragged: list[Any] = []
-
-        def keep(row: Any) -> str:
-            ragged.append(row)
-            return "error"
-
         is_empty = True
         done = 0
         try:
             with self._opened() as file:
+                file.read(self._num_before)
                 reader = open_csv(
                     pa.PythonFile(file, mode="r"),
                     # One thread, for which rows have numbers.
@@ -107,7 +110,6 @@ class TextTable:
                         delimiter=self._delimiter,
                         quote_char=self._quote or False,
                         newlines_in_values=self._quote is not None,
-                        invalid_row_handler=keep,
                     ),
                     ConvertOptions(
                         column_types={number: pa.string() for number in numbers},
@@ -122,24 +124,35 @@ class TextTable:
                         done += batch.num_rows
         except pa.ArrowException as error:
             if "mpty CSV file" not in str(error):
-                raise self._explained(error, ragged, done) from None
+                raise self._explained(str(error), done) from None
         except _DAMAGE as error:
             raise self._damaged(error) from None
         if is_empty:
-            raise DataError(f"{self.place}: this table has a header and no row, or no header.")
+            raise self._has_no_row()
 
     def where(self, row: int) -> str:
         """Name the line that a row begins in. It is read again from the start, since only an error asks for it."""
         try:
-            with self._opened() as file:
-                for number, (line, _) in enumerate(self._rows(file), start=-self._header_lines):
+            with self._opened() as file, closing(self._rows(file)) as rows:
+                for number, (line, _) in enumerate(rows, start=-self._header_lines):
                     if number == row:
                         return f"{self.place}:{line}"
         except (csv.Error, *_DAMAGE):
             pass
         return f"{self.place}: row {row + 1}"
 
-    def _rows(self, file: IO[bytes]) -> Iterator[tuple[int, list[str]]]:
+    def _num_rows(self, most: int) -> int:
+        """Count rows, with those of the header, as far as `most`."""
+        try:
+            with self._opened() as file, closing(self._rows(file)) as rows:
+                return sum(1 for _ in islice(rows, most))
+        except csv.Error:  # a value that is too long, which is one
+            return most
+
+    def _has_no_row(self) -> DataError:
+        return DataError(f"{self.place}: this table has a header and no row, or no header.")
+
+    def _rows(self, file: IO[bytes]) -> Generator[tuple[int, list[str]], None, None]:
         """Yield the rows that are not empty, with their first lines."""
         text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="")
         if self._quote is None:
@@ -147,30 +160,34 @@ class TextTable:
         else:
             lines = csv.reader(text, delimiter=self._delimiter, quotechar=self._quote)
         line = 1
-        for row in lines:
-            if row:
-                yield line, row
-            line = lines.line_num + 1
+        try:
+            for row in lines:
+                if row:
+                    yield line, row
+                line = lines.line_num + 1
+        finally:
+            text.detach()  # whoever opened the file closes it
 
-    def _explained(self, error: Exception, ragged: list[Any], done: int) -> DataError:
-        if ragged:
-            row = ragged[0]
-            place = self.where(done if row.number is None else row.number - 1 - self._header_lines)
-            hint = "a quote is not closed" if "\n" in row.text else "separators are mixed, or one stands in a value"
+    def _explained(self, said: str, done: int) -> DataError:
+        if ragged := _RAGGED.search(said):
+            row, expected, actual, text = ragged.groups()
+            hint = "a quote is not closed" if "\n" in text else "separators are mixed, or one stands in a value"
             return DataError(
-                f"{place}: {row.actual_columns} values and not {row.expected_columns}, as the header has, with "
-                f"{self._delimiter!r} between them. Perhaps {hint}: {quoted(row.text[:80])}."
+                f"{self.where(int(row) - 1 - self._header_lines)}: {actual} values and not {expected}, as the header "
+                f"has, with {self._delimiter!r} between them. Perhaps {hint}: {quoted(text[:80])}."
             )
-        if "UTF8" in str(error):
+        if "UTF8" in said:
             return DataError(
                 f"{self._line_in_another_encoding()}: this line is not UTF-8, and perhaps Latin-1. "
                 f"{self._advice('LATIN1')}"
             )
-        if "straddl" in str(error):
+        if "straddl" in said and not done and self._num_rows(2) <= self._header_lines:
+            return self._has_no_row()  # a header without a line's end, which Arrow takes for half a row
+        if "straddl" in said:
             return DataError(
                 f"{self.where(done)}: from here on, a row is longer than {_BLOCK} bytes: perhaps a quote is not closed."
             )
-        return DataError(f"{self.place}: this is no table: {one_line(' '.join(str(error).split())[:200])}.")
+        return DataError(f"{self.place}: this is no table: {one_line(' '.join(said.split())[:200])}.")
 
     def _line_in_another_encoding(self) -> str:
         with self._opened() as file:
