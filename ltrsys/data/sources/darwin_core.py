@@ -54,10 +54,11 @@ def read_darwin_core(options: SourceOptions) -> Source:
     digests = np.fromiter((hash(photographs.urls[row]) for row in named), np.int64, len(named))
     chosen, num_again, num_ambiguous = once_each(digests, label_of[named])
     kept = named[chosen]
+    used, labels = np.unique(label_of[kept], return_inverse=True)
     log.info(
         "%s: %d photographs of %d species. Left out: %d media that are no photographs with a URL, %d photographs of "
         "occurrences of no species, %d that another occurrence of the species has, and %d that show several.",
-        root, len(kept), len(occurrences.classes), photographs.num_left_out, len(label_of) - len(named), num_again,
+        root, len(kept), len(used), photographs.num_left_out, len(label_of) - len(named), num_again,
         num_ambiguous,
     )  # fmt: skip
     if not len(kept):
@@ -68,7 +69,6 @@ def read_darwin_core(options: SourceOptions) -> Source:
     for column, values in photographs.details.items():
         own = values[kept]
         details[column] = np.where(own == None, details.get(column, own), own)  # noqa: E711 - elementwise
-    used, labels = np.unique(label_of[kept], return_inverse=True)
     items = Items([photographs.urls[row] for row in kept], labels.astype(np.int32), details)
     images = FetchedImages(folder, connections=options.connections, requests_per_second=options.requests_per_second)
     records = [occurrences.classes[label] for label in used]

@@ -55,10 +55,11 @@ def read_open_data(options: SourceOptions) -> Source:
     classes, label_of = _classes(tables["taxa"], observations.taxa)
     photos = _Photos(tables["photos"], observations.identifiers, label_of)
     kept, num_again, num_ambiguous = once_each(photos.numbers, label_of[photos.observations])
+    used, labels = np.unique(label_of[photos.observations[kept]], return_inverse=True)
     log.info(
         "%s: %d photographs of %d species, from %d observations (--quality-grade %s). Left out: %d of observations "
         "that are of no species, %d that another observation of the species has, and %d that show several.",
-        root, len(kept), len(classes), len(observations.taxa), options.quality_grade, photos.num_without_species,
+        root, len(kept), len(used), len(observations.taxa), options.quality_grade, photos.num_without_species,
         num_again, num_ambiguous,
     )  # fmt: skip
     if not len(kept):
@@ -66,7 +67,6 @@ def read_open_data(options: SourceOptions) -> Source:
             f"{root}: no photograph is left: none belongs to an observation of a species with --quality-grade "
             f"{options.quality_grade}. --quality-grade any takes all."
         )
-    used, labels = np.unique(label_of[photos.observations[kept]], return_inverse=True)
     details = photos.details(kept) | observations.details(photos.observations[kept])
     items = Items(photos.names(kept), labels.astype(np.int32), details)
     images = FetchedImages(
