@@ -107,11 +107,15 @@ def shards(
     from ltrsys.data.sources.long_tail import cut_to_long_tail
     from ltrsys.data.sources.source import SOURCES, SourceOptions
     from ltrsys.data.sources.table_columns import parse_columns
+    from ltrsys.errors import UsageError
     from ltrsys.registry import load_plugin
 
     for path in plugin or []:
         load_plugin(path)
     kind = SOURCES.get(source)
+    of_tables = {"table": table, "columns": columns, "preset": preset, "images": images, "photo-url": photo_url}
+    if not kind.reads_tables and (given_for_tables := [key for key, value in of_tables.items() if value is not None]):
+        raise UsageError(f"--{given_for_tables[0]} is for the source table; {source} has none.")
     if long_tail is None:
         long_tail = "exponential" if kind.balanced else "none"
     given: dict[SplitName, Path | None] = {"train": train, "val": val, "test": test}

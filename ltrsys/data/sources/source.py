@@ -140,6 +140,8 @@ class SourceKind(Method, ABC):
 
     balanced: ClassVar[bool] = False
     """Whether it is balanced by nature, and is cut to a long tail unless told otherwise."""
+    reads_tables: ClassVar[bool] = False
+    """Whether it takes tables, presets and images behind URLs."""
 
     @classmethod
     @abstractmethod

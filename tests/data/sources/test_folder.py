@@ -8,8 +8,8 @@ import pytest
 import torchvision
 from PIL import Image
 
+from ltrsys.data.shards.building import build_shards
 from ltrsys.data.shards.images import check_image
-from ltrsys.data.shards.writing import build_shards
 from ltrsys.data.sources.folder import read_folder
 from ltrsys.errors import DataError
 from tests.data.sources.pictures import FORMAT_OF_ENDING, encode, picture
