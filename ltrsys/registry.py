@@ -140,6 +140,14 @@ def loaded_plugins() -> list[str]:
     return list(_PLUGINS)
 
 
+def code_of(method: type) -> str | None:
+    """Return the SHA-256 of the file that a plug-in's method comes from; None for one that comes with ltrsys."""
+    if method.__module__.partition(".")[0] == "ltrsys":
+        return None
+    path = getattr(sys.modules.get(method.__module__), "__file__", None)
+    return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
 def _import_file(path: Path) -> str:
     """Import a file once; return its place, whatever folder it was named from."""
     place = str(path.resolve(strict=True))

@@ -4,12 +4,14 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from ltrsys import registry
 from ltrsys.data.shards.building import build_shards
 from ltrsys.data.sources.glyphs import read_glyphs
 from ltrsys.data.sources.long_tail import cut_to_long_tail
@@ -34,6 +36,20 @@ def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = read_glyphs(num_classes=len(TINY_COUNTS), seed=0, train_per_class=max(TINY_COUNTS))
     build_shards(cut_to_long_tail(source, str(counts), seed=0), folder / "shards")
     return folder / "shards"
+
+
+@pytest.fixture(scope="module")
+def plugins_forgotten() -> Iterator[None]:
+    """Forget the plug-ins that a module's tests load: others do not know them, and their files may be gone."""
+    for kind in registry.REGISTRIES.values():
+        list(kind)  # load what comes with ltrsys, so that it is not forgotten
+    before = {name: dict(kind._methods) for name, kind in registry.REGISTRIES.items()}
+    yield
+    for name, methods in before.items():
+        registry.REGISTRIES[name]._methods = methods
+    registry._PLUGINS.clear()
+    for module in [name for name in sys.modules if name.startswith("ltrsys_plugin_")]:
+        del sys.modules[module]
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,8 @@ from ltrsys.data.plan.samplers.base import SAMPLERS, Sampler
 from ltrsys.errors import UsageError
 from ltrsys.registry import REGISTRIES, load_plugin, nearest
 
+pytestmark = pytest.mark.usefixtures("plugins_forgotten")
+
 
 def test_every_method_says_what_it_is():
     import_module("ltrsys.config.schema")  # which reads them all

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ltrsys.cli.arguments import JsonOption, OverridesArgument, RunArgument
+from ltrsys.cli.arguments import JsonOption, OverridesArgument, PluginOption, RunArgument
 
 
 def balance(
@@ -13,12 +13,13 @@ def balance(
     classifiers: Annotated[
         str | None, typer.Option(help="Which to fit, separated by commas; `ltrsys methods` lists them all.")
     ] = None,
+    plugin: PluginOption = None,
     json: JsonOption = False,
 ) -> None:
     """Re-balance the classifier of a trained run and compare: joint, NCM, cRT, tau-normalised, LWS."""
     from ltrsys.commands.balance import balance_run  # imports torch, which takes seconds that other commands save
 
-    balance_run(run, overrides or [], classifiers, json)
+    balance_run(run, overrides or [], classifiers, json, plugin or [])
 
 
 def evaluate(
@@ -26,9 +27,10 @@ def evaluate(
     overrides: OverridesArgument = None,
     classifier: Annotated[str, typer.Option(help="joint, ncm, crt, tau, lws or another.")] = "joint",
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    plugin: PluginOption = None,
     json: JsonOption = False,
 ) -> None:
     """Evaluate one fitted classifier on one split: on test, the line of results.json again."""
     from ltrsys.commands.balance import evaluate_run  # imports torch, which takes seconds that other commands save
 
-    evaluate_run(run, overrides or [], classifier, split, json)
+    evaluate_run(run, overrides or [], classifier, split, json, plugin or [])

@@ -13,6 +13,7 @@ from ltrsys import __version__
 from ltrsys.cli.audit import audit
 from ltrsys.cli.balance import balance, evaluate
 from ltrsys.cli.import_weights import import_weights
+from ltrsys.cli.init import init
 from ltrsys.cli.inspect import inspect
 from ltrsys.cli.methods import methods
 from ltrsys.cli.shards import shards
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.command()(shards)
 app.command()(inspect)
+app.command()(init)
 app.command()(train)
 app.command()(balance)
 app.command()(evaluate)

@@ -1,17 +1,12 @@
 """`ltrsys shards`: a dataset on disk, or one that needs no download, as shards."""
 
-import os
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ltrsys.cli.arguments import PluginOption
-
-if TYPE_CHECKING:
-    from ltrsys.data.index.records import SplitName
 
 
 class OnReject(StrEnum):
@@ -19,6 +14,15 @@ class OnReject(StrEnum):
 
     REFUSE = "refuse"
     LIST = "list"
+
+
+class Duplicates(StrEnum):
+    """What becomes of images that are the same picture."""
+
+    OFF = "off"
+    REPORT = "report"
+    TOGETHER = "together"
+    DROP = "drop"
 
 
 class Ambiguous(StrEnum):
@@ -45,8 +49,11 @@ def shards(
     out: Annotated[Path, typer.Option(help="The folder to build; the same command continues a build.")],
     root: Annotated[Path | None, typer.Option(help="The folder of the images.")] = None,
     train: Annotated[Path | None, typer.Option(help="List or annotation file of the training images.")] = None,
-    val: Annotated[Path | None, typer.Option(help="The same for validation.")] = None,
-    test: Annotated[Path | None, typer.Option(help="The same for the test.")] = None,
+    val: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|SHARE", help="The same for validation, or the share of images that becomes it."),
+    ] = None,
+    test: Annotated[str | None, typer.Option(metavar="FILE|SHARE", help="The same for the test.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the dataset; by default that of its folder.")] = None,
     resize: Annotated[int | None, typer.Option(min=1, help="Reduce the short side to this many pixels.")] = None,
     num_classes: Annotated[
@@ -78,6 +85,27 @@ def shards(
         Ambiguous,
         typer.Option(help="inaturalist: an image annotated with several classes ends the build, or is left out."),
     ] = Ambiguous.REFUSE,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN|REGEX",
+            help="Keep images of a group in one of the splits that are made: observation, location, camera, date, or a "
+            "regular expression over the path.",
+        ),
+    ] = None,
+    duplicates: Annotated[
+        Duplicates | None,
+        typer.Option(
+            help="The same picture twice: list those in several splits (the default for photographs), keep them "
+            "together in splits that are made, or drop those of the earlier split."
+        ),
+    ] = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Bring finished shards up to date; the ids of old classes stay.")
+    ] = False,
+    classes_from: Annotated[
+        Path | None, typer.Option(metavar="RUN|SHARDS", help="Keep the ids of these classes; new ones follow.")
+    ] = None,
     plugin: PluginOption = None,
     table: Annotated[Path | None, typer.Option(help="table: one file of all splits (CSV, TSV, Parquet).")] = None,
     columns: Annotated[
@@ -102,9 +130,8 @@ def shards(
 ) -> None:
     """Check the images of a dataset and write them as class-stratified WebDataset shards with an index."""
     # What builds shards imports numpy, Pillow and pydantic, which other commands and `--help` do not need.
+    from ltrsys.commands.shards import LongTail, build, split_files_and_shares
     from ltrsys.data.shards.build_folder import BuildOptions
-    from ltrsys.data.shards.building import build_shards
-    from ltrsys.data.sources.long_tail import cut_to_long_tail
     from ltrsys.data.sources.source import SOURCES, SourceOptions
     from ltrsys.data.sources.table_columns import parse_columns
     from ltrsys.errors import UsageError
@@ -116,11 +143,12 @@ def shards(
     of_tables = {"table": table, "columns": columns, "preset": preset, "images": images, "photo-url": photo_url}
     if not kind.reads_tables and (given_for_tables := [key for key, value in of_tables.items() if value is not None]):
         raise UsageError(f"--{given_for_tables[0]} is for the source table; {source} has none.")
-    if long_tail is None:
-        long_tail = "exponential" if kind.balanced else "none"
-    given: dict[SplitName, Path | None] = {"train": train, "val": val, "test": test}
-    files = {split: path for split, path in given.items() if path is not None}
-    found = kind.read(
+    if duplicates is None:
+        duplicates = Duplicates.OFF if kind.balanced else Duplicates.REPORT
+    files, shares = split_files_and_shares(train, val, test)
+    build(
+        source,
+        out,
         SourceOptions(
             root,
             files,
@@ -138,20 +166,20 @@ def shards(
             photo_url=photo_url,
             connections=connections,
             requests_per_second=requests_per_second,
-        )
-    )
-    if long_tail != "none":
-        found = cut_to_long_tail(
-            found, long_tail, max_count=max_count, min_count=min_count, pareto_power=pareto_power, seed=seed
-        )
-    if name is not None:
-        found = replace(found, name=name)
-    dataset = build_shards(
-        found,
-        out,
-        BuildOptions(seed=seed, resize=resize, bands_per_octave=bands_per_octave, max_shard_bytes=max_shard_bytes),
-        workers=workers or len(os.sched_getaffinity(0)),
+        ),
+        LongTail(long_tail, max_count, min_count, pareto_power),
+        BuildOptions(
+            seed=seed,
+            resize=resize,
+            bands_per_octave=bands_per_octave,
+            max_shard_bytes=max_shard_bytes,
+            group_by=group_by,
+            duplicates=duplicates.value,
+            **shares,
+        ),
+        name=name,
+        classes_from=classes_from,
+        update=update,
         on_reject=on_reject.value,
+        workers=workers,
     )
-    counts = ", ".join(f"{split} {record.samples}" for split, record in dataset.record.splits.items())
-    print(f"{out}: {dataset.num_classes} classes; images: {counts}. Look at it with `ltrsys inspect {out}`.")

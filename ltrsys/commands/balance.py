@@ -25,10 +25,12 @@ from ltrsys.evaluation.split import EvaluatedSplit
 from ltrsys.features.bank import BankIdentity, FeatureBank
 from ltrsys.features.extraction import make_bank
 from ltrsys.metrics.accuracy import ALL_COLUMNS
+from ltrsys.registry import load_plugin
 from ltrsys.reporting.balance_report import BalanceReport, read_per_class
 from ltrsys.reporting.table import print_table
 from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.tracking import MetricsLog
+from ltrsys.runs.trained_on import changes_since
 from ltrsys.second_stage.fitting import Fitter, evaluated_split, nothing_to_report_on, val_split
 from ltrsys.second_stage.store import Fitted, load_fitted
 from ltrsys.section import MayChange
@@ -37,20 +39,25 @@ from ltrsys.world import World
 log = logging.getLogger("ltrsys")
 
 
-def balance_run(folder: Path, overrides: Sequence[str], classifiers: str | None, as_json: bool) -> None:
+def balance_run(
+    folder: Path, overrides: Sequence[str], classifiers: str | None, as_json: bool, plugins: Sequence[str] = ()
+) -> None:
     """Make the bank, fit and evaluate the classifiers that are missing or out of date, and report.
 
     Where the dataset has neither a test nor a val split, fit them and say that there is nothing to report on.
 
     Raises:
-        UsageError: For a folder that is no finished run, an unknown classifier, or a config that does not fit.
+        UsageError: For a folder that is no finished run, an unknown classifier, a config that does not fit, or shards
+            of other classes.
         DataError: For data, features or files that are damaged.
     """
     overrides = list(overrides)
     if classifiers is not None:
         overrides.append(f"balance.classifiers=[{classifiers}]")
-    run, config = _open_run(folder, overrides)
+    run, config = _open_run(folder, overrides, plugins)
+    _check_known(run)
     dataset = open_dataset(config.data)
+    _compare_with_training(run, config, dataset)
     name, val = evaluated_split(dataset), val_split(config.balance, dataset)
     for classifier in config.balance.classifiers:  # what may not be selected on is told before all work
         CLASSIFIERS.get(classifier).selects_on(config.balance.of(classifier), val)
@@ -94,7 +101,14 @@ def _fit_without_reporting(fitter: Fitter, dataset: Dataset, as_json: bool) -> N
         print("null")
 
 
-def evaluate_run(folder: Path, overrides: Sequence[str], classifier: str, split: str, as_json: bool) -> None:
+def evaluate_run(
+    folder: Path,
+    overrides: Sequence[str],
+    classifier: str,
+    split: str,
+    as_json: bool,
+    plugins: Sequence[str] = (),
+) -> None:
     """Evaluate a fitted classifier on one split of the bank; on the reported one this repeats its line.
 
     Raises:
@@ -103,7 +117,7 @@ def evaluate_run(folder: Path, overrides: Sequence[str], classifier: str, split:
     """
     if split not in SPLITS:
         raise UsageError(f"--split {split}: unknown split; choose from {', '.join(SPLITS)}.")
-    run, config = _open_run(folder, list(overrides))
+    run, config = _open_run(folder, list(overrides), plugins)
     name = CLASSIFIERS.get(classifier).name  # only now are the plug-ins of the run known
     dataset = open_dataset(config.data)
     dataset.split(split)  # names the splits there are, if this is not one of them
@@ -122,8 +136,10 @@ def evaluate_run(folder: Path, overrides: Sequence[str], classifier: str, split:
     _show(reported.results(dataset, [reported.line(fitted, Joint.of_model(run.model, device))]), as_json)
 
 
-def _open_run(folder: Path, overrides: list[str]) -> tuple[RunFolder, Config]:
+def _open_run(folder: Path, overrides: list[str], plugins: Sequence[str]) -> tuple[RunFolder, Config]:
     run = RunFolder(folder)
+    for plugin in plugins:
+        load_plugin(plugin)
     trained = load_run_config(run)
     for override in overrides:
         if not may_change(trained, override.partition("=")[0], MayChange.AFTER_TRAINING):
@@ -136,6 +152,29 @@ def _open_run(folder: Path, overrides: list[str]) -> tuple[RunFolder, Config]:
             "from the last checkpoint."
         )
     return run, config
+
+
+def _check_known(run: RunFolder) -> None:
+    """Refuse to write results anew that hold a line of a classifier that nobody knows now."""
+    for line in read_results(run.results).results if run.results.exists() else []:
+        if line.classifier not in CLASSIFIERS:
+            raise UsageError(
+                f"{run.results}: holds a line of `{line.classifier}`, which comes from a plug-in that this call does "
+                "not name. Name it by --plugin FILE.py, or move the file away: what is known is then reported anew."
+            )
+
+
+def _compare_with_training(run: RunFolder, config: Config, dataset: Dataset) -> None:
+    """Say how the shards differ from those of the training; refuse them where the classes are others."""
+    changes = changes_since(run, dataset)
+    if changes is None:
+        return
+    if changes.classes:
+        raise UsageError(
+            f"{run.path}: data.shards={config.data.shards} has other classes than it was trained on: {changes}. Give "
+            "the shards it was trained on, or train a new run on these."
+        )
+    log.warning("%s: data.shards=%s has changed since it was trained: %s.", run.path, config.data.shards, changes)
 
 
 def _device(world: World, config: Config) -> torch.device:

@@ -13,6 +13,7 @@ from ltrsys.config.schema import Config
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.reading.opening import open_dataset
 from ltrsys.errors import UsageError
+from ltrsys.models.image_size import check_image_size
 from ltrsys.models.published import Published, load_published
 from ltrsys.models.weights import save_tensors
 from ltrsys.runs.folder import RunFolder
@@ -34,7 +35,8 @@ def import_run(
             jointly with the backbone, and balancing finds factors of its own.
 
     Raises:
-        UsageError: For a config that does not load, or a run folder that is already one.
+        UsageError: For a config that does not load or whose network does not take its image size, or a run folder that
+            is already one.
         DataError: For a file that is damaged, or of another network or number of classes.
     """
     if out is not None:
@@ -45,6 +47,7 @@ def import_run(
     for path in (run.model, run.checkpoints, run.config_file):
         if path.exists():
             raise UsageError(f"{path}: there is a run already. Choose another folder with --out, or move it away.")
+    check_image_size(config.model, config.data.image_size)
     dataset = open_dataset(config.data)
     published = load_published(config.model, dataset.num_classes, file)
     if apply_scales:

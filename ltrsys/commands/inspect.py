@@ -4,22 +4,16 @@ import json
 import logging
 import os
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from pydantic import ValidationError
 from rich.console import Console
-from rich.table import Table
 
-from ltrsys.data.config import DataConfig
 from ltrsys.data.index.dataset import Dataset
-from ltrsys.data.index.records import SPLITS, SplitName
-from ltrsys.data.reading.opening import open_dataset
+from ltrsys.data.reading.opening import open_named
 from ltrsys.data.reading.verify import verify as verify_dataset
-from ltrsys.data.shards.layout import class_bands
 from ltrsys.errors import DataError, LtrsysError, UsageError
-from ltrsys.metrics.accuracy import SHOTS, shot_of_class
 from ltrsys.metrics.config import ShotsConfig
+from ltrsys.reporting.dataset_summary import summarize
+from ltrsys.reporting.dataset_tables import print_dataset
 
 log = logging.getLogger("ltrsys")
 
@@ -29,13 +23,17 @@ def inspect_dataset(
     *,
     verify: bool,
     plot: Path | None,
+    sheet: Path | None,
     as_json: bool,
     many: int,
     few: int,
+    smallest: int,
     workers: int | None,
     cache: Path | None,
 ) -> None:
     """Print the figures of a dataset; verify its bytes first, if asked to; draw its long tail where a file can go.
+
+    With `sheet`, some of its images are drawn there.
 
     Raises:
         UsageError: Where the groups overlap, or `shards` is no folder's name or URL.
@@ -44,81 +42,30 @@ def inspect_dataset(
     if few > many:
         raise UsageError(f"--few {few} is above --many {many}.")
     shots = ShotsConfig(many=many, few=few)
-    try:
-        dataset = open_dataset(DataConfig(shards=shards, cache=cache))
-    except ValidationError as error:
-        raise UsageError(error.errors()[0]["msg"].removeprefix("Value error, ") + ".") from None
+    dataset = open_named(shards, cache)
     if verify:
         _verify(dataset, workers or len(os.sched_getaffinity(0)))
     plot = _draw(dataset, shots, plot)
-    summary = summarize(dataset, shots) | {"verified": verify, "plot": None if plot is None else str(plot)}
+    summary = summarize(dataset, shots, smallest=smallest)
+    if sheet is not None:
+        from ltrsys.reporting.contact_sheet import draw_contact_sheet  # matplotlib takes a second to import
+
+        draw_contact_sheet(dataset, sheet)
+    summary |= {
+        "verified": verify,
+        "plot": None if plot is None else str(plot),
+        "sheet": None if sheet is None else str(sheet),
+    }
     if as_json:
         print(json.dumps(summary, indent=1, ensure_ascii=False))
         return
-    _print(summary, Console())
+    print_dataset(summary, Console())
     if verify:
         print("Verified: every checksum, offset, label and image size fits the index.")
     if plot:
         print(f"The long tail is drawn in {plot}.")
-
-
-def summarize(dataset: Dataset, shots: ShotsConfig) -> dict[str, Any]:
-    """Return the figures of a dataset as plain values."""
-    record = dataset.record
-    train = record.splits.get("train")
-    counts = np.array(train.class_counts if train else [0] * dataset.num_classes, dtype=np.int64)
-    groups = shot_of_class(counts, shots)
-    return {
-        "folder": dataset.place,
-        "name": record.name,
-        "source": record.source,
-        "seed": record.seed,
-        "resize": record.resize,
-        "num_classes": dataset.num_classes,
-        "supercategories": len({entry.supercategory for entry in record.classes if entry.supercategory}),
-        "classes": {shot: int((groups == shot).sum()) for shot in SHOTS},
-        "classes_without_training_images": int((counts == 0).sum()),
-        "splits": {name: _summarize_split(dataset, name) for name in SPLITS if dataset.has(name)},
-    }
-
-
-def _summarize_split(dataset: Dataset, name: SplitName) -> dict[str, Any]:
-    record = dataset.record.splits[name]
-    counts = np.array(record.class_counts, dtype=np.int64)
-    present = counts[counts > 0]
-    return {
-        "images": record.samples,
-        "classes": len(present),
-        "images_per_class": {
-            "least": int(present.min()),
-            "median": float(np.median(present)),
-            "most": int(present.max()),
-        },
-        "shards": len(record.shards),
-        "bytes": sum(shard.bytes for shard in record.shards),
-        "strata": _summarize_strata(dataset) if name == "train" else [],
-    }
-
-
-def _summarize_strata(dataset: Dataset) -> list[dict[str, Any]]:
-    train = dataset.record.splits["train"]
-    counts = np.array(train.class_counts, dtype=np.int64)
-    bands = class_bands(counts, dataset.record.bands_per_octave)
-    firsts = np.cumsum([shard.samples for shard in train.shards]) - [shard.samples for shard in train.shards]
-    strata = []
-    for stratum in train.strata:
-        own = counts[bands == stratum.band]
-        inside = (firsts >= stratum.first) & (firsts < stratum.first + stratum.samples)
-        strata.append(
-            {
-                "band": stratum.band,
-                "classes": len(own),
-                "images": stratum.samples,
-                "images_per_class": {"least": int(own.min()), "most": int(own.max())},
-                "shards": int(inside.sum()),
-            }
-        )
-    return strata
+    if sheet:
+        print(f"Images of its classes are drawn in {sheet}.")
 
 
 def _draw(dataset: Dataset, shots: ShotsConfig, plot: Path | None) -> Path | None:
@@ -143,39 +90,3 @@ def _verify(dataset: Dataset, workers: int) -> None:
     if problems:
         others = f" ({len(problems) - 1} more shards or splits have problems too.)" if len(problems) > 1 else ""
         raise DataError(problems[0] + others)
-
-
-def _print(summary: dict[str, Any], console: Console) -> None:
-    groups = ", ".join(f"{count} {shot}" for shot, count in summary["classes"].items())
-    without = summary["classes_without_training_images"]
-    console.print(
-        f"{summary['name']}: {summary['num_classes']} classes ({groups}-shot"
-        + (f"; {without} without a training image" if without else "")
-        + f"), from {summary['source']}, seed {summary['seed']}"
-        + (f", short side at most {summary['resize']}" if summary["resize"] else ""),
-        highlight=False,
-    )
-    splits = Table(*(("split", "images", "classes", "images a class", "shards", "MB")))
-    for name, split in summary["splits"].items():
-        spread = split["images_per_class"]
-        between = f"{spread['least']} to {spread['most']}, median {spread['median']:g}"
-        splits.add_row(
-            name,
-            f"{split['images']:,}",
-            f"{split['classes']:,}",
-            between,
-            f"{split['shards']:,}",
-            f"{split['bytes'] / 1e6:,.1f}",
-        )
-    console.print(splits)
-    strata = Table("stratum", "classes", "images a class", "images", "shards", title="strata of train")
-    for stratum in summary["splits"].get("train", {}).get("strata", []):
-        spread = stratum["images_per_class"]
-        strata.add_row(
-            str(stratum["band"]),
-            f"{stratum['classes']:,}",
-            f"{spread['least']} to {spread['most']}",
-            f"{stratum['images']:,}",
-            f"{stratum['shards']:,}",
-        )
-    console.print(strata)

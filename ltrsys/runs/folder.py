@@ -16,6 +16,11 @@ class RunFolder:
         return self.path / "config.yaml"
 
     @property
+    def dataset(self) -> Path:
+        """The record of what it is trained on: a copy of the shards' `dataset.json`."""
+        return self.path / "dataset.json"
+
+    @property
     def metrics(self) -> Path:
         """One JSON object a logged step: step, epoch, loss, lr, images_per_second, ..."""
         return self.path / "metrics.jsonl"

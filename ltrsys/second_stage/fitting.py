@@ -11,6 +11,7 @@ from ltrsys.classifiers.joint import Joint
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.index.records import SplitName
 from ltrsys.features.bank import FeatureBank, fingerprint
+from ltrsys.registry import code_of
 from ltrsys.runs.folder import RunFolder
 from ltrsys.second_stage.config import BalanceConfig
 from ltrsys.second_stage.store import Fitted, classifier_path, load_fitted, save_fitted
@@ -84,6 +85,8 @@ class Fitter:
         classifier, section = CLASSIFIERS.get(name), self.config.of(name)
         if type(section).model_fields:
             inputs["config"] = section.model_dump(mode="json")
+        if code := code_of(classifier):
+            inputs["code"] = code
         if classifier.depends_on_seed:
             inputs["seed"] = self.seed
         if selection := self.selection(name):

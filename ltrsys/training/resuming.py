@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from ltrsys import __version__
 from ltrsys.config.changes import fixed_values, may_change
 from ltrsys.config.schema import Config
+from ltrsys.data.index.difference import Difference
 from ltrsys.data.plan.planner import VERSION as PLAN_VERSION
 from ltrsys.errors import UsageError, first_problem
 from ltrsys.section import MayChange
@@ -16,8 +17,17 @@ from ltrsys.training.checkpoints.checkpoint import Progress
 log = logging.getLogger("ltrsys")
 
 
-def check_same_experiment(progress: Progress, config: Config, dataset: str, path: Path) -> None:
+def check_same_experiment(
+    progress: Progress, config: Config, dataset: str, path: Path, changes: Difference | None = None
+) -> None:
     """Refuse to go on from the checkpoint of another experiment.
+
+    Args:
+        progress: Of the checkpoint.
+        config: What is asked for now.
+        dataset: Fingerprint of the dataset that it names.
+        path: The checkpoint.
+        changes: How that dataset differs from the run's, where the run knows.
 
     Raises:
         UsageError: Names the first key, or the dataset or the file of class weights, that differs.
@@ -33,9 +43,10 @@ def check_same_experiment(progress: Progress, config: Config, dataset: str, path
                 "Put it back, or choose another name for the new run."
             )
     if progress.dataset != dataset:
+        differs = "their fingerprints differ" if changes is None else changes
         raise UsageError(
-            f"{path}: this run was begun on other shards than data.shards={config.data.shards} (their fingerprints "
-            "differ). Give it the shards it began with, or choose another name for the new run."
+            f"{path}: this run was begun on other shards than data.shards={config.data.shards} ({differs}). Give it "
+            "the shards it began with, or choose another name for the new run."
         )
 
     if progress.sampler_weights not in (None, config.data.sampler.digest()):

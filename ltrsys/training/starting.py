@@ -18,6 +18,7 @@ from ltrsys.models.network import Network, build_network
 from ltrsys.models.weights import load_backbone
 from ltrsys.runs.audit_log import begin_attempt
 from ltrsys.runs.folder import RunFolder
+from ltrsys.runs.trained_on import changes_since
 from ltrsys.training.checkpoints.checkpoint import Checkpoint, Progress
 from ltrsys.training.checkpoints.folder import CheckpointFolder
 from ltrsys.training.resuming import check_same_experiment, check_same_plan
@@ -58,7 +59,7 @@ def find_checkpoint(
         return None
     path, checkpoint = found
     check_same_plan(checkpoint.progress, path)
-    check_same_experiment(checkpoint.progress, config, dataset.fingerprint, path)
+    check_same_experiment(checkpoint.progress, config, dataset.fingerprint, path, changes_since(run, dataset))
     return checkpoint
 
 
@@ -117,7 +118,8 @@ def finished(config: Config) -> Progress | None:
     if found is None or found[1].progress.epoch < config.train.epochs:
         return None
     path, checkpoint = found
-    check_same_experiment(checkpoint.progress, config, open_dataset(config.data).fingerprint, path)
+    dataset = open_dataset(config.data)
+    check_same_experiment(checkpoint.progress, config, dataset.fingerprint, path, changes_since(run, dataset))
     return checkpoint.progress
 
 

@@ -3,6 +3,8 @@
 import torch
 
 from ltrsys.config.schema import Config
+from ltrsys.data.config import DataConfig
+from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.loading.pipeline import decodes_on_gpu
 from ltrsys.device import describe_device
 from ltrsys.metrics.accuracy import heading
@@ -35,3 +37,25 @@ def describe_accuracies(accuracies: dict[str, float | None]) -> str:
     """Say the accuracies on val in one line."""
     columns = (f"{heading(name)} {'-' if value is None else f'{value:.1f}'}" for name, value in accuracies.items())
     return f"val accuracy: {', '.join(columns)}"
+
+
+def describe_fetching(dataset: Dataset, config: DataConfig, bytes_fetched: int, nodes: int) -> str | None:
+    """Say that shards behind a URL came more than once since the cache does not hold them; None where it does.
+
+    What is read of a disk is never news: it is the images, and at most some kB between neighbours.
+
+    Args:
+        dataset: What was trained on.
+        config: The cache of each node.
+        bytes_fetched: Training shards that came over the network, to all ranks together.
+        nodes: How many machines the ranks are on.
+    """
+    size = {name: sum(shard.bytes for shard in split.shards) for name, split in dataset.record.splits.items()}
+    needed = size["train"] + size.get("val", 0)
+    if bytes_fetched <= nodes * size["train"] or config.cache_gb * 1e9 >= needed:
+        return None
+    return (
+        f"{bytes_fetched / 1e9:,.1f} GB of training shards came over the network, and there are only "
+        f"{size['train'] / 1e9:,.1f} GB: data.cache_gb={config.cache_gb:g} does not hold what is read, so that shards "
+        f"are fetched again and again. data.cache_gb={-(-needed // 10**9)} holds all of it."
+    )

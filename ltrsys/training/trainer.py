@@ -19,12 +19,14 @@ from ltrsys.data.reading.quarantine import Quarantine, quarantined
 from ltrsys.device import set_up_gpu, within_memory
 from ltrsys.errors import DataError
 from ltrsys.metrics.accuracy import accuracy_by_column, shot_of_class
+from ltrsys.models.image_size import check_image_size
 from ltrsys.models.weights import save_network
 from ltrsys.progress import Advance, progress
 from ltrsys.runs.audit_log import AuditLog
 from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.lock import locked
 from ltrsys.runs.tracking import MetricsLog
+from ltrsys.runs.trained_on import keep_record
 from ltrsys.second_stage.fitting import evaluated_split, nothing_to_report_on
 from ltrsys.training.checkpoints.folder import CheckpointFolder
 from ltrsys.training.checkpoints.rank_state import restore_rank_state
@@ -48,7 +50,7 @@ from ltrsys.training.supervision.loss_watch import LossWatch
 from ltrsys.training.supervision.process_group import process_group
 from ltrsys.training.supervision.requests import Request, Requests
 from ltrsys.training.supervision.watchdog import Reached, watched
-from ltrsys.training.telling import describe_accuracies, describe_processes, describe_run
+from ltrsys.training.telling import describe_accuracies, describe_fetching, describe_processes, describe_run
 from ltrsys.training.validation import predict_split
 from ltrsys.world import World
 
@@ -61,8 +63,8 @@ def train(config: Config, world: World) -> None:
     A finished run is left as it is.
 
     Raises:
-        UsageError: Where the config does not fit the machine, the dataset or the run begun before, or where another
-            training goes on in its folder.
+        UsageError: Where the config does not fit the machine, the dataset or the run begun before, or its network its
+            image size, or where another training goes on in its folder.
         Stopped: After a signal, once the run's state is saved.
         LtrsysError: For a damaged shard or checkpoint, a full disk, or a loss that is not finite.
     """
@@ -70,6 +72,7 @@ def train(config: Config, world: World) -> None:
         if world.is_main:
             print(f"{describe_run(config, done)}\nThere is nothing left to do.")
         return
+    check_image_size(config.model, config.data.image_size, one_by_one=config.train.micro_batch_size == 1)
     timeout = config.train.timeout_seconds
     with ExitStack() as stack:
         device = stack.enter_context(process_group(world, timeout, config.train.device))
@@ -157,6 +160,7 @@ class Trainer:
         stack.callback(self.loader.close)
         if world.is_main:
             save_config(config, self.run.config_file)
+            keep_record(self.run, self.dataset)
         self.tracker = MetricsLog(self.run, config, world, run_ids=self.progress.tracking_runs)
         stack.callback(self.tracker.close)
         self.tracker.rewind(self.progress.step)
@@ -202,9 +206,11 @@ class Trainer:
                     self.saver.stop()
         average_buffers(self.engine.network, self.world)
         self.checkpoints.wait()
+        fetched = torch.full((), self.loader.bytes_fetched, dtype=torch.int64, device=self.device)
+        dist.all_reduce(fetched)
         if shown:
             save_network(self.engine.network, self.run.model)
-            print(self._conclusion())
+            print(self._conclusion(int(fetched)))
 
     def close(self) -> None:
         """Give up files, threads and hooks, and the signals last; all of them, whatever fails."""
@@ -331,12 +337,11 @@ class Trainer:
         yield
         self.meter.skip(time.perf_counter() - started)
 
-    def _conclusion(self) -> str:
+    def _conclusion(self, bytes_fetched: int) -> str:
         description = describe_run(self.config, self.progress)
-        if not self.loader.bytes_used:
-            return description
-        ratio = self.loader.bytes_read / self.loader.bytes_used
-        description += f"\nBytes read over bytes used: {ratio:.2f}."
+        nodes = self.world.world_size // self.world.local_world_size
+        if news := describe_fetching(self.dataset, self.config.data, bytes_fetched, nodes):
+            description += f"\n{news}"
         if bad := len(quarantined(self.run.quarantine, self.train_split)):
             description += f"\n{bad} training images were bad and replaced by others: {self.run.quarantine}."
         return description

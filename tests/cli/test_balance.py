@@ -16,9 +16,11 @@ import torch
 from ltrsys.classifiers.base import CLASSIFIERS
 from ltrsys.cli.main import main
 from ltrsys.config.reading import load_run_config
+from ltrsys.data.index.dataset import Dataset
 from ltrsys.evaluation.results import Results, read_results
 from ltrsys.models.weights import load_network, save_network
 from ltrsys.runs.folder import RunFolder
+from ltrsys.runs.trained_on import keep_record
 from ltrsys.second_stage.store import load_fitted
 from tests.classifiers.runs import make_run, without_splits, write_model
 
@@ -324,3 +326,27 @@ def test_two_ranks_make_the_bank_of_one(run: RunFolder, balanced: RunFolder) -> 
     for split in ("train", "val", "test"):
         one, two = (np.load(folder.features / split / "features.npy") for folder in (balanced, run))
         np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-5)
+
+
+def test_shards_that_have_changed_since_the_training_are_told_and_other_classes_refused(
+    again: RunFolder,
+    tiny_shards: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    keep_record(again, Dataset.open(tiny_shards))
+    fewer = without_splits(tiny_shards, tmp_path / "fewer", "val")
+    assert ltrsys("balance", again.path, f"data.shards={fewer}", "--classifiers", "joint") == 0
+    assert f"data.shards={fewer} has changed since it was trained: val had 120 images and has 0." in caplog.text
+    others = without_splits(tiny_shards, tmp_path / "others")
+    record = json.loads((others / "dataset.json").read_text())
+    record["classes"][:2] = record["classes"][1::-1]
+    (others / "dataset.json").write_text(json.dumps(record))
+    before = times(again)
+    capsys.readouterr()
+    assert ltrsys("balance", again.path, f"data.shards={others}") == 2
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert "has other classes than it was trained on: 2 classes numbered anew (" in printed
+    assert times(again) == before

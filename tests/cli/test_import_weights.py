@@ -57,6 +57,13 @@ def test_a_checkpoint_of_the_paper_s_code_is_balanced(experiment, checkpoint, tm
     assert [line["classifier"] for line in results["results"]] == ["joint", "ncm", "tau"]
 
 
+def test_a_network_that_does_not_take_the_image_size_makes_no_run(experiment, checkpoint, tmp_path, capsys):
+    wrong = ("model.backbone=inception_v3", "data.image_size=32", "data.resize=32")
+    assert ltrsys("import-weights", checkpoint[0], "--config", experiment, *wrong) == 2
+    assert "model.backbone=inception_v3 does not take images of data.image_size=32" in capsys.readouterr().err
+    assert not (tmp_path / "runs" / "theirs").exists()
+
+
 def test_out_names_the_run_and_the_scales_can_be_multiplied_in(experiment, checkpoint, tmp_path):
     path, network = checkpoint
     out = tmp_path / "else where" / "mine"

@@ -4,10 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from ltrsys.cli.main import main
+from ltrsys.data.shards.build_folder import BuildOptions
+from ltrsys.data.shards.building import build_shards
+from ltrsys.data.sources.source import SOURCES, SourceOptions
 from tests.data.servers import serving
 
 
@@ -75,6 +79,81 @@ def test_shards_that_take_no_file_are_inspected_all_the_same(
     assert run(capsys, shards, "--plot", shards / "long_tail.png")[0] == 1
 
 
+def photographs(folder: Path) -> Path:
+    """A folder of three classes whose files are of three formats, 10 to 50 pixels wide and 20 high, and one broken."""
+    random = np.random.default_rng(0)
+    for name, count in (("ash", 3), ("oak", 2), ("[b]yew & $x^2$", 1)):
+        for number in range(count):
+            path = folder / "train" / name / f"{number}.{('png', 'jpg', 'webp')[number]}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image = Image.fromarray(random.integers(0, 256, (20, 10 + 20 * number, 3), dtype=np.uint8))
+            image.save(path)
+    (folder / "val" / "ash").mkdir(parents=True)
+    shutil.copy(folder / "train" / "ash" / "0.png", folder / "val" / "ash" / "again.png")
+    (folder / "train" / "ash" / "broken.jpg").write_bytes(b"nothing")
+    return folder
+
+
+@pytest.fixture
+def own_shards(tmp_path: Path) -> Path:
+    """The shards of `photographs`, duplicates looked for."""
+    source = SOURCES.get("folder").read(SourceOptions(photographs(tmp_path / "photographs"), {}, None, None, 0))
+    build_shards(source, tmp_path / "own", BuildOptions(duplicates="report"), on_reject="list")
+    return tmp_path / "own"
+
+
+def test_sizes_formats_duplicates_and_what_was_left_out_are_told(
+    own_shards: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = json.loads(run(capsys, own_shards, "--json", "--smallest", "2")[1])
+    train = summary["splits"]["train"]
+    assert train["pixels"]["width"] == {"least": 10, "p5": 10, "median": 10, "p95": 50, "most": 50}
+    assert train["pixels"]["short_side"] == {"least": 10, "p5": 10, "median": 10, "p95": 20, "most": 20}
+    assert train["formats"] == {"PNG": 3, "JPEG": 2, "WEBP": 1}
+    assert summary["duplicates"] == {"clusters": 1, "exact": 1, "near": 0, "images": 2, "dropped": 0}
+    assert summary["rejected"]["images"] == 1
+    assert list(summary["rejected"]["reasons"].values()) == [1]
+    assert [(entry["name"], entry["images"]) for entry in summary["smallest_classes"]] == [
+        ("[b]yew & $x^2$", 1),
+        ("oak", 2),
+    ]
+    printed = run(capsys, own_shards)[1]
+    assert "10 / 10 / 50" in printed
+    assert "Fewest training images: [b]yew & $x^2$ (1), oak (2), ash (3)." in printed
+    assert "Left out: 1 image (1: " in printed
+    assert "Duplicates across splits or classes: 2 images in 1 cluster (1 exact, 0 near), 0 dropped" in printed
+
+
+def test_what_older_shards_do_not_tell_is_left_out(own_shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (*own_shards.glob("*/images.parquet"), own_shards / "duplicates.jsonl", own_shards / "build.json"):
+        path.unlink()
+    code, printed, _ = run(capsys, own_shards, "--json")
+    summary = json.loads(printed)
+    assert code == 0
+    assert "duplicates" not in summary
+    assert "formats" not in summary["splits"]["train"]
+    assert "Duplicates" not in run(capsys, own_shards)[1]
+
+
+@pytest.mark.parametrize("name", ["train/images.parquet", "duplicates.jsonl", "rejected.jsonl"])
+def test_a_damaged_note_of_the_build_is_one_line(
+    own_shards: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (own_shards / name).write_bytes(b"{\n[")
+    code, printed, error = run(capsys, own_shards, "--json")
+    assert (code, printed, error.count("\n")) == (1, "", 1)
+    assert name in error
+    assert "Remove" in error
+
+
+def test_a_sheet_of_images_is_drawn(own_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sheet = tmp_path / "new" / "sheet.png"
+    assert json.loads(run(capsys, own_shards, "--json", "--sheet", sheet)[1])["sheet"] == str(sheet)
+    with Image.open(sheet) as image:
+        assert image.format == "PNG"
+    assert f"Images of its classes are drawn in {sheet}." in run(capsys, own_shards, "--sheet", sheet)[1]
+
+
 def test_damage_is_one_line_and_exit_code_1(
     tiny_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,7 +186,11 @@ def test_a_url_is_inspected_like_a_folder(
         assert code == 0
         assert "Verified: every checksum" in printed
     local = json.loads(run(capsys, tiny_shards, "--json", "--plot", tmp_path / "tail.png")[1])
-    assert {**summary, "folder": "", "plot": ""} == {**local, "folder": "", "plot": ""}
+    assert local.pop("rejected") == {"images": 0, "reasons": {}}
+    for split in local["splits"].values():
+        split.pop("formats")
+    same = {"folder": "", "plot": ""}
+    assert {**summary, **same} == {**local, **same}
 
 
 def test_a_url_without_shards_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """`ltrsys shards` as it is typed."""
 
 import inspect
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import fields
@@ -107,6 +108,48 @@ def test_images_of_a_table_may_be_fetched(
     assert sum(images_online.requests.values()) == 6, "nothing is fetched twice"
 
 
+def test_images_that_are_missing_are_an_error_or_listed(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "train.txt").write_text("ant/0.jpg 0\nant/99.jpg 0\nbee/0.jpg 1\n")
+    arguments = (
+        "lists",
+        "--root",
+        photos,
+        "--train",
+        tmp_path / "train.txt",
+        "--out",
+        tmp_path / "out",
+        "--workers",
+        "1",
+    )
+    code, _, error = run(capsys, *arguments)
+    assert (code, "train.txt:2: there is no `ant/99.jpg`" in error, "--on-reject list" in error) == (1, True, True)
+    assert run(capsys, *arguments, "--on-reject", "list")[0] == 0
+    assert '"ant/99.jpg"' in (tmp_path / "out/rejected.jsonl").read_text()
+
+
+def test_annotations_are_read_as_the_options_say(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = {
+        "images": [{"id": number, "file_name": f"ant/{number}.jpg"} for number in range(3)],
+        "annotations": [{"image_id": image, "category_id": image} for image in range(3)]
+        + [{"image_id": 2, "category_id": 1}],
+        "categories": [{"id": 0, "name": "ant"}, {"id": 1, "name": "bee"}, {"id": 2, "name": "ant"}],
+    }
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    arguments = ["inaturalist", "--root", photos, "--train", tmp_path / "train.json", "--workers", "1"]
+    arguments += ["--out", tmp_path / "out"]
+    code, _, error = run(capsys, *arguments)
+    assert (code, "with --merge-classes" in error) == (1, True)
+    arguments.append("--merge-classes")
+    code, _, error = run(capsys, *arguments)
+    assert (code, "with --ambiguous skip" in error) == (1, True)
+    code, printed, _ = run(capsys, *arguments, "--ambiguous", "skip")
+    assert (code, "2 classes; images: train 2." in printed) == (0, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -115,6 +158,9 @@ def test_images_of_a_table_may_be_fetched(
         (["lists", "--root", ".", "--test", "x"], "--train is missing"),
         (["glyphs", "--root", "."], "glyphs needs no files"),
         (["folder", "--root", ".", "--train", "x"], "leave out --train"),
+        (["folder", "--root", ".", "--merge-classes"], "--merge-classes is for the annotations of inaturalist"),
+        (["lists", "--root", ".", "--ambiguous", "skip"], "--ambiguous is for the annotations of inaturalist"),
+        (["glyphs", "--merge-classes"], "glyphs has none"),
         (["digits", "--num-classes", "3"], "digits has the classes that it has"),
         (["digits", "--long-tail", "zipf"], "--long-tail zipf: expected none"),
         (["table"], "table needs --table FILE, or --train FILE"),
@@ -157,6 +203,56 @@ def test_a_bad_image_is_one_line_and_exit_code_1(
     assert (code, "train 23" in printed) == (0, True)
 
 
-@pytest.mark.parametrize("option", fields(BuildOptions), ids=lambda option: option.name)
+PLAIN = [option for option in fields(BuildOptions) if option.name not in ("val", "test", "duplicates")]
+
+
+@pytest.mark.parametrize("option", PLAIN, ids=lambda option: option.name)
 def test_an_option_that_is_not_given_is_what_the_library_takes(option) -> None:
     assert inspect.signature(shards).parameters[option.name].default == option.default
+
+
+def test_shares_make_splits_and_without_any_it_is_said_at_once(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    common = ("folder", "--root", photos, "--out", tmp_path / "out", "--workers", "1")
+    _, printed, _ = run(capsys, *common)
+    assert "images: train 24." in printed
+    assert "neither a val nor a test split" in caplog.text
+    assert "--update --val 0.1 --test 0.1" in caplog.text
+    caplog.clear()
+    assert run(capsys, *common, "--update", "--val", "0.1", "--test", "0.1")[0] == 0  # as the message says
+    dataset = Dataset.open(tmp_path / "out")
+    assert all(0 < len(dataset.split(name)) < 22 for name in ("train", "val", "test"))
+    assert sum(len(dataset.split(name)) for name in ("train", "val", "test")) == 24
+    assert "neither" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--val", "0.5", "--test", "0.6"], "nothing is left to train on"),
+        (["--val", "1.5"], "a share is a number from 0 to below 1"),
+        (["--val", "0.1", "--group-by", "location"], "the source has no such column"),
+        (["--val", "val.txt"], "leave out --train, --val and --test"),
+        (["--update"], "there is nothing to update here. Leave out --update"),
+        (["--classes-from", "nowhere"], "neither a run folder nor a folder of shards"),
+    ],
+)
+def test_a_wrong_wish_for_splits_is_one_line(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    code, printed, error = run(capsys, "folder", "--root", photos, "--out", tmp_path / "out", *arguments)
+    assert code in (1, 2)
+    assert (printed, error.count("\n")) == ("", 1)
+    assert message in error
+
+
+def test_classes_from_keeps_the_ids_of_other_shards(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ("folder", "--root", photos, "--workers", "1")
+    run(capsys, *common, "--out", tmp_path / "before")
+    (photos / "aardvark").mkdir()
+    Image.new("RGB", (40, 30)).save(photos / "aardvark" / "0.jpg")
+    assert run(capsys, *common, "--out", tmp_path / "after", "--classes-from", tmp_path / "before")[0] == 0
+    assert [record.name for record in Dataset.open(tmp_path / "after").record.classes] == ["ant", "bee", "aardvark"]

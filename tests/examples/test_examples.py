@@ -16,7 +16,7 @@ from ltrsys.config.schema import Config
 from ltrsys.evaluation.results import read_results
 from ltrsys.runs.folder import RunFolder
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("plugins_forgotten")]
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 PLUGINS = sorted(EXAMPLES.glob("*.py"))
 
@@ -79,6 +79,30 @@ def test_a_classifier_of_a_plugin_is_evaluated_by_another_process(run: RunFolder
     assert done.returncode == 0, done.stderr
     (line,) = json.loads(done.stdout)["results"]
     assert line == json.loads(run.results.read_text())["results"][1]
+
+
+def test_a_changed_plugin_is_fitted_anew(run: RunFolder, tmp_path: Path) -> None:
+    source = EXAMPLES / "unbiased_classifier.py"
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(source.read_text().replace('"unbiased"', '"mine"').replace("Unbiased", "Mine"))
+    command = [sys.executable, "-c", "from ltrsys.cli.main import main; main()", "balance", str(run.path)]
+    call = [*command, "--classifiers", "mine", "--plugin", str(plugin)]
+
+    def balanced() -> bytes:
+        subprocess.run(call, check=True, capture_output=True, timeout=300)
+        return (run.classifiers / "mine.safetensors").read_bytes()
+
+    first = balanced()
+    assert balanced() == first
+    plugin.write_text(plugin.read_text() + "\n# another one\n")
+    assert balanced() != first, "its fingerprint is another one"
+
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 2
+    assert "holds a line of `mine`, which comes from a plug-in" in done.stderr
+    assert "--plugin FILE.py" in done.stderr
+    run.results.unlink()  # as the message says
+    assert ltrsys("balance", run.path) == 0
 
 
 def test_a_config_with_plugins_goes_to_other_processes(run: RunFolder) -> None:

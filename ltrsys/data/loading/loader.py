@@ -100,14 +100,9 @@ class TrainLoader:
         return self._feed.failure
 
     @property
-    def bytes_read(self) -> int:
-        """Bytes of the shards read so far, what is read ahead included; `ShardReader` says what counts."""
-        return self._feed.reader.bytes_read
-
-    @property
-    def bytes_used(self) -> int:
-        """Bytes of the encoded images among them."""
-        return self._feed.reader.bytes_used
+    def bytes_fetched(self) -> int:
+        """Bytes that have come from a server, for shards behind a URL."""
+        return self._feed.reader.bytes_fetched
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Yield the micro-batches of an epoch from step `first_step` on, `accumulation` for each step.

@@ -165,7 +165,7 @@ def _graph(config: DataConfig, *, on_gpu: bool, colour: bool, channels_last: boo
         axes=[0, 1],
         device="mixed" if on_gpu else "cpu",
         jpeg_fancy_upsampling=True,
-        adjust_orientation=False,  # the door of the dataset has turned every image upright
+        adjust_orientation=False,  # validation has turned every image upright
     )
     pixels = fn.resize(
         pixels,

@@ -85,6 +85,11 @@ class ShardReader:
         """About how much is worth being announced at once, so that neighbours are read together."""
         return self._files.block_bytes
 
+    @property
+    def bytes_fetched(self) -> int:
+        """Bytes that have come from a server, for shards behind a URL."""
+        return self._files.bytes_fetched
+
     def begin_pass(self) -> None:
         """Begin an epoch: what was announced before does not come any more."""
         self._files.begin_pass()

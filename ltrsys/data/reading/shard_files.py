@@ -56,6 +56,10 @@ class ShardFiles(Protocol):
     advice: str
     """What to do about a shard that is damaged."""
 
+    @property
+    def bytes_fetched(self) -> int:
+        """Bytes that have come from elsewhere."""
+
     def begin_pass(self) -> None:
         """Forget what was announced."""
 
@@ -86,6 +90,8 @@ class LocalShards:
     most_open = 256
     block_bytes = 64 * 2**20
     advice = "Copy it there again, or build the shards again."
+
+    bytes_fetched = 0
 
     def __init__(self, split: Split) -> None:
         self._split = split

@@ -13,7 +13,7 @@ from ltrsys.data.index.dataset import Dataset, Split
 from ltrsys.data.index.records import SPLITS, SplitName, first_keys
 from ltrsys.data.reading.opening import open_files
 from ltrsys.data.shards.tar import BLOCK, JPEG_OFFSET, sample_key
-from ltrsys.data.shards.workers import run_tasks
+from ltrsys.data.validation.workers import run_tasks
 from ltrsys.errors import DataError
 from ltrsys.progress import progress
 

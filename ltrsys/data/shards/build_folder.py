@@ -20,9 +20,9 @@ from PIL import features
 
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.index.records import DatasetRecord, write_record
-from ltrsys.data.shards.images import QUALITY
 from ltrsys.data.shards.splitting import Shares
 from ltrsys.data.sources.source import Source
+from ltrsys.data.validation.images import QUALITY
 from ltrsys.errors import DataError, LtrsysError
 from ltrsys.files import explained, read_json, sync_folder, write_json
 

@@ -32,15 +32,15 @@ from ltrsys.data.shards.build_folder import (
     release,
     same_layout,
 )
-from ltrsys.data.shards.duplicates import find_duplicates, joined, surplus, write_duplicates
 from ltrsys.data.shards.layout import stratified_order
 from ltrsys.data.shards.manifest import splits_of, staged_in_shards
-from ltrsys.data.shards.splitting import TRAIN, groups_by, make_splits, position
-from ltrsys.data.shards.staging import CHUNK, NOTHING, Staged, refusal, stage
+from ltrsys.data.shards.splitting import TEST, TRAIN, VAL, groups_by, make_splits, position
 from ltrsys.data.shards.updating import changes, keep_classes, keep_strata
-from ltrsys.data.shards.workers import RunTasks, run_tasks
 from ltrsys.data.shards.writing import Samples, following, write_split
 from ltrsys.data.sources.source import Source
+from ltrsys.data.validation.duplicates import confirmed, find_duplicates, joined, surplus, write_duplicates
+from ltrsys.data.validation.staging import CHUNK, NOTHING, Staged, refusal, stage
+from ltrsys.data.validation.workers import RunTasks, run_tasks
 from ltrsys.errors import DataError, UsageError
 from ltrsys.files import json_text, read_json, replaced
 
@@ -231,6 +231,9 @@ class _Build:
         own = listed.take(train)
         before = dict(zip(earlier.items, splits_of(earlier), strict=True))
         fixed = np.array([before.get(item, -1) for item in own.staged.items], dtype=np.int64)
+        had = set(before.values())
+        if any(share and split not in had for split, share in ((VAL, shares.val), (TEST, shares.test))):
+            fixed[fixed == TRAIN] = -1  # a split that is new takes its images from there
         units, positions = self._units(own)
         splits = listed.splits.copy()
         splits[train] = make_splits(units, positions, own.labels, shares, fixed)
@@ -256,11 +259,11 @@ class _Build:
         """Report the images that are the same picture, and leave them out where that is wanted."""
         if self.options.duplicates == "off":
             return listed
-        found = find_duplicates(listed.staged.pixels, listed.staged.looks)
+        found = confirmed(find_duplicates(listed.staged.pixels, listed.staged.looks), listed.staged)
         dropped = surplus(found, listed.splits) if self.options.duplicates == "drop" else np.zeros(len(listed), bool)
         classes = [self.source.classes[label].name for label in listed.labels]
         count = write_duplicates(
-            ready_folder(self.out),
+            ready_folder(self.out) / DUPLICATES,
             found,
             listed.staged.items,
             listed.splits,

@@ -11,7 +11,7 @@ import numpy as np
 
 from ltrsys.data.index.dataset import Dataset, Split
 from ltrsys.data.index.records import SPLITS
-from ltrsys.data.shards.staging import NOTHING, Staged
+from ltrsys.data.validation.staging import NOTHING, Staged
 from ltrsys.errors import DataError
 from ltrsys.files import write_with
 

@@ -3,7 +3,7 @@
 Every image, or every group of images, has a number from 0 to 1 that follows from its pixels, or the group's name, and
 the seed: below the share of test it is test, above that and below the share of both it is val. Images that are added
 later therefore move no other one. A class that would have none in a split, though it has enough images, gives the one
-with the lowest number.
+with the lowest number; a class that has not enough stays in train.
 """
 
 import logging
@@ -123,10 +123,16 @@ def _fill(
     free: NDArray[np.bool_],
     wanted: Sequence[int],
 ) -> None:
-    """Give every class that has enough units one in each split, by moving units from where it has two or more."""
+    """Give every class that has enough units one in each split, by moving units from where it has two or more.
+
+    Classes with fewer are trained on with all that they have.
+    """
     pairs = np.unique(np.stack([labels, units], axis=1), axis=0)
     starts = np.flatnonzero(np.diff(pairs[:, 0], prepend=-1))
     of_class = sorted(np.split(pairs[:, 1], starts[1:]), key=len)  # the rarest first: they have the least choice
+    for own in of_class:
+        if len(own) < ENOUGH:
+            split_of_unit[own[free[own]]] = TRAIN
     for own in of_class:
         if len(own) < ENOUGH:
             continue

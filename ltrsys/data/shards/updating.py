@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from ltrsys.data.index.dataset import Dataset, Split
 from ltrsys.data.index.records import SPLITS, ClassRecord, ShardRecord, StratumRecord, first_keys
 from ltrsys.data.shards.manifest import splits_of
-from ltrsys.data.shards.staging import Staged
 from ltrsys.data.sources.source import Items, Source
+from ltrsys.data.validation.staging import Staged
 
 
 def keep_classes(source: Source, classes: Sequence[ClassRecord]) -> Source:

@@ -13,9 +13,9 @@ from ltrsys.data.index.dataset import Split
 from ltrsys.data.index.records import ShardRecord, SplitName, SplitRecord, StratumRecord, first_keys
 from ltrsys.data.shards.build_folder import ready_folder
 from ltrsys.data.shards.manifest import write_manifest
-from ltrsys.data.shards.staging import Staged, jpegs_of
 from ltrsys.data.shards.tar import jpeg_offsets, sample_bytes, tar_bytes, write_tar
-from ltrsys.data.shards.workers import RunTasks
+from ltrsys.data.validation.staging import Staged, jpegs_of
+from ltrsys.data.validation.workers import RunTasks
 from ltrsys.files import read_json, replaced, write_json
 from ltrsys.progress import progress
 

@@ -73,12 +73,15 @@ class _PassedOver:
     example: str = ""
 
     def add(self, what: str, path: str) -> None:
-        self.example = self.example or path
+        self.example = min(self.example or path, path)
         self.counts[what] += 1
 
     def warn(self, root: Path) -> None:
         if self.counts:
-            counts = ", ".join(f"{count} {one_line(what)}" for what, count in self.counts.most_common(_ENDINGS_NAMED))
+            most = sorted(
+                ((count, what) for what, count in self.counts.items()), key=lambda entry: (-entry[0], entry[1])
+            )
+            counts = ", ".join(f"{count} {one_line(what)}" for count, what in most[:_ENDINGS_NAMED])
             if (others := len(self.counts) - _ENDINGS_NAMED) > 0:
                 counts += f" and {others} other endings"
             log.warning(
@@ -90,7 +93,11 @@ class _PassedOver:
 
 
 def _subfolders(root: Path, folder: str, passed_over: _PassedOver) -> set[str]:
-    """Return the names of the folders in a folder, which stand for splits or classes."""
+    """Return the names of the folders in a folder, which stand for splits or classes.
+
+    Raises:
+        DataError: Where a name is no text.
+    """
     above = os.path.realpath(root), os.path.realpath(root / folder)
     names = set()
     for entry in _entries(str(root / folder)):
@@ -99,6 +106,9 @@ def _subfolders(root: Path, folder: str, passed_over: _PassedOver) -> set[str]:
                 passed_over.add(f"{ending(entry.name)} outside the class folders", entry.path)
         elif any(_leads_back(os.path.realpath(entry.path), real) for real in above):
             passed_over.add("links that lead back", entry.path)
+        elif not entry.name.isascii() and entry.name.encode(errors="replace").decode() != entry.name:
+            name = entry.name.encode(errors="surrogateescape")
+            raise DataError(f"{one_line(str(root / folder))}: the name {name!r} of a class is not UTF-8; rename it.")
         else:
             names.add(entry.name)
     return names
@@ -169,18 +179,15 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
     """Return what stands in a folder, without what systems put there.
 
     Raises:
-        DataError: Where the folder cannot be read, or a name is no text.
+        DataError: Where the folder cannot be read.
     """
     try:
         with os.scandir(folder) as listing:
             entries = [entry for entry in listing if entry.name[0] != "." and entry.name.casefold() not in SYSTEM_NAMES]
     except OSError as error:
-        raise DataError(f"{one_line(folder)}: this folder cannot be read ({error.strerror}).") from None
-    for entry in entries:
-        if not entry.name.isascii() and entry.name.encode(errors="replace").decode() != entry.name:
-            raise DataError(
-                f"{one_line(folder)}: the name {entry.name.encode(errors='surrogateescape')!r} is not UTF-8; rename it."
-            )
+        raise DataError(
+            f"{one_line(folder)}: this folder cannot be read ({error.strerror}). Change that, or move it away."
+        ) from None
     return entries
 
 

@@ -3,12 +3,12 @@
 import warnings
 from pathlib import PurePosixPath
 
-import pillow_heif
+import pi_heif
 from PIL import Image
 
 # Done on import, since worker processes are spawned and know nothing of what their parent has registered. One thread:
 # there is a process for each core already.
-pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
+pi_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
 
 SURE_FORMATS = (
     "JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "PPM", "HEIF", "AVIF", "JPEG2000", "PSD", "QOI", "DDS", "SGI", "SUN",

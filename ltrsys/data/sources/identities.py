@@ -32,7 +32,7 @@ class Identities:
             if isinstance(number, int) and (other := self._places.get(str(number))) is not None:
                 raise DataError(
                     f"{where(other)} has the text '{number}' as its id, and {where(place)} the number {number}; which "
-                    "of them is meant elsewhere cannot be told. Write all ids as numbers."
+                    "of them is meant elsewhere cannot be told. Give each its own."
                 )
 
     def place(self, identity: int | str) -> int | None:

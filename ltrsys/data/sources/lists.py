@@ -86,7 +86,7 @@ class _List:
             self._lines.append(number)
             labels.append(label)
         if not self.paths:
-            raise DataError(f"{path}: this list file is empty.")
+            raise DataError(f"{path}: this list file is empty. Expected a line `path label` for each image.")
         self.labels: NDArray[np.int32] = np.array(labels, dtype=np.int32)
 
     def where(self, place: int) -> str:
@@ -97,7 +97,7 @@ class _List:
 def _what_is_wrong(line: str) -> str:
     label = line.split()[-1]
     if label != line and _NUMBER.fullmatch(label):
-        return f"{quoted(line)}: the label `{label}` is not a whole number of 0 or more."
+        return f"{quoted(line)}: the label `{label}` is not a whole number. Labels are 0, 1, 2, ..."
     return f"{quoted(line)} is not `path label` with a label of 0 or more after a blank."
 
 

@@ -130,7 +130,9 @@ class Paths:
             with os.scandir(path) as entries:
                 yield from entries
         except PermissionError as error:
-            raise DataError(f"{one_line(path)}: this folder cannot be read ({error.strerror}).") from None
+            raise DataError(
+                f"{one_line(path)}: this folder cannot be read ({error.strerror}). Change that, or list none of it."
+            ) from None
         except (
             OSError,
             ValueError,

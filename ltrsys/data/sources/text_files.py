@@ -35,7 +35,10 @@ def refuse_other_encodings(path: Path, data: bytes) -> None:
     """
     if b"\0" in data:
         line = data.count(b"\n", 0, data.index(b"\0")) + 1
-        raise DataError(f"{path}:{line}: there is a NUL byte: this is no text, or UTF-16. {_advice(path, 'UTF-16LE')}")
+        for first, encoding in ((1, "UTF-16LE"), (0, "UTF-16BE")):
+            if 2 * data[first::2].count(0) > len(data[first::2]):
+                raise DataError(f"{path}:{line}: there are NUL bytes: this is UTF-16. {_advice(path, encoding)}")
+        raise DataError(f"{path}:{line}: there is a NUL byte: this is no text, or a damaged one.")
     try:
         data.decode()
     except UnicodeDecodeError as error:

@@ -144,13 +144,9 @@ def test_channels_last_is_a_memory_format(open_loader):
     assert torch.equal(plain.images, last.images)
 
 
-def test_bytes_and_waiting_are_counted(open_loader, tiny_shards):
+def test_waiting_is_counted(open_loader):
     loader = open_loader(sampler=make_sampler())
-    samples = np.concatenate([batch.samples.numpy() for batch in loader.epoch(0)])
-    split = Dataset.open(tiny_shards).split("train")
-    assert loader.bytes_used == split.size[samples].sum()
-    # all of it within one announcement, neighbours with the tar headers between them
-    assert loader.bytes_used < loader.bytes_read <= sum(shard.bytes for shard in split.record.shards)
+    assert list(loader.epoch(0))
     waited = loader.stall_seconds
     assert waited > 0
     next(loader.epoch(1))

@@ -580,6 +580,28 @@ def test_duplicates_across_splits(
         assert sum(len(after.split(name)) for name in after.record.splits) < 68
 
 
+def test_equal_pixels_are_told_from_those_that_only_look_equal(photos: Path, tmp_path: Path) -> None:
+    for name in ("test/ant", "test/bee"):
+        (photos / name).mkdir(parents=True)
+    add(photos / "train/ant/0.jpg")
+    data = (photos / "train/ant/0.jpg").read_bytes()
+    comment = b"\xff\xfe\x00\x08copied"  # other bytes, the same pixels
+    (photos / "test/ant/copy.jpg").write_bytes(data[:2] + comment + data[2:])
+    picture = Image.effect_noise((16, 12), 90).resize((640, 480), Image.Resampling.BICUBIC).convert("RGB")
+    changed = np.array(picture)
+    changed[80:88, 160:168] = 128 + 40 * (-1) ** np.add.outer(np.arange(8), np.arange(8))[:, :, None]
+    Image.fromarray(changed).save(photos / "test/bee/large.png")
+    changed[80:88, 160:168] = 128  # in small the checks are lost
+    picture = Image.fromarray(changed)
+    picture.save(photos / "train/bee/large.png")
+    build_shards(read_folder(photos), tmp_path / "shards", BuildOptions(duplicates="report"))
+    lines = [json.loads(line) for line in (tmp_path / "shards" / "duplicates.jsonl").read_text().splitlines()]
+    kinds = {image["item"]: line["kind"] for line in lines for image in line["images"]}
+    assert kinds["test/ant/copy.jpg"] == kinds["train/ant/0.jpg"] == "exact"
+    assert {"train/bee/large.png", "test/bee/large.png"} <= kinds.keys()
+    assert kinds["test/bee/large.png"] == "near"
+
+
 def test_groups_stand_on_one_side(herbarium: Path, tmp_path: Path) -> None:
     options = BuildOptions(val=0.2, test=0.2, group_by=r"/(\d)\d*\.jpg")
     dataset = build_shards(read_folder(herbarium), tmp_path / "shards", options)

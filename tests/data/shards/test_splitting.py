@@ -23,12 +23,14 @@ def test_shares_are_kept_to_chance() -> None:
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=30), st.integers(0, 99))
-def test_a_class_of_three_or_more_is_in_every_split(counts: list[int], seed: int) -> None:
+def test_a_class_of_three_or_more_is_in_every_split_and_a_smaller_one_in_train(counts: list[int], seed: int) -> None:
     labels = np.repeat(np.arange(len(counts)), counts)
     splits = each_alone(labels, Shares(val=0.1, test=0.1), seed)
     for label, count in enumerate(counts):
         if count >= ENOUGH:
             assert set(splits[labels == label]) == {TRAIN, VAL, TEST}
+        else:
+            assert set(splits[labels == label]) == {TRAIN}
 
 
 def test_images_that_are_added_move_no_other_one_of_a_class_that_has_enough() -> None:

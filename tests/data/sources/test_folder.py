@@ -9,8 +9,8 @@ import torchvision
 from PIL import Image
 
 from ltrsys.data.shards.building import build_shards
-from ltrsys.data.shards.images import check_image
 from ltrsys.data.sources.folder import read_folder
+from ltrsys.data.validation.images import check_image
 from ltrsys.errors import DataError
 from tests.data.sources.pictures import FORMAT_OF_ENDING, encode, picture
 
@@ -159,7 +159,8 @@ def test_what_is_passed_over_is_counted_and_named_by_ending_in_one_line(
     with caplog.at_level(logging.WARNING, "ltrsys"):
         assert read_folder(tmp_path).splits["train"].names == ["owl/0.jpg"]
     (message,) = caplog.messages
-    assert "2 .txt, 2 without an ending" in message
+    assert "used: 2 .txt, 2 without an ending, 1 .dng, " in message
+    assert message.endswith("; the first is `beside.jpg`.")
     for ending in (".eps", ".pdf", ".h5", ".mpg", ".grib", ".wmf", ".mp4", ".nef", ".dng", ".thm", ".npy"):
         assert f"1 {ending}," in message or f"1 {ending};" in message
     assert "1 .jpg outside the class folders" in message
@@ -265,13 +266,16 @@ def test_a_folder_beside_the_splits_is_named(tmp_path: Path, caplog: pytest.LogC
     assert "`validation` is no split and passed over; splits are called train, val and test" in caplog.text
 
 
-@pytest.mark.parametrize("name", [b"gr\xfcn/0.jpg", b"oak/gr\xfcn.jpg"])
-def test_a_name_that_is_no_text_is_an_error(tmp_path: Path, name: bytes) -> None:
-    path = os.path.join(os.fsencode(tmp_path), name)
+def test_a_class_whose_name_is_no_text_is_an_error_and_a_file_is_not(tmp_path: Path) -> None:
+    os.makedirs(tmp_path / "oak")
+    with open(os.fsencode(tmp_path / "oak") + b"/gr\xfcn.jpg", "wb") as file:
+        file.write(encode(picture(), "JPEG"))
+    assert [os.fsencode(name) for name in read_folder(tmp_path).splits["train"].names] == [b"oak/gr\xfcn.jpg"]
+    path = os.path.join(os.fsencode(tmp_path), b"gr\xfcn/0.jpg")
     os.makedirs(os.path.dirname(path))
     with open(path, "wb") as file:
         file.write(encode(picture(), "JPEG"))
-    with pytest.raises(DataError, match=r"the name b'gr\\xfcn.*' is not UTF-8; rename it"):
+    with pytest.raises(DataError, match=r"the name b'gr\\xfcn' of a class is not UTF-8; rename it"):
         read_folder(tmp_path)
 
 

@@ -65,8 +65,8 @@ def test_images_are_read_below_the_root(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("a.jpg 0\nb.jpg\n", r"list.txt:2: `b.jpg` is not `path label`"),
-        ("a.jpg 0\nb.jpg -1\n", r"list.txt:2: `b.jpg -1`: the label `-1` is not a whole number of 0 or more"),
-        ("a.jpg 0\nb.jpg 3.0\n", r"list.txt:2: `b.jpg 3.0`: the label `3.0` is not a whole number of 0 or more"),
+        ("a.jpg 0\nb.jpg -1\n", r"list.txt:2: `b.jpg -1`: the label `-1` is not a whole number. Labels are 0, 1, 2"),
+        ("a.jpg 0\nb.jpg 3.0\n", r"list.txt:2: `b.jpg 3.0`: the label `3.0` is not a whole number. Labels are 0, 1, 2"),
         ("a.jpg 1e3\n", r"list.txt:1: `a.jpg 1e3`: the label `1e3` is not a whole number"),
         ("a.jpg,3\n", r"list.txt:1: `a.jpg,3` is not `path label` with a label of 0 or more after a blank"),
         ("a.jpg zero\n", r"list.txt:1: `a.jpg zero` is not `path label`"),
@@ -80,7 +80,7 @@ def test_images_are_read_below_the_root(tmp_path: Path) -> None:
         (f"a.jpg {'9' * 5000}\n", "label 99999999999999999999 is out of range"),
         ("\n\n", "this list file is empty"),
         ("", "this list file is empty"),
-        ("a.jpg 0\nb\0.jpg 1\n", r"list.txt:2: there is a NUL byte: this is no text, or UTF-16"),
+        ("a.jpg 0\nb\0.jpg 1\n", r"list.txt:2: there is a NUL byte: this is no text, or a damaged one"),
         (f"{'x' * 9000} 0\n", r"list.txt:1: there is no `x{200}...` below"),
         ("a.jpg\x1b[31m\n", r"list.txt:1: `a.jpg\\x1b\[31m` is not `path label`"),
     ],
@@ -119,6 +119,9 @@ def test_an_image_of_two_splits_is_an_error_that_names_both_lines(tmp_path: Path
     test = write(tmp_path / "test.txt", "b.jpg 0\na.jpg 0\n")
     with pytest.raises(DataError, match=r"test.txt:2: `a.jpg` is listed a second time, first at .*train.txt:2"):
         read_lists(tmp_path, {"train": train, "test": test})
+    write(test, "\nb.jpg 0\nb.jpg 0\n")
+    with pytest.raises(DataError, match=r"test.txt:3: `b.jpg` is listed a second time, first at .*test.txt:2"):
+        read_lists(tmp_path, {"train": train, "test": test})
 
 
 def test_a_missing_list_or_root_is_named(tmp_path: Path) -> None:
@@ -135,7 +138,8 @@ def test_a_missing_list_or_root_is_named(tmp_path: Path) -> None:
     [
         ("latin-1", r"my list.txt:2: this line is not UTF-8, and perhaps Latin-1"),
         ("utf-16", r"my list.txt:1: this list file is UTF-16"),
-        ("utf-16-le", r"my list.txt:1: there is a NUL byte: this is no text, or UTF-16"),
+        ("utf-16-le", r"my list.txt:1: there are NUL bytes: this is UTF-16"),
+        ("utf-16-be", r"my list.txt:1: there are NUL bytes: this is UTF-16"),
     ],
 )
 def test_a_list_in_another_encoding_is_refused_and_the_command_that_is_named_mends_it(

@@ -18,6 +18,7 @@ from ltrsys.data.sources.inaturalist import read_inaturalist
 from ltrsys.data.sources.lists import read_lists
 from ltrsys.data.sources.source import Source
 from ltrsys.errors import LtrsysError
+from ltrsys.files import json_text
 from tests.data.sources.pictures import encode, picture
 from tests.data.sources.test_inaturalist import competition
 
@@ -53,7 +54,7 @@ def check(source: Source) -> None:
         assert len(items.names) == len(items.labels)
         assert all(0 <= label < len(source.classes) for label in items.labels)
         for name in items.names:
-            name.encode()  # as the list of what was rejected is
+            json_text(name).encode()  # as the list of what was rejected is
             with contextlib.suppress(OSError):
                 source.read(name)
     for record in source.classes:

@@ -12,7 +12,7 @@ from ltrsys.models.network import build_network
 from ltrsys.registry import load_plugin
 from tests.models.cost import count_multiply_adds, count_parameters
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "plugins_forgotten")
 
 
 def build_meta(backbone: str, num_classes: int = 7, stem: str = "imagenet"):

@@ -136,6 +136,11 @@ class RemoteShards:
         self._threads: list[threading.Thread] = []
         self._renewed: set[int] = set()
 
+    @property
+    def bytes_fetched(self) -> int:
+        """Bytes that have come from the server."""
+        return self._transfer.bytes_received
+
     def begin_pass(self) -> None:
         """Forget what was announced; what is being fetched comes all the same."""
         self._coming.clear()

@@ -37,6 +37,13 @@ class Transfer:
         """
         self.retry_seconds = retry_seconds
         self._closed = threading.Event()
+        self._lock = threading.Lock()
+        self._bytes_received = 0
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes of pieces that have come."""
+        return self._bytes_received
 
     def close(self) -> None:
         """Have every thread that still waits here leave with `Closed`."""
@@ -57,6 +64,8 @@ class Transfer:
         while done < size:
             piece = self._read(url, (done, min(done + BLOCK_BYTES, size)), size)
             done += len(piece)
+            with self._lock:
+                self._bytes_received += len(piece)
             yield piece
 
     def patience(self) -> "Patience":

@@ -208,6 +208,16 @@ def cached(folder):
     return sum(path.stat().st_size for path in folder.glob("*/*/shards/*"))
 
 
+def test_what_is_fetched_is_counted_and_what_is_in_the_cache_is_not(remote, from_disk):
+    split = open_dataset(remote()).split("train")
+    whole = sum(shard.bytes for shard in split.record.shards)
+    for expected in (whole, 0):
+        reader = ShardReader(split)
+        reader.read(np.arange(len(split)))
+        assert reader.bytes_fetched == expected
+        reader.close()
+
+
 def test_the_cache_stays_within_its_size(remote, from_disk, tmp_path, monkeypatch):
     shards = open_dataset(remote()).split("train").record.shards
     limit = 3 * max(shard.bytes for shard in shards)

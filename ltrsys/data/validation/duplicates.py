@@ -4,17 +4,20 @@ Of two perceptual hashes that differ in at most four of 64 bits, at least two of
 of the fifteen pairs of parts brings all such hashes together, and no image is compared with all others.
 """
 
+import hashlib
+import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from ltrsys.data.index.records import SPLITS
-from ltrsys.data.shards.build_folder import DUPLICATES
+from ltrsys.data.validation.staging import Staged, jpegs_of
 from ltrsys.files import json_text, replaced
 
 DISTANCE = 4
@@ -56,6 +59,19 @@ def find_duplicates(pixels: NDArray[np.void], looks: NDArray[np.uint64]) -> Dupl
     _, of_look = connected_components(graph, directed=False)
     # equal pixels have equal hashes
     return Duplicates(np.asarray(of_look, np.int64)[look], exact)
+
+
+def confirmed(found: Duplicates, staged: Staged, at_once: int = 1024) -> Duplicates:
+    """Return the duplicates with `exact` by the SHA-256 of all pixels, where the digests in small are equal."""
+    again = np.flatnonzero(np.bincount(found.exact)[found.exact] > 1)
+    digests = [b""] * len(found.exact)
+    for start in range(0, len(again), at_once):
+        places = again[start : start + at_once]
+        for place, jpeg in zip(places, jpegs_of(staged.take(places)), strict=True):
+            digests[place] = hashlib.sha256(Image.open(io.BytesIO(jpeg)).tobytes()).digest()
+    number: dict[tuple[int, bytes], int] = {}
+    keys = zip(found.exact.tolist(), digests, strict=True)
+    return replace(found, exact=np.array([number.setdefault(key, len(number)) for key in keys], dtype=np.int64))
 
 
 def near_pairs(hashes: NDArray[np.uint64], distance: int = DISTANCE) -> Iterator[NDArray[np.int64]]:
@@ -118,14 +134,14 @@ def surplus(found: Duplicates, splits: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def write_duplicates(
-    folder: Path,
+    path: Path,
     found: Duplicates,
     items: Sequence[str],
     splits: NDArray[np.int64],
     classes: Sequence[str],
     dropped: NDArray[np.bool_],
 ) -> int:
-    """Write `duplicates.jsonl` into `folder`: a line a cluster that is in several splits, or in several classes.
+    """Write `path`, `duplicates.jsonl`: a line a cluster that is in several splits, or in several classes.
 
     Returns:
         The number of images of val and test that have a duplicate in another split.
@@ -137,7 +153,7 @@ def write_duplicates(
         return 0
     places = np.flatnonzero(told)
     places = places[np.argsort(found.cluster[places], kind="stable")]
-    with replaced(folder / DUPLICATES, "w") as file:
+    with replaced(path, "w") as file:
         for own in np.split(places, 1 + np.flatnonzero(np.diff(found.cluster[places]))):
             images = [
                 {"split": SPLITS[splits[place]], "class": classes[place], "item": items[place]}

@@ -1,4 +1,4 @@
-"""The door: what any image file becomes before it enters a shard, or why it may not.
+"""Validation: what any image file becomes before it enters a shard, or why it may not.
 
 Every image is decoded once, whole. An upright RGB JPEG stays as it is, byte for byte, unless it is to become
 smaller; everything else becomes one, so that no decoder downstream has to know about rotation tags, palettes,
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ltrsys.data.shards.looks import Look, look_at
 from ltrsys.data.sources.formats import FORMATS
+from ltrsys.data.validation.looks import Look, look_at
 from ltrsys.errors import DataError
 
 QUALITY = 95
@@ -97,17 +97,18 @@ def _checked(data: bytes, resize: int | None) -> CheckedImage:
         # libjpeg reduces by 1/2, 1/4 or 1/8 while it decodes, to no less than is wanted: the rest is left to Lanczos,
         # which would take three times as long as the decoding on the whole image.
         image.draft(None, (width, height))
-    with _decoding():
-        image.load()
-    orientation = _orientation(image)
     if (
         image.format == "JPEG"
         and image.mode == "RGB"
-        and orientation == 1
         and not is_reduced
         and _frame_marker(data) in BASELINE_OR_PROGRESSIVE
+        and _orientation(image) == 1
     ):
-        return CheckedImage(data, width, height, "JPEG", look_at(image))
+        with _decoding():
+            return CheckedImage(data, width, height, "JPEG", look_at(image))
+    with _decoding():
+        image.load()
+    orientation = _orientation(image)
     upright = _to_rgb(image)
     if (width, height) != image.size:
         upright = upright.resize((width, height), Image.Resampling.LANCZOS)
@@ -115,7 +116,8 @@ def _checked(data: bytes, resize: int | None) -> CheckedImage:
         upright = upright.transpose(_TRANSPOSE[orientation])
     buffer = io.BytesIO()
     upright.save(buffer, format="JPEG", quality=QUALITY)
-    return CheckedImage(buffer.getvalue(), *upright.size, image.format or "", look_at(upright))
+    look = look_at(Image.open(buffer, formats=["JPEG"]))
+    return CheckedImage(buffer.getvalue(), *upright.size, image.format or "", look)
 
 
 def _check_size(width: int, height: int) -> None:

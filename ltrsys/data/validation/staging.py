@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltrsys.data.index.columns import checksum
-from ltrsys.data.shards.images import ImageRejectedError, check_image
-from ltrsys.data.shards.looks import THUMBNAIL, perceptual_hashes
-from ltrsys.data.shards.workers import RunTasks
 from ltrsys.data.sources.source import ReadImage
+from ltrsys.data.validation.images import ImageRejectedError, check_image
+from ltrsys.data.validation.looks import THUMBNAIL, perceptual_hashes
+from ltrsys.data.validation.workers import RunTasks
 from ltrsys.errors import DataError
 from ltrsys.files import read_json, replaced, write_json
 from ltrsys.progress import progress
@@ -43,7 +43,7 @@ class Staged:
     heights: NDArray[np.int64]
     checksums: NDArray[np.int64]
     pixels: NDArray[np.void]
-    """Digest of the decoded pixels, 16 bytes each."""
+    """Digest of the pixels in small, 16 bytes each."""
     looks: NDArray[np.uint64]
     """Perceptual hash."""
     formats: list[str]
@@ -189,7 +189,7 @@ def check_chunk(
             for name, value in zip(NUMBERS, values, strict=True):
                 columns[name][place] = value
             end += len(image.jpeg)
-            pixels[place], thumbnails[place], formats[place] = image.look.pixels, image.look.thumbnail, image.format
+            pixels[place], thumbnails[place], formats[place] = image.look.digest, image.look.thumbnail, image.format
     record = {
         "items": list(items),
         "versions": versions,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ltrsys.data.shards.duplicates import DISTANCE, find_duplicates, joined, near_pairs, surplus, write_duplicates
+from ltrsys.data.validation.duplicates import DISTANCE, find_duplicates, joined, near_pairs, surplus, write_duplicates
 
 
 def of(numbers: list[int]) -> np.ndarray:
@@ -52,7 +52,7 @@ def test_what_has_a_duplicate_in_a_later_split_is_surplus(tmp_path: Path) -> Non
     found = find_duplicates(of([1, 1, 2, 3, 4]), looks)
     dropped = surplus(found, splits)
     assert dropped.tolist() == [True, True, True, False, False]
-    count = write_duplicates(tmp_path, found, list("abcde"), splits, ["oak"] * 5, dropped)
+    count = write_duplicates(tmp_path / "duplicates.jsonl", found, list("abcde"), splits, ["oak"] * 5, dropped)
     (line,) = map(json.loads, (tmp_path / "duplicates.jsonl").read_text().splitlines())
     assert count == 3
     assert line["kind"] == "near"
@@ -64,9 +64,13 @@ def test_what_has_a_duplicate_in_a_later_split_is_surplus(tmp_path: Path) -> Non
 def test_one_image_in_two_classes_is_told_even_within_a_split(tmp_path: Path) -> None:
     found = find_duplicates(of([1, 1, 2]), np.array([0, 0, 2**60 - 1], np.uint64))
     splits, nothing = np.zeros(3, np.int64), np.zeros(3, bool)
-    assert write_duplicates(tmp_path, found, list("abc"), splits, ["oak", "oak", "elm"], nothing) == 0
+    assert (
+        write_duplicates(tmp_path / "duplicates.jsonl", found, list("abc"), splits, ["oak", "oak", "elm"], nothing) == 0
+    )
     assert not (tmp_path / "duplicates.jsonl").exists()
-    assert write_duplicates(tmp_path, found, list("abc"), splits, ["oak", "elm", "elm"], nothing) == 0
+    assert (
+        write_duplicates(tmp_path / "duplicates.jsonl", found, list("abc"), splits, ["oak", "elm", "elm"], nothing) == 0
+    )
     (line,) = map(json.loads, (tmp_path / "duplicates.jsonl").read_text().splitlines())
     assert (line["kind"], [image["class"] for image in line["images"]]) == ("exact", ["oak", "elm"])
 

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from ltrsys.data.shards.images import MAX_PIXELS, ORIENTATION, CheckedImage, ImageRejectedError, check_image
+from ltrsys.data.validation.images import MAX_PIXELS, ORIENTATION, CheckedImage, ImageRejectedError, check_image
 from tests.data.sources.pictures import BLUE, FORMAT_OF_ENDING, RED, encode, picture
 
 FORMATS = sorted(set(FORMAT_OF_ENDING.values()))
@@ -214,6 +214,7 @@ def test_what_cannot_be_used_is_refused_with_its_reason(data: bytes, reason: str
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.filterwarnings("ignore:.*malformed MPO")
 @pytest.mark.parametrize("image_format", FORMATS)
 @given(noise=st.binary(max_size=40), place=st.floats(0, 1), cut=st.floats(0, 1))
 @settings(max_examples=150, deadline=None, derandomize=True)

@@ -1,0 +1,1 @@
+"""Checks every image once, keeps what passes, and finds duplicates."""
