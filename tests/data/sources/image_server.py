@@ -17,6 +17,9 @@ class Answer:
     """What `Content-Length` says, if not the truth; the connection is closed after the body."""
     endless: bool = False
     """Whether the body comes again and again, without a length."""
+    chunks: int = 0
+    """In how many chunks the body comes, without a length; the last one, which is empty, is sent where `whole`."""
+    whole: bool = True
 
 
 class ImageServer(ThreadingHTTPServer):
@@ -72,6 +75,16 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             while True:  # until the client leaves
                 self.wfile.write(answer.body)
+        if answer.chunks:
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            size = -(-len(answer.body) // answer.chunks)
+            for first in range(0, len(answer.body), size):
+                chunk = answer.body[first : first + size]
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+            self.wfile.write(b"0\r\n\r\n" if answer.whole else b"")
+            self.close_connection = not answer.whole
+            return
         if answer.length is not None:
             self.close_connection = True
         self.send_header("Content-Length", str(len(answer.body) if answer.length is None else answer.length))

@@ -121,10 +121,23 @@ def test_a_body_that_never_ends_is_cut_off_at_a_time(
         FetchedImages(tmp_path)(url)
 
 
+def test_a_body_may_come_in_chunks(images_online: ImageServer, tmp_path: Path) -> None:
+    body = bytes(range(256)) * 1000
+    url = images_online.give("/a.jpg", Answer(body, chunks=7))
+    assert FetchedImages(tmp_path)(url) == body
+
+
 @pytest.mark.parametrize(
     "passing",
-    [Answer(status=429), Answer(status=503), Answer(b"half", length=8), Answer(status=500), Answer(status=408)],
-    ids=["429", "503", "cut", "500", "408"],
+    [
+        Answer(status=429),
+        Answer(status=503),
+        Answer(status=500),
+        Answer(status=408),
+        Answer(b"half", length=8),
+        Answer(b"half", chunks=2, whole=False),
+    ],
+    ids=["429", "503", "500", "408", "cut", "cut between chunks"],
 )
 def test_what_passes_is_asked_for_again(
     images_online: ImageServer, tmp_path: Path, waits: list[float], passing: Answer
