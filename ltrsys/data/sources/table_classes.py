@@ -14,7 +14,7 @@ from ltrsys.data.index.records import ClassRecord
 from ltrsys.data.sources.lists import MAX_CLASSES
 from ltrsys.data.sources.table_columns import RANKS
 from ltrsys.data.sources.table_values import coded
-from ltrsys.data.sources.text_files import quoted
+from ltrsys.data.sources.text_files import names_alike, quoted
 from ltrsys.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -101,6 +101,13 @@ class ClassTable:
             if num_classes is not None:
                 raise UsageError(f"--num-classes is for labels that are numbers; those of {place} are names.")
             names = sorted(str(name) for name in self._numbers)
+            if alike := names_alike(names):
+                log.warning(
+                    "%s: %s differ in case or in accents only, and become classes of their own. Write them alike if "
+                    "they are one.",
+                    place,
+                    alike,
+                )
             order = [self._numbers[name] for name in names]
             ids = np.empty(len(order), dtype=np.int32)
             ids[order] = np.arange(len(order))

@@ -274,6 +274,13 @@ def test_rows_of_a_class_that_differ_in_its_taxonomy_are_told(root: Path, caplog
     assert "rows of a class differ in its taxonomy, 1 times, such as in its family: `Oleaceae`, and `Fag" in caplog.text
 
 
+def test_names_that_are_nearly_the_same_are_told(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "ltrsys"):
+        source = read(root, "path,name\na.jpg,oak\nb.jpg,Oak\nx/c.jpg, oak\n")
+    assert [record.name for record in source.classes] == ["Oak", "oak"]
+    assert "`Oak` and `oak` differ in case or in accents only" in caplog.text
+
+
 def test_a_parquet_file_that_is_cut_or_of_other_types_is_told(root: Path) -> None:
     table = pa.table({"path": list(NAMES), "name": ["oak"] * 4})
     whole = root.parent / "whole.parquet"
