@@ -13,7 +13,7 @@ from ltrsys.errors import DataError
 
 
 class Taxa:
-    """All taxa, by their numbers: some 400 bytes each."""
+    """All taxa, by their numbers."""
 
     def __init__(self, table: TextTable) -> None:
         """Read them; raises DataError for a table that is damaged or lacks a column."""
