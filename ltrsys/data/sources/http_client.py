@@ -48,9 +48,11 @@ class FetchError(OSError):
 class _PassingError(Exception):
     """What may go well another time, perhaps after `seconds` that the server has named."""
 
-    def __init__(self, reason: str, seconds: float | None = None) -> None:
+    def __init__(self, reason: str, *, seconds: float | None = None, of_server: bool = False) -> None:
         super().__init__(reason)
         self.seconds = seconds
+        self.of_server = of_server
+        """Whether it is the whole server that does not answer; else it may be this image alone."""
 
 
 def fetch(url: str, politeness: Politeness) -> bytes:
@@ -62,7 +64,8 @@ def fetch(url: str, politeness: Politeness) -> bytes:
     """
     host = _host(url)
     if _unanswered.get(host, 0) >= MOST_UNANSWERED:
-        raise _given_up(host, f"{host} has not given {MOST_UNANSWERED} images in a row, and is not asked for more")
+        reason = f"{host} has not given {MOST_UNANSWERED} images in a row, and is not asked for more"
+        raise _given_up(host, reason, of_server=True)
     pause = FIRST_PAUSE
     for tries in range(1, TRIES + 1):
         try:
@@ -71,19 +74,20 @@ def fetch(url: str, politeness: Politeness) -> bytes:
         except _PassingError as error:
             if error.seconds is not None:
                 if error.seconds > LONGEST_WAIT:
-                    raise _given_up(host, f"{error}, and wants to be asked again in {error.seconds:.0f} s") from None
+                    reason = f"{error}, and wants to be asked again in {error.seconds:.0f} s"
+                    raise _given_up(host, reason, of_server=error.of_server) from None
                 politeness.hold_back(host, error.seconds)
             elif tries < TRIES:
                 wait(pause)
                 pause *= 2
-            reason = str(error)
+            reason, of_server = f"{error}, {TRIES} times", error.of_server
             continue
         except FetchError:
             _has_answered(host)
             raise
         _has_answered(host)
         return content
-    raise _given_up(host, f"{reason}, {TRIES} times")
+    raise _given_up(host, reason, of_server=of_server)
 
 
 def _has_answered(host: str) -> None:
@@ -91,9 +95,10 @@ def _has_answered(host: str) -> None:
     _unanswered.pop(host, None)
 
 
-def _given_up(host: str, reason: str) -> Exception:
-    _unanswered[host] = _unanswered.get(host, 0) + 1
-    if host in _answered and _unanswered[host] >= MOST_UNANSWERED:
+def _given_up(host: str, reason: str, *, of_server: bool) -> Exception:
+    if of_server:
+        _unanswered[host] = _unanswered.get(host, 0) + 1
+    if host in _answered and _unanswered.get(host, 0) >= MOST_UNANSWERED:
         return LtrsysError(
             f"{host} no longer gives images: {reason}. What was fetched is kept: run the same command again later, "
             "perhaps with fewer --requests-per-second."
@@ -112,7 +117,7 @@ def _follow(url: str) -> bytes:
         except urllib3.exceptions.LocationParseError:
             raise FetchError("this is no URL") from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise _PassingError(f"no connection ({_said(error)})") from None
+            raise _PassingError(f"no connection ({_said(error)})", of_server=True) from None
         except ValueError as error:  # http.client's on control characters, and of names that are no host's
             raise FetchError(f"this is no URL ({_said(error)})") from None
         try:
@@ -144,7 +149,11 @@ def _body(response: "BaseHTTPResponse", deadline: float) -> bytes:
 
     headers = response.headers
     if response.status in PASSING:
-        raise _PassingError(f"the server answers {response.status}", _seconds(headers.get("Retry-After")))
+        raise _PassingError(
+            f"the server answers {response.status}",
+            seconds=_seconds(headers.get("Retry-After")),
+            of_server=response.status in (429, 503),
+        )
     if response.status != 200:
         raise FetchError(f"the server answers {response.status}")
     kind = one_line(headers.get("Content-Type", "").split(";")[0].strip().lower()[:100])

@@ -197,6 +197,14 @@ def test_a_server_that_stops_answering_ends_the_build_and_loses_no_image(
             read(url)
 
 
+def test_images_that_a_server_stumbles_over_do_not_end_the_build(images_online: ImageServer, tmp_path: Path) -> None:
+    read = FetchedImages(tmp_path)
+    read(images_online.give("/a.jpg", Answer(b"jpeg")))
+    for number in range(5):
+        with pytest.raises(OSError, match="the server answers 500, 5 times"):
+            read(images_online.give(f"/{number}.jpg", Answer(status=500)))
+
+
 @pytest.mark.parametrize(
     "url", ["http://", "http://[x/a.jpg", "http://a b/x\n.jpg", "http://\x00/", "http://x:99999/a"]
 )
