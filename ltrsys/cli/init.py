@@ -9,7 +9,7 @@ import typer
 def init(
     shards: Annotated[str, typer.Argument(help="The folder that `ltrsys shards` wrote, or its URL.")],
     out: Annotated[Path, typer.Option(metavar="FILE.yaml", help="The config to write.")],
-    name: Annotated[str | None, typer.Option(help="Name of the run; by default that of the dataset.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run; by default that of the file.")] = None,
     backbone: Annotated[str, typer.Option(help="The network, as in model.backbone.")] = "resnet50",
     gpus: Annotated[int, typer.Option(min=0, help="GPUs that will train; 0 for a CPU.")] = 1,
     hours: Annotated[

@@ -53,7 +53,7 @@ def write_first_config(
     Args:
         shards: A folder or a URL.
         out: The YAML file.
-        name: Of the run; the dataset's by default.
+        name: Of the run; that of `out` by default.
         backbone: As in `model.backbone`.
         gpus: How many will train; 0 for a CPU.
         hours: How long the training may take; the paper's 90 epochs where it is not given.
@@ -77,8 +77,8 @@ def write_first_config(
         check_image_size(model, sizes.image_size, one_by_one=batch.of_a_rank == 1)
     except UsageError as error:
         raise UsageError(f"{error} Half of the images in {shards} are no larger than {sizes.median} pixels.") from None
-    text = _Text(dataset, split, sizes, model, batch, gpus, hours, shards)
-    content, run_name = text.content(name), text.name(name)
+    run_name = name or re.sub(r"[^A-Za-z0-9._-]+", "_", out.stem).lstrip(".-") or "run"
+    content = _Text(dataset, split, sizes, model, batch, gpus, hours, shards, run_name).content()
     try:
         config = Config.model_validate(yaml.safe_load(content))
     except ValidationError as error:
@@ -125,19 +125,16 @@ class _Text:
     gpus: int
     hours: float | None
     shards: str
+    name: str
 
-    def name(self, wanted: str | None) -> str:
-        """Return the run's name: what is wanted, or the dataset's, with `_` for what a run's name may not hold."""
-        return wanted or re.sub(r"[^A-Za-z0-9._-]+", "_", self.dataset.record.name).lstrip(".-") or "run"
-
-    def content(self, wanted: str | None) -> str:
+    def content(self) -> str:
         """Return the YAML."""
         retraining = choose_retraining_batch(len(self.split))
         retrained = f"lr: {linear_lr(retraining):g}, batch_size: {retraining}"
-        name, small = _scalar(self.name(wanted)), self.model.stem == "small"
+        name, small = _scalar(self.name), self.model.stem == "small"
         lines = [
             *self._heading(),
-            f"name: {name} # the run's folder is runs/{self.name(wanted)}",
+            f"name: {name} # the run's folder is runs/{self.name}",
             "data:",
             f"  shards: {_scalar(self.shards)}",
             f"  # Half of the training images have a short side of {self.sizes.median} pixels or more.",

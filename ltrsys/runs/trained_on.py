@@ -27,7 +27,7 @@ def changes_since(run: RunFolder, dataset: Dataset) -> Difference | None:
         record = parse_record(read_json(run.dataset, "record of a dataset"), str(run.dataset))
     except DataError:
         raise DataError(
-            f"{run.dataset}: this copy of the record of the run's shards is damaged. Remove it: the run then goes on, "
-            "and only what has changed in its shards since is no longer known."
+            f"{run.dataset}: this copy of the record of the run's shards is damaged. Without it nobody "
+            "can say what has changed in them since: remove it to go on."
         ) from None
     return None if record == dataset.record else difference(record, dataset.record)

@@ -59,7 +59,7 @@ def find_checkpoint(
         return None
     path, checkpoint = found
     check_same_plan(checkpoint.progress, path)
-    check_same_experiment(checkpoint.progress, config, dataset.fingerprint, path, changes_since(run, dataset))
+    _check_same_experiment(run, checkpoint.progress, config, dataset, path)
     return checkpoint
 
 
@@ -118,14 +118,19 @@ def finished(config: Config) -> Progress | None:
     if found is None or found[1].progress.epoch < config.train.epochs:
         return None
     path, checkpoint = found
-    dataset = open_dataset(config.data)
-    check_same_experiment(checkpoint.progress, config, dataset.fingerprint, path, changes_since(run, dataset))
+    _check_same_experiment(run, checkpoint.progress, config, open_dataset(config.data), path)
     return checkpoint.progress
 
 
 def plans_of_this_node() -> Path:
     """Return where the ranks of this node share their plans, apart from those of other users."""
     return Path(tempfile.gettempdir()) / f"ltrsys-plans-{os.getuid()}"
+
+
+def _check_same_experiment(run: RunFolder, progress: Progress, config: Config, dataset: Dataset, path: Path) -> None:
+    # the record is needed, and read, only where the shards are others
+    changes = changes_since(run, dataset) if progress.dataset != dataset.fingerprint else None
+    check_same_experiment(progress, config, dataset.fingerprint, path, changes)
 
 
 def _refuse_to_overwrite(run: RunFolder) -> None:

@@ -6,8 +6,11 @@ import pytest
 import torch
 
 from ltrsys.classifiers.base import CLASSIFIERS, Classifier
+from ltrsys.classifiers.cosine import CosineClassifier, CosineConfig
 from ltrsys.classifiers.crt import RetrainedClassifier
+from ltrsys.classifiers.logit_adjusted import LogitAdjusted, LogitAdjustedConfig
 from ltrsys.classifiers.lws import LearnableWeightScaling
+from ltrsys.classifiers.mlp import MLPConfig, MultiLayerPerceptron
 from ltrsys.classifiers.ncm import NCMConfig, NearestClassMean
 from ltrsys.classifiers.tau import TauNorm
 from ltrsys.errors import DataError
@@ -25,6 +28,14 @@ def make(name: str, data: LongTail) -> Classifier:
         return RetrainedClassifier.fit(context(data.train), RETRAIN)
     if name == "lws":
         return LearnableWeightScaling.fit(context(data.train, joint=data.joint), RETRAIN)
+    if name == "mlp":
+        return MultiLayerPerceptron.fit(context(data.train), MLPConfig(epochs=1, layers=3, hidden=8, bias=False))
+    if name == "cosine":
+        return CosineClassifier.fit(context(data.train), CosineConfig(epochs=1))
+    if name == "logit_adjusted":
+        return LogitAdjusted.fit(
+            context(data.train, joint=data.joint, val=data.val, select_on="val"), LogitAdjustedConfig()
+        )
     return TauNorm(data.joint.weight_CD, 0.7, "val", val_is_test=True) if name == "tau" else data.joint
 
 

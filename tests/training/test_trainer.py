@@ -142,13 +142,14 @@ def test_what_has_changed_in_the_shards_is_said_where_the_run_knows(copied, tiny
     ):
         fit(path, [f"data.shards={changed}"])
     run.dataset.write_text("{")
-    with pytest.raises(DataError, match=r"dataset\.json: this copy .* is damaged\. Remove it"):
-        fit(path)
+    with pytest.raises(DataError, match=r"dataset\.json: this copy .* is damaged\. .*: remove it to go on"):
+        fit(path, [f"data.shards={changed}"])
     run.dataset.unlink()  # as in runs that were begun by 0.2.0
     with pytest.raises(UsageError, match=r"begun on other shards than .*changed \(their fingerprints differ\)"):
         fit(path, [f"data.shards={changed}"])
+    run.dataset.write_text("{")
     fit(path)
-    assert run.dataset.exists()
+    assert run.dataset.read_bytes() == (tiny_shards / "dataset.json").read_bytes()
 
 
 def test_other_class_weights_in_the_same_file_are_refused(write_config, tmp_path):

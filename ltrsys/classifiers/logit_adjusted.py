@@ -1,0 +1,124 @@
+"""Post-hoc logit adjustment: the joint classifier without what it knows of the class frequencies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ltrsys.classifiers.base import CLASSIFIERS, FitContext, SelectedOn, Selection, ValSplit
+from ltrsys.classifiers.joint import LinearClassifier
+from ltrsys.errors import UsageError
+from ltrsys.section import Section
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from ltrsys.features.bank import BankSplit
+
+
+class LogitAdjustedConfig(Section):
+    """Post-hoc logit adjustment."""
+
+    grid: list[float] = Field(default=[round(0.1 * step, 1) for step in range(21)], min_length=1)
+    select_on: Literal["auto", "val", "none"] = "auto"
+    """The best on val by `balance.select_by`; `none` is 1, which is right if the network's probabilities are. `auto`
+    is val where there is a val split."""
+
+
+@CLASSIFIERS.register
+@dataclass(frozen=True)
+class LogitAdjusted(LinearClassifier[LogitAdjustedConfig]):
+    """Logits W z + b - t log pi, pi_j the share of class j in the training images."""
+
+    name = "logit_adjusted"
+    summary = "the joint logits less a multiple of the logarithm of the class frequencies"
+    source = "Menon et al., 2021, section 4.1"
+    order = 45
+    label, color, marker = "Logit-adjusted", "#CC79A7", "X"
+    Config = LogitAdjustedConfig
+
+    t: float = 1.0
+    selected_on: SelectedOn | None = None
+    val_is_test: bool = False
+    """Whether the val split it was selected on is the one that results are reported on."""
+
+    @classmethod
+    def selects_on(cls, config: LogitAdjustedConfig, val: ValSplit) -> Selection | None:
+        """Say whether t is selected on val; never on the split that is reported, unless the config says so."""
+        if config.select_on == "none" or (config.select_on == "auto" and val.name is None):
+            return None
+        if val.name is None:
+            raise UsageError(
+                f"balance.logit_adjusted.select_on=val: {val.dataset} has no val split that may be selected on. Use "
+                "auto or none."
+            )
+        return Selection("val", val.name, val.is_reported)
+
+    @classmethod
+    def fit(cls, context: FitContext, config: LogitAdjustedConfig) -> Self:
+        """Choose t: the best on val, the smallest of equals, or 1."""
+        joint, log_prior_C = context.joint(), log_prior(context.train.class_counts)
+        t, selection = 1.0, context.selection
+        if context.val is not None:
+            predictions = tilted_predictions(joint, context.val, log_prior_C, config.grid, context.device)
+            scores = [context.score(row) for row in predictions]
+            t = max(zip(config.grid, scores, strict=True), key=lambda point: (point[1], -point[0]))[0]
+        prior_C = log_prior_C.to(context.device)
+        bias_C = -t * prior_C if joint.bias_C is None else joint.bias_C - t * prior_C
+        where = selection.select_on if selection else None
+        return cls(joint.weight_CD, bias_C, t, where, bool(selection and selection.val_is_test))
+
+    def params(self) -> dict[str, Any]:
+        """Return t, and that it was chosen on the test images if it was."""
+        return {"t": self.t} | ({"val_is_test": True} if self.val_is_test else {})
+
+    @classmethod
+    def describe(cls, params: Mapping[str, Any], selected_on: SelectedOn | None) -> str:
+        """Say t and what it was chosen on."""
+        where = ", chosen on val" if selected_on == "val" else ""
+        warning = ", which is the reported split" if params.get("val_is_test") else ""
+        return f"t = {params['t']:.4g}{where}{warning}"
+
+    @classmethod
+    def restore(cls, tensors: Mapping[str, Tensor], params: Mapping[str, Any], selected_on: SelectedOn | None) -> Self:
+        """Make it from weights, the adjusted bias and t."""
+        return cls(tensors["weight"], tensors["bias"], float(params["t"]), selected_on, "val_is_test" in params)
+
+
+def log_prior(class_counts: NDArray[np.int64]) -> Tensor:
+    """Return the logarithm of each class's share of the training images, float32 [C].
+
+    A class without an image counts as if it had one, or it would be preferred to all others.
+    """
+    import torch
+
+    counts = np.maximum(class_counts, 1).astype(np.float64)
+    return torch.from_numpy(np.log(counts / counts.sum())).float()
+
+
+def tilted_predictions(
+    classifier: Any, split: BankSplit, log_prior_C: Tensor, grid: list[float], device: torch.device
+) -> NDArray[np.int64]:
+    """Return the predictions of a classifier whose scores are tilted by each t of `grid`, int64 [T, n].
+
+    All from one computation of the scores; ties go to the lower class id.
+    """
+    import torch
+
+    from ltrsys.progress import progress
+
+    prior_C = log_prior_C.to(device)
+    blocks = []
+    with progress("tilt", len(split)) as advance, torch.inference_mode():
+        for features_ND, labels_N in split.blocks(device):
+            scores_NC = classifier.scores(features_ND)
+            rows = [(scores_NC - t * prior_C).argmax(dim=1) for t in grid]
+            blocks.append(torch.stack(rows).cpu().numpy())
+            advance(len(labels_N))
+    return np.concatenate(blocks, axis=1)
