@@ -276,3 +276,15 @@ def test_a_build_lists_what_it_could_not_fetch_and_asks_for_that_alone_again(
     assert "the server sends text/html and no image" in (tmp_path / "out/rejected.jsonl").read_text()
     assert build_shards(source, tmp_path / "out").record.splits["train"].samples == 4
     assert images_online.requests == {"/0.jpg": 1, "/1.jpg": 1, "/2.jpg": 2, "/3.jpg": 1}
+
+
+@pytest.mark.long
+def test_processes_share_the_turns_and_fetch_each_image_once(images_online: ImageServer, tmp_path: Path) -> None:
+    content = encode(picture(), "JPEG")
+    urls = [images_online.give(f"/{number}.jpg", Answer(content)) for number in range(300)]  # of two tasks
+    read = FetchedImages(tmp_path / "images", connections=1, requests_per_second=1000)
+    items = Items(urls, np.zeros(300, dtype=np.int32))
+    source = Source("table", "web", [ClassRecord(name="a")], {"train": items}, read, read.version)
+    assert build_shards(source, tmp_path / "out", workers=2).record.splits["train"].samples == 300
+    assert images_online.requests == {f"/{number}.jpg": 1 for number in range(300)}
+    assert images_online.most_at_once == 1
