@@ -62,6 +62,7 @@ setup(
         "pillow>=11.3",
         "pi-heif>=1.0",
         "pyarrow>=18",
+        "urllib3>=2.6",
         "typer>=0.29",
         "rich>=13",
         "safetensors>=0.5",

@@ -32,9 +32,19 @@ class Ambiguous(StrEnum):
     SKIP = "skip"
 
 
+class QualityGrade(StrEnum):
+    """The grades that iNaturalist gives to observations."""
+
+    RESEARCH = "research"
+    NEEDS_ID = "needs_id"
+    CASUAL = "casual"
+    ANY = "any"
+
+
 def shards(
     source: Annotated[
-        str, typer.Argument(help="What to build from: inaturalist, lists, folder, digits, glyphs, or a plug-in's.")
+        str,
+        typer.Argument(help="What to build from: inaturalist, lists, table, folder, digits, glyphs, or a plug-in's."),
     ],
     out: Annotated[Path, typer.Option(help="The folder to build; the same command continues a build.")],
     root: Annotated[Path | None, typer.Option(help="The folder of the images.")] = None,
@@ -97,18 +107,44 @@ def shards(
         Path | None, typer.Option(metavar="RUN|SHARDS", help="Keep the ids of these classes; new ones follow.")
     ] = None,
     plugin: PluginOption = None,
+    table: Annotated[Path | None, typer.Option(help="table: one file of all splits (CSV, TSV, Parquet).")] = None,
+    columns: Annotated[
+        str | None, typer.Option(metavar="ROLE=COLUMN,...", help="table: path=file_name,label=class_id, and so on.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="table: read those of inaturalist_open_data or darwin_core below --root.")
+    ] = None,
+    quality_grade: Annotated[
+        QualityGrade, typer.Option(help="inaturalist_open_data: the observations that are taken.")
+    ] = QualityGrade.RESEARCH,
+    images: Annotated[
+        Path | None, typer.Option(help="table: the folder that images behind URLs are fetched into; --root by default.")
+    ] = None,
+    photo_url: Annotated[
+        str | None, typer.Option(help="inaturalist_open_data: what stands before `/photos/...` in the images' URLs.")
+    ] = None,
+    connections: Annotated[int, typer.Option(min=1, max=64, help="Requests that a server gets at a time.")] = 4,
+    requests_per_second: Annotated[
+        float, typer.Option(min=0.01, max=1000, help="Requests that a server gets in a second.")
+    ] = 10.0,
 ) -> None:
     """Check the images of a dataset and write them as class-stratified WebDataset shards with an index."""
     # What builds shards imports numpy, Pillow and pydantic, which other commands and `--help` do not need.
     from ltrsys.commands.shards import LongTail, build, split_files_and_shares
     from ltrsys.data.shards.build_folder import BuildOptions
     from ltrsys.data.sources.source import SOURCES, SourceOptions
+    from ltrsys.data.sources.table_columns import parse_columns
+    from ltrsys.errors import UsageError
     from ltrsys.registry import load_plugin
 
     for path in plugin or []:
         load_plugin(path)
+    kind = SOURCES.get(source)
+    of_tables = {"table": table, "columns": columns, "preset": preset, "images": images, "photo-url": photo_url}
+    if not kind.reads_tables and (given_for_tables := [key for key, value in of_tables.items() if value is not None]):
+        raise UsageError(f"--{given_for_tables[0]} is for the source table; {source} has none.")
     if duplicates is None:
-        duplicates = Duplicates.OFF if SOURCES.get(source).balanced else Duplicates.REPORT
+        duplicates = Duplicates.OFF if kind.balanced else Duplicates.REPORT
     files, shares = split_files_and_shares(train, val, test)
     build(
         source,
@@ -122,6 +158,14 @@ def shards(
             keep_missing=on_reject is OnReject.LIST,
             merge_classes=merge_classes,
             ambiguous=ambiguous.value,
+            table=table,
+            columns=parse_columns(columns) if columns is not None else {},
+            preset=preset,
+            quality_grade=quality_grade.value,
+            images=images,
+            photo_url=photo_url,
+            connections=connections,
+            requests_per_second=requests_per_second,
         ),
         LongTail(long_tail, max_count, min_count, pareto_power),
         BuildOptions(

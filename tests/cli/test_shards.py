@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ltrsys.cli.main import main
 from ltrsys.cli.shards import shards
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.shards.build_folder import BuildOptions
+from tests.data.sources.image_server import Answer, ImageServer, image_server
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
@@ -20,6 +22,12 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int
         main(["shards", *map(str, arguments)])
     captured = capsys.readouterr()
     return int(exit_.value.code or 0), captured.out, captured.err
+
+
+@pytest.fixture
+def images_online() -> Iterator[ImageServer]:
+    with image_server() as server:
+        yield server
 
 
 @pytest.fixture
@@ -65,6 +73,39 @@ def test_lists_name_their_files(photos: Path, tmp_path: Path, capsys: pytest.Cap
     files = ("--train", tmp_path / "train.txt", "--test", tmp_path / "test.txt")
     code, printed, _ = run(capsys, "lists", "--root", photos, *files, "--out", tmp_path / "out", "--workers", "1")
     assert (code, "train 2, test 1" in printed) == (0, True)
+
+
+def test_a_table_names_its_columns(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        f"{name}/{number}.jpg;{name};{'test' if number > 9 else 'train'};Ann"
+        for name in ("ant", "bee")
+        for number in range(12)
+    ]
+    (tmp_path / "my.csv").write_text("\n".join(["photo;insect;part;by", *rows]))
+    columns = "path=photo,name=insect,split=part,rights_holder=by"
+    table = ("table", "--root", photos, "--table", tmp_path / "my.csv", "--out", tmp_path / "out", "--workers", "1")
+    code, printed, _ = run(capsys, *table, "--columns", columns)
+    assert (code, "2 classes; images: train 20, test 4." in printed) == (0, True)
+    assert "bee/3.jpg,,Ann" in (tmp_path / "out" / "attribution.csv").read_text()
+
+
+def test_images_of_a_table_may_be_fetched(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], images_online: ImageServer
+) -> None:
+    urls = [
+        images_online.give(f"/{name}{number}", Answer((photos / name / f"{number}.jpg").read_bytes()))
+        for name in ("ant", "bee")
+        for number in range(3)
+    ]
+    train = tmp_path / "train.tsv"
+    train.write_text("\n".join(["url\tclass", *(f"{url}\t{place // 3}" for place, url in enumerate(urls))]))
+    fetched = ("--images", tmp_path / "fetched", "--requests-per-second", "1000", "--connections", "1")
+    table = ("table", "--train", train, *fetched, "--workers", "1", "--out")
+    code, printed, _ = run(capsys, *table, tmp_path / "out")
+    assert (code, "2 classes; images: train 6." in printed) == (0, True)
+    assert Dataset.open(tmp_path / "out").record.name == "train"
+    assert run(capsys, *table, tmp_path / "again")[0] == 0
+    assert sum(images_online.requests.values()) == 6, "nothing is fetched twice"
 
 
 def test_images_that_are_missing_are_an_error_or_listed(
@@ -122,7 +163,15 @@ def test_annotations_are_read_as_the_options_say(
         (["glyphs", "--merge-classes"], "glyphs has none"),
         (["digits", "--num-classes", "3"], "digits has the classes that it has"),
         (["digits", "--long-tail", "zipf"], "--long-tail zipf: expected none"),
-        (["photos"], "`photos`: unknown source. Choose from inaturalist, lists, folder, digits, glyphs."),
+        (["table"], "table needs --table FILE, or --train FILE"),
+        (["table", "--columns", "pth=x"], "--columns: a column cannot be `pth`; did you mean path"),
+        (
+            ["table", "--preset", "gbif"],
+            "--preset `gbif`: there is none; expected inaturalist_open_data or",
+        ),
+        (["table", "--quality-grade", "good"], "Invalid value for .--quality-grade"),
+        (["folder", "--root", ".", "--table", "x.csv"], "--table is for the source table; folder has none"),
+        (["photos"], "`photos`: unknown source. Choose from inaturalist, lists, table, folder, digits, glyphs."),
         (["foldr"], "`foldr`: unknown source. Did you mean folder?"),
         (["digits", "--resize", "0"], "Invalid value for .--resize.*1"),
         (["digits", "--wrokers", "2"], "No such option: --wrokers"),

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ import numpy as np
 from ltrsys.data.index.records import SPLITS, ClassRecord, SplitName
 from ltrsys.data.sources.formats import IMAGE_ENDINGS, NO_PHOTOGRAPH_ENDINGS, ending, holds_image
 from ltrsys.data.sources.source import SOURCES, FileReader, Items, Source, SourceKind, SourceOptions, require_folder
-from ltrsys.data.sources.text_files import one_line, quoted
+from ltrsys.data.sources.text_files import names_alike, one_line, quoted
 from ltrsys.errors import DataError, UsageError
 
 log = logging.getLogger("ltrsys")
@@ -52,7 +51,13 @@ def read_folder(root: Path) -> Source:
     names = sorted(set().union(*classes_of.values()))
     if not names:
         raise DataError(f"{root}: there is no class folder here; expected {root}/CLASS/IMAGE.jpg.")
-    _warn_of_like_names(root, names)
+    if alike := names_alike(names):
+        log.warning(
+            "%s: %s differ in case or in blanks only, and become classes of their own. Join these folders if they are "
+            "one.",
+            root,
+            alike,
+        )
     splits = {
         split: _read_split(root, folder, names, classes_of[split], passed_over) for split, folder in folders.items()
     }
@@ -189,19 +194,6 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
             f"{one_line(folder)}: this folder cannot be read ({error.strerror}). Change that, or move it away."
         ) from None
     return entries
-
-
-def _warn_of_like_names(root: Path, names: list[str]) -> None:
-    by_spelling: dict[str, list[str]] = {}
-    for name in names:
-        by_spelling.setdefault(unicodedata.normalize("NFC", name).strip().casefold(), []).append(name)
-    if alike := [" and ".join(quoted(name) for name in like) for like in by_spelling.values() if len(like) > 1]:
-        log.warning(
-            "%s: %s differ in case or in blanks only, and become classes of their own. Join these folders if they are "
-            "one.",
-            root,
-            ", ".join(alike),
-        )
 
 
 @SOURCES.register

@@ -84,6 +84,21 @@ class SourceOptions:
     """Whether categories of one name become one class."""
     ambiguous: Literal["refuse", "skip"] = "refuse"
     """What becomes of an image that is annotated with several categories."""
+    table: Path | None = None
+    """A table of all splits."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """The columns of tables that are named on the command line, by what they hold."""
+    preset: str | None = None
+    """The known data set whose tables are read."""
+    quality_grade: str = "research"
+    """The grade of iNaturalist's observations that are taken, or `any`."""
+    images: Path | None = None
+    """The folder that images behind URLs are fetched into."""
+    photo_url: str | None = None
+    """What stands before `photos/...` in the URLs of a preset."""
+    connections: int = 4
+    """Requests that a server of images gets at a time."""
+    requests_per_second: float = 10.0
 
     def required_root(self, kind: str) -> Path:
         """Return the root.
@@ -125,6 +140,8 @@ class SourceKind(Method, ABC):
 
     balanced: ClassVar[bool] = False
     """Whether it is balanced by nature, and is cut to a long tail unless told otherwise."""
+    reads_tables: ClassVar[bool] = False
+    """Whether it takes tables, presets and images behind URLs."""
 
     @classmethod
     @abstractmethod

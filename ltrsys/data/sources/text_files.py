@@ -1,6 +1,8 @@
 """Text files as people's programs write them: UTF-8 with or without a byte order mark, and what to do about others."""
 
 import codecs
+import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 from shlex import quote
 
@@ -45,6 +47,14 @@ def refuse_other_encodings(path: Path, data: bytes) -> None:
         line = data.count(b"\n", 0, error.start) + 1
         advice = _advice(path, "LATIN1")
         raise DataError(f"{path}:{line}: this line is not UTF-8, and perhaps Latin-1. {advice}") from None
+
+
+def names_alike(names: Iterable[str]) -> str:
+    """Return the names that differ in case, blanks or the composition of accents only, for a warning."""
+    by_spelling: dict[str, list[str]] = {}
+    for name in names:
+        by_spelling.setdefault(unicodedata.normalize("NFC", name).strip().casefold(), []).append(name)
+    return ", ".join(" and ".join(quoted(name) for name in like) for like in by_spelling.values() if len(like) > 1)
 
 
 def quoted(text: str) -> str:
