@@ -133,7 +133,7 @@ def shards(
     from ltrsys.commands.shards import LongTail, build, split_files_and_shares
     from ltrsys.data.shards.build_folder import BuildOptions
     from ltrsys.data.sources.source import SOURCES, SourceOptions
-    from ltrsys.data.sources.table_columns import parse_columns
+    from ltrsys.data.sources.tables.columns import parse_columns
     from ltrsys.errors import UsageError
     from ltrsys.registry import load_plugin
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from ltrsys.data.index.records import SPLITS, ClassRecord, SplitName
-from ltrsys.data.sources.formats import IMAGE_ENDINGS, NO_PHOTOGRAPH_ENDINGS, ending, holds_image
+from ltrsys.data.sources.files.formats import IMAGE_ENDINGS, NO_PHOTOGRAPH_ENDINGS, ending, holds_image
+from ltrsys.data.sources.files.text_files import names_alike, one_line, quoted
 from ltrsys.data.sources.source import SOURCES, FileReader, Items, Source, SourceKind, SourceOptions, require_folder
-from ltrsys.data.sources.text_files import names_alike, one_line, quoted
 from ltrsys.errors import DataError, UsageError
 
 log = logging.getLogger("ltrsys")

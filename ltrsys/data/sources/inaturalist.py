@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltrsys.data.index.records import SplitName
-from ltrsys.data.sources.annotation_file import AnnotationFile, read_annotation_file, text_of
-from ltrsys.data.sources.categories import Categories
-from ltrsys.data.sources.identities import Identities
-from ltrsys.data.sources.listing import Listing
+from ltrsys.data.sources.files.annotation_file import AnnotationFile, read_annotation_file, text_of
+from ltrsys.data.sources.files.categories import Categories
+from ltrsys.data.sources.files.identities import Identities
+from ltrsys.data.sources.files.listing import Listing
+from ltrsys.data.sources.files.text_files import quoted
 from ltrsys.data.sources.source import (
     SOURCES,
     FileReader,
@@ -25,7 +26,6 @@ from ltrsys.data.sources.source import (
     SourceOptions,
     require_folder,
 )
-from ltrsys.data.sources.text_files import quoted
 from ltrsys.errors import DataError
 
 log = logging.getLogger("ltrsys")

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltrsys.data.index.records import ClassRecord, SplitName
-from ltrsys.data.sources.listing import Listing
+from ltrsys.data.sources.files.listing import Listing
+from ltrsys.data.sources.files.text_files import quoted, read_utf8, refuse_other_encodings
 from ltrsys.data.sources.source import (
     SOURCES,
     FileReader,
@@ -18,7 +19,6 @@ from ltrsys.data.sources.source import (
     SourceOptions,
     require_folder,
 )
-from ltrsys.data.sources.text_files import quoted, read_utf8, refuse_other_encodings
 from ltrsys.errors import DataError, UsageError
 
 MAX_CLASSES = 1_000_000

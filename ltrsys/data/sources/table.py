@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltrsys.data.index.records import SPLITS, SplitName
-from ltrsys.data.sources.darwin_core import read_darwin_core
-from ltrsys.data.sources.fetching import FetchedImages, required_folder
-from ltrsys.data.sources.listing import Listing
-from ltrsys.data.sources.open_data import read_open_data
+from ltrsys.data.sources.fetching.reader import FetchedImages, required_folder
+from ltrsys.data.sources.files.listing import Listing
+from ltrsys.data.sources.files.text_files import quoted
 from ltrsys.data.sources.source import SOURCES, Items, Source, SourceKind, SourceOptions, require_folder
-from ltrsys.data.sources.table_classes import ClassTable
-from ltrsys.data.sources.table_reading import open_table
-from ltrsys.data.sources.table_rows import ListedRows
-from ltrsys.data.sources.text_files import quoted
+from ltrsys.data.sources.tables.classes import ClassTable
+from ltrsys.data.sources.tables.darwin_core import read_darwin_core
+from ltrsys.data.sources.tables.open_data import read_open_data
+from ltrsys.data.sources.tables.reading import open_table
+from ltrsys.data.sources.tables.rows import ListedRows
 from ltrsys.errors import DataError, UsageError
 
 PRESETS: dict[str, Callable[[SourceOptions], Source]] = {

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ltrsys.data.sources.formats import FORMATS
+from ltrsys.data.sources.files.formats import FORMATS
 from ltrsys.data.validation.looks import Look, look_at
 from ltrsys.errors import DataError
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ltrsys.data.sources import http_client, politeness
+from ltrsys.data.sources.fetching import http_client, politeness
 from tests.data.sources.image_server import ImageServer, image_server
 
 

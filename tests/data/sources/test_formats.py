@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from ltrsys.data.sources.files.formats import FORMATS, IMAGE_ENDINGS, NO_PHOTOGRAPH_ENDINGS, SURE_FORMATS, holds_image
 from ltrsys.data.sources.folder import read_folder
-from ltrsys.data.sources.formats import FORMATS, IMAGE_ENDINGS, NO_PHOTOGRAPH_ENDINGS, SURE_FORMATS, holds_image
 from ltrsys.data.sources.lists import read_lists
 from ltrsys.errors import DataError
 from tests.data.sources.pictures import FORMAT_OF_ENDING, encode, picture

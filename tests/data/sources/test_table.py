@@ -18,10 +18,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ltrsys.data.sources import text_tables
 from ltrsys.data.sources.source import Source, SourceOptions
 from ltrsys.data.sources.table import TableSource
-from ltrsys.data.sources.table_columns import parse_columns
+from ltrsys.data.sources.tables import text_tables
+from ltrsys.data.sources.tables.columns import parse_columns
 from ltrsys.errors import DataError, LtrsysError, UsageError
 
 NAMES = ("a.jpg", "b.jpg", "x/c.jpg", "x/d.jpg")

@@ -9,7 +9,7 @@ from pydantic import FailFast, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
 from typing_extensions import TypedDict  # which pydantic asks for before Python 3.12
 
-from ltrsys.data.sources.text_files import quoted, read_utf8, refuse_other_encodings
+from ltrsys.data.sources.files.text_files import quoted, read_utf8, refuse_other_encodings
 from ltrsys.errors import DataError
 
 Identity = Annotated[int, Field(ge=-(2**63), lt=2**63)] | str

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ltrsys.data.shards.building import build_shards
-from ltrsys.data.sources.joining import UuidPlaces, once_each
-from ltrsys.data.sources.open_data import BUCKET
 from ltrsys.data.sources.source import Source, SourceOptions
 from ltrsys.data.sources.table import TableSource
+from ltrsys.data.sources.tables.joining import UuidPlaces, once_each
+from ltrsys.data.sources.tables.open_data import BUCKET
 from ltrsys.errors import DataError, LtrsysError, UsageError
 from tests.data.sources.image_server import Answer, ImageServer
 from tests.data.sources.pictures import encode, picture

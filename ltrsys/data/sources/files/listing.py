@@ -5,8 +5,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ltrsys.data.sources.paths import PathRefusedError, Paths
-from ltrsys.data.sources.text_files import quoted
+from ltrsys.data.sources.files.paths import PathRefusedError, Paths
+from ltrsys.data.sources.files.text_files import quoted
 from ltrsys.errors import DataError
 
 log = logging.getLogger("ltrsys")

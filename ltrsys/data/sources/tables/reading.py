@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from ltrsys.data.sources.text_files import one_line, quoted
-from ltrsys.data.sources.text_tables import TextTable, opener
+from ltrsys.data.sources.files.text_files import one_line, quoted
+from ltrsys.data.sources.tables.text_tables import TextTable, opener
 from ltrsys.errors import DataError
 
 if TYPE_CHECKING:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ltrsys.data.sources.darwin_core_archive import ArchiveTable, open_archive
-from ltrsys.data.sources.fetching import FetchedImages, is_url, required_folder
-from ltrsys.data.sources.joining import once_each
+from ltrsys.data.sources.fetching.reader import FetchedImages, is_url, required_folder
 from ltrsys.data.sources.source import Items, Source, SourceOptions
-from ltrsys.data.sources.table_classes import ClassTable
-from ltrsys.data.sources.table_columns import RANKS
-from ltrsys.data.sources.table_values import SharedTexts, coded
+from ltrsys.data.sources.tables.classes import ClassTable
+from ltrsys.data.sources.tables.columns import RANKS
+from ltrsys.data.sources.tables.darwin_core_archive import ArchiveTable, open_archive
+from ltrsys.data.sources.tables.joining import once_each
+from ltrsys.data.sources.tables.values import SharedTexts, coded
 from ltrsys.errors import DataError
 
 if TYPE_CHECKING:

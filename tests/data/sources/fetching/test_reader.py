@@ -16,9 +16,9 @@ import pytest
 from ltrsys import __version__
 from ltrsys.data.index.records import ClassRecord
 from ltrsys.data.shards.building import build_shards
-from ltrsys.data.sources import http_client
-from ltrsys.data.sources.fetching import FetchedImages
-from ltrsys.data.sources.politeness import LONGEST_WAIT, Politeness
+from ltrsys.data.sources.fetching import http_client
+from ltrsys.data.sources.fetching.politeness import LONGEST_WAIT, Politeness
+from ltrsys.data.sources.fetching.reader import FetchedImages
 from ltrsys.data.sources.source import Items, Source
 from ltrsys.errors import DataError, LtrsysError
 from tests.data.sources.image_server import Answer, ImageServer

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from xml.etree import ElementTree
 
-from ltrsys.data.sources.text_files import one_line, quoted
-from ltrsys.data.sources.text_tables import TextTable
+from ltrsys.data.sources.files.text_files import one_line, quoted
+from ltrsys.data.sources.tables.text_tables import TextTable
 from ltrsys.errors import DataError
 
 if TYPE_CHECKING:

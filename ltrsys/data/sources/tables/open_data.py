@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltrsys.data.index.records import ClassRecord
-from ltrsys.data.sources.fetching import FetchedImages, is_url
-from ltrsys.data.sources.joining import UuidPlaces, once_each, uuids, whole_numbers
-from ltrsys.data.sources.open_data_taxa import Taxa
+from ltrsys.data.sources.fetching.reader import FetchedImages, is_url
+from ltrsys.data.sources.files.text_files import quoted
 from ltrsys.data.sources.source import Items, Source, SourceOptions, require_folder
-from ltrsys.data.sources.table_columns import named_columns
-from ltrsys.data.sources.table_values import SharedTexts
-from ltrsys.data.sources.text_files import quoted
-from ltrsys.data.sources.text_tables import TextTable, opener
+from ltrsys.data.sources.tables.columns import named_columns
+from ltrsys.data.sources.tables.joining import UuidPlaces, once_each, uuids, whole_numbers
+from ltrsys.data.sources.tables.open_data_taxa import Taxa
+from ltrsys.data.sources.tables.text_tables import TextTable, opener
+from ltrsys.data.sources.tables.values import SharedTexts
 from ltrsys.errors import DataError, UsageError
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from ltrsys.data.sources.http_client import fetch
-from ltrsys.data.sources.politeness import Politeness
+from ltrsys.data.sources.fetching.http_client import fetch
+from ltrsys.data.sources.fetching.politeness import Politeness
 from ltrsys.errors import UsageError
 from ltrsys.files import replaced
 

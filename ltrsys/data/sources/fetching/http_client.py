@@ -10,8 +10,8 @@ from urllib.parse import urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from ltrsys import __version__
-from ltrsys.data.sources.politeness import LONGEST_WAIT, Politeness, wait
-from ltrsys.data.sources.text_files import one_line
+from ltrsys.data.sources.fetching.politeness import LONGEST_WAIT, Politeness, wait
+from ltrsys.data.sources.files.text_files import one_line
 from ltrsys.errors import LtrsysError
 
 if TYPE_CHECKING:

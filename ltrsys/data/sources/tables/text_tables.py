@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 from zipfile import BadZipFile
 
-from ltrsys.data.sources.text_files import one_line, quoted
+from ltrsys.data.sources.files.text_files import one_line, quoted
 from ltrsys.errors import DataError
 
 if TYPE_CHECKING:

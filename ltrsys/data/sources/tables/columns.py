@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from difflib import get_close_matches
 
+from ltrsys.data.sources.files.text_files import quoted
 from ltrsys.data.sources.source import DETAILS
-from ltrsys.data.sources.text_files import quoted
 from ltrsys.errors import DataError, UsageError
 
 RANKS = ("kingdom", "phylum", "class", "order", "family", "genus", "species")

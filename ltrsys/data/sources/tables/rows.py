@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltrsys.data.index.records import SPLITS, SplitName
-from ltrsys.data.sources.fetching import is_url
+from ltrsys.data.sources.fetching.reader import is_url
+from ltrsys.data.sources.files.text_files import quoted
 from ltrsys.data.sources.source import DETAILS
-from ltrsys.data.sources.table_classes import ClassTable
-from ltrsys.data.sources.table_columns import RANKS, choose_columns
-from ltrsys.data.sources.table_reading import Table
-from ltrsys.data.sources.table_values import SharedTexts, coded
-from ltrsys.data.sources.text_files import quoted
+from ltrsys.data.sources.tables.classes import ClassTable
+from ltrsys.data.sources.tables.columns import RANKS, choose_columns
+from ltrsys.data.sources.tables.reading import Table
+from ltrsys.data.sources.tables.values import SharedTexts, coded
 from ltrsys.errors import DataError, UsageError
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltrsys.data.index.records import ClassRecord
+from ltrsys.data.sources.files.text_files import names_alike, quoted
 from ltrsys.data.sources.lists import MAX_CLASSES
-from ltrsys.data.sources.table_columns import RANKS
-from ltrsys.data.sources.table_values import coded
-from ltrsys.data.sources.text_files import names_alike, quoted
+from ltrsys.data.sources.tables.columns import RANKS
+from ltrsys.data.sources.tables.values import coded
 from ltrsys.errors import DataError, UsageError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from ltrsys.data.sources.text_files import one_line, quoted
+from ltrsys.data.sources.files.text_files import one_line, quoted
 from ltrsys.errors import DataError
 
 

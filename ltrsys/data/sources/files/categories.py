@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ltrsys.data.index.records import ClassRecord
-from ltrsys.data.sources.annotation_file import Category, Text, text_of
-from ltrsys.data.sources.identities import Identities
-from ltrsys.data.sources.text_files import quoted
+from ltrsys.data.sources.files.annotation_file import Category, Text, text_of
+from ltrsys.data.sources.files.identities import Identities
+from ltrsys.data.sources.files.text_files import quoted
 from ltrsys.errors import DataError
 
 log = logging.getLogger("ltrsys")

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ltrsys.data.sources.table_reading import Table
-from ltrsys.data.sources.table_values import coded
-from ltrsys.data.sources.text_files import quoted
+from ltrsys.data.sources.files.text_files import quoted
+from ltrsys.data.sources.tables.reading import Table
+from ltrsys.data.sources.tables.values import coded
 from ltrsys.errors import DataError
 
 if TYPE_CHECKING:

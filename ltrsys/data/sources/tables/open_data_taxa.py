@@ -5,10 +5,10 @@ import re
 import numpy as np
 
 from ltrsys.data.index.records import ClassRecord
-from ltrsys.data.sources.joining import whole_numbers
-from ltrsys.data.sources.table_columns import RANKS, named_columns
-from ltrsys.data.sources.table_values import SharedTexts
-from ltrsys.data.sources.text_tables import TextTable
+from ltrsys.data.sources.tables.columns import RANKS, named_columns
+from ltrsys.data.sources.tables.joining import whole_numbers
+from ltrsys.data.sources.tables.text_tables import TextTable
+from ltrsys.data.sources.tables.values import SharedTexts
 from ltrsys.errors import DataError
 
 

@@ -1,0 +1,1 @@
+"""Images behind URLs, fetched politely and once."""
