@@ -1,4 +1,4 @@
-"""A cosine classifier (paper, appendix B.7 and Table 11)."""
+"""A cosine classifier (paper, appendix B.7 and Table 12)."""
 
 from __future__ import annotations
 
