@@ -42,7 +42,7 @@ setup(
     # would collide with the one of that name on PyPI.
     packages=find_packages(include=["ltrsys", "ltrsys.*"]),
     package_data={
-        "ltrsys": ["py.typed", "configs/*/*.yaml"],
+        "ltrsys": ["py.typed", "configs/*/*.yaml", "configs/*/studies/*.yaml"],
         "ltrsys.kernels.cpu": ["*.cpp"],
         "ltrsys.kernels.gpu": ["cuda/*"],
     },

@@ -5,9 +5,11 @@ import pytest
 import yaml
 
 from ltrsys.config.reading import load_config
+from ltrsys.studies.study import OpenStudy
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
-RECIPES = sorted(CONFIGS.rglob("*.yaml"))
+RECIPES = sorted(CONFIGS.glob("*/*.yaml"))
+STUDIES = sorted(CONFIGS.glob("*/studies/*.yaml"))
 EXPERIMENTS = [path for path in RECIPES if path.stem not in ("base", "debug")]
 
 
@@ -25,6 +27,14 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 @pytest.mark.parametrize("path", RECIPES, ids=name_of)
 def test_recipe_loads(path):
     load_config(path)
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_a_study_is_read_and_says_what_it_is(path):
+    study = OpenStudy.read(path)
+    assert study.trainings
+    assert study.study.source
+    assert "twin of the paper's" in path.read_text().splitlines()[0]
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=name_of)
