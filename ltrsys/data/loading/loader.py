@@ -101,13 +101,13 @@ class TrainLoader:
 
     @property
     def bytes_read(self) -> int:
-        """Bytes of the shards read so far, what is read ahead included; `ShardReader` says what counts."""
-        return self._feed.reader.bytes_read
+        """Bytes of the shards read so far, what is read ahead included; `ReadAmplification` says what counts."""
+        return self._feed.reader.amplification.bytes_read
 
     @property
     def bytes_used(self) -> int:
         """Bytes of the encoded images among them."""
-        return self._feed.reader.bytes_used
+        return self._feed.reader.amplification.bytes_used
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Yield the micro-batches of an epoch from step `first_step` on, `accumulation` for each step.

@@ -14,7 +14,8 @@ from benchmarks.photographs import photograph_source
 from ltrsys.data.index.columns import COLUMNS, column_path
 from ltrsys.data.index.dataset import Dataset, Split
 from ltrsys.data.index.records import ShardRecord, SplitRecord, StratumRecord
-from ltrsys.data.reading.reader import READ_THROUGH_BYTES, BadSample, ShardReader
+from ltrsys.data.reading.ranges import READ_THROUGH_BYTES
+from ltrsys.data.reading.reader import BadSample, ShardReader
 from ltrsys.data.shards.build_folder import BuildOptions
 from ltrsys.data.shards.building import build_shards
 
@@ -184,7 +185,7 @@ def test_announcing_what_is_not_there_tells_nothing(many_shards, tmp_path):
     split.shard_path(0).unlink()
     reader = ShardReader(split)
     reader.announce(np.arange(len(split)))
-    assert reader.bytes_used == split.size.sum()
+    assert reader.amplification.bytes_used == split.size.sum()
 
 
 # What is counted. A hollow shard has sizes and places, but no content.
@@ -224,7 +225,8 @@ def counted(split, *announcements):
     reader = ShardReader(split)
     for samples in announcements:
         reader.announce(np.array(samples))
-    return reader.bytes_read, reader.bytes_used, reader.requests
+    counts = reader.amplification
+    return counts.bytes_read, counts.bytes_used, counts.requests
 
 
 def test_neighbours_are_asked_for_together_and_what_lies_between_others_is_not(tmp_path):
