@@ -22,9 +22,10 @@ from ltrsys.world import World
 IMAGES_OF_A_BLOCK = 1024
 """Training images whose augmentation is drawn together: a few images cost as much as some hundred."""
 
-LOOK_AHEAD_STEPS = 3
+LOOK_AHEAD_STEPS = 1 + 1 + 1
 """Steps whose images are read before the step at hand is over, so that all ranks can agree to stop before one fails:
-one for the agreement, which is a step old when it is read, and one more where a checkpoint has just made it void."""
+that step itself, `ltrsys.training.supervision.requests.LAG_STEPS` until the agreement is read, and one more, since a
+checkpoint discards an agreement that is pending."""
 
 
 @dataclass(frozen=True)
