@@ -61,13 +61,13 @@ class AuditReport:
     unsaved_steps: int
     """Steps of the last attempt that no checkpoint holds: they would be trained again."""
     replaced: int
-    """Of the samples, those that stood in for a bad one, as `quarantine.jsonl` explains."""
+    """Of the samples, those that replaced a bad one, as `quarantine.jsonl` explains."""
     findings: list[str]
     """What is wrong, in words; empty where nothing is."""
 
     @property
     def complete(self) -> bool:
-        """Whether every position up to the last step was trained on once, with the plan's sample or its stand-in."""
+        """Whether every position up to the last step was trained on once, with the plan's sample or its replacement."""
         return not self.findings
 
 
@@ -155,7 +155,7 @@ def _compare_with_plan(
     positions: NDArray[np.int64],
     samples: NDArray[np.int64],
 ) -> tuple[int, list[str]]:
-    """Count the stand-ins for bad samples, and tell what else is not the plan's."""
+    """Count the replacements of bad samples, and tell what else is not the plan's."""
     replaced, findings = 0, []
     for epoch in np.unique(epochs).tolist():
         own = epochs == epoch

@@ -210,12 +210,13 @@ class _Training:
         batches = max(1, IMAGES_OF_A_BLOCK // size)
         number, place = divmod(batch, batches)
         if self._block is None or self._block.number != number:
-            self._block = self._made(number, batches)
+            self._block = self._block_of(number, batches)
         if np.array_equal(samples, self._block.samples[place]):
             return self._block.augmentation.part(place * size, (place + 1) * size)
         return self._augmentation(self._block.positions[place], samples)  # others, in the place of bad ones
 
-    def _made(self, number: int, batches: int) -> _Block:
+    def _block_of(self, number: int, batches: int) -> _Block:
+        """Make block `number`, of so many batches; the last one may have fewer."""
         positions = np.stack(
             [self.positions(batch) for batch in range(number * batches, min((number + 1) * batches, len(self)))]
         )

@@ -106,7 +106,7 @@ class ShardReader:
     def _read_once(self, sample: int, shard: int, offset: int, size: int, expected: int) -> Encoded | BadSample:
         place, advice = self._split.shard_place, self._files.advice
         try:
-            file = self._file(shard)
+            file = self._open_file(shard)
             encoded = file.read(offset, size)
         except FileNotFoundError:
             what = f"{place(shard)}: this shard is missing (sample {sample} is in it). {advice}"
@@ -121,9 +121,10 @@ class ShardReader:
     def _advise(self, shard: int, begin: int, end: int) -> None:
         if self._files.at_hand(shard):
             with suppress(OSError):  # whoever reads a sample of it is told
-                self._file(shard).advise(begin, end)
+                self._open_file(shard).advise(begin, end)
 
-    def _file(self, shard: int) -> ShardFile:
+    def _open_file(self, shard: int) -> ShardFile:
+        """Return an open shard; where it is not open, it takes the place of the one longest unused."""
         if shard in self._open:
             self._open.move_to_end(shard)
             return self._open[shard]
