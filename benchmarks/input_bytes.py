@@ -50,14 +50,15 @@ def bytes_table(class_counts: NDArray[np.int64], folder: Path, *, ranks: int, la
         batching = Batching(BATCH_SIZE, BATCH_SIZE // ranks, World(0, ranks), lanes, planner.samples_per_draw)
         reader = ShardReader(split)
         _read_epoch(reader, planner, batching, epoch)
+        counts = reader.amplification
         spanned, used = planner.bytes_spanned(epoch)
         rows.append(
             {
                 "sampler": f"power {sampler.q}" if isinstance(sampler, Power) else sampler.kind,
                 "epoch": epoch + 1,
-                "GB used": reader.bytes_used / 1e9,
-                "read / used": reader.bytes_read / reader.bytes_used,
-                "requests an image": reader.requests / (planner.samples_per_epoch / ranks),
+                "GB used": counts.bytes_used / 1e9,
+                "read / used": counts.bytes_read / counts.bytes_used,
+                "requests an image": counts.requests / (planner.samples_per_epoch / ranks),
                 "spanned / used": spanned / used,
                 "shards of a node": _shards_of_a_node(split, sampler, epoch)
                 if lanes % (NODES * RANKS_A_NODE) == 0

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside, synced and renamed."""
+"""Atomic files: written beside their place, synced, and renamed."""
 
 import errno
 import fcntl

@@ -1,8 +1,11 @@
 """What a run was trained on, put together from the records of all its attempts and ranks.
 
-Of an attempt, the steps count that no later one trained or will train again: those up to the checkpoint that the next
-one went on from, or can. Records are on disk before the checkpoint is; what a kill left of those after it says nothing.
-Counted so, every global position up to the last step must be there once, and hold the sample of the plan.
+Each start of the run is an attempt. A later attempt trains again what followed the checkpoint that it went on from. So
+the effective steps of an attempt end at that checkpoint; for the last attempt, at the newest one on disk. Over the
+effective steps of all attempts every position must occur exactly once, with the sample of the plan, or with the one
+that replaced it where that is in quarantine.
+
+Records are on disk before the checkpoint of their step is. What a kill left of those after it says nothing.
 """
 
 import json
@@ -14,6 +17,8 @@ from numpy.typing import NDArray
 
 from ltrsys import __version__
 from ltrsys.config.reading import load_run_config
+from ltrsys.config.schema import Config
+from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.plan.planner import VERSION as PLAN_VERSION
 from ltrsys.data.plan.planner import Planner
 from ltrsys.data.reading.opening import open_dataset
@@ -38,7 +43,7 @@ class Attempt:
     first_step: int
     """Steps that were done before it."""
     last_step: int
-    """The last step that counts."""
+    """The last of its effective steps."""
     world_size: int
 
 
@@ -48,7 +53,7 @@ class AuditReport:
 
     attempts: list[Attempt]
     steps: int
-    """Steps that count: those of the last checkpoint, or all where only the trained model is left."""
+    """Effective steps: those of the last checkpoint, or all where only the trained model is left."""
     samples: int
     """Samples that were trained on in these."""
     retrained_steps: int
@@ -56,13 +61,13 @@ class AuditReport:
     unsaved_steps: int
     """Steps of the last attempt that no checkpoint holds: they would be trained again."""
     replaced: int
-    """Of the samples, those that stood in for a bad one, as `quarantine.jsonl` explains."""
+    """Of the samples, those that replaced a bad one, as `quarantine.jsonl` explains."""
     findings: list[str]
     """What is wrong, in words; empty where nothing is."""
 
     @property
     def complete(self) -> bool:
-        """Whether every position up to the last step was trained on once, with the plan's sample or its stand-in."""
+        """Whether every position up to the last step was trained on once, with the plan's sample or its replacement."""
         return not self.findings
 
 
@@ -83,44 +88,58 @@ def audit_run(path: Path) -> AuditReport:
     batch_size = config.train.batch_size
     steps_per_epoch = planner.samples_per_epoch // batch_size
     # Before the records: those of its steps are on disk, also while the run goes on.
-    found = CheckpointFolder(run.checkpoints, kept=1).newest()
-    if found is not None:
-        check_same_experiment(found[1].progress, config, dataset.fingerprint, found[0])
-        last_step = found[1].progress.step
-    else:
-        last_step = steps_per_epoch * config.train.epochs if run.model.exists() else 0
+    last_saved = _last_saved_step(run, config, dataset, steps_per_epoch)
     facts = [_read_facts(folder) for folder in folders]
+    first_steps = [fact["first_step"] for fact in facts]
     attempts: list[Attempt] = []
     parts: list[tuple[NDArray[np.int64], ...]] = []
-    retrained = unsaved = 0
-    for number, (folder, fact) in enumerate(zip(folders, facts, strict=True), start=1):
+    discarded: list[int] = []
+    for i, (folder, fact, first) in enumerate(zip(folders, facts, first_steps, strict=True)):
         rows = _read_rows(folder, fact)
-        trained = int(rows["step"].max(initial=fact["first_step"]))
-        last = min([trained, last_step, *(later["first_step"] for later in facts[number:])])
-        retrained, unsaved = retrained + unsaved, max(0, trained - max(last, fact["first_step"]))
-        kept = rows[(rows["step"] > fact["first_step"]) & (rows["step"] <= last)]
-        parts.append((kept["step"], kept["epoch"], kept["positions"], kept["samples"]))
-        attempts.append(Attempt(number, fact["first_step"], last, fact["world_size"]))
-    steps, epochs, positions, samples = _in_one(parts)
+        last_logged = int(rows["step"].max(initial=first))
+        last = min([last_logged, last_saved, *first_steps[i + 1 :]])
+        effective = rows[(first < rows["step"]) & (rows["step"] <= last)]
+        discarded.append(max(0, last_logged - max(last, first)))
+        parts.append((effective["step"], effective["epoch"], effective["positions"], effective["samples"]))
+        attempts.append(Attempt(i + 1, first, last, fact["world_size"]))
+    steps, epochs, positions, samples = _one_entry_a_sample(parts)
     right = (steps - 1) // steps_per_epoch == epochs
     right &= positions // batch_size == (steps - 1) % steps_per_epoch
     findings = [f"step {step}: has positions of another step or epoch" for step in np.unique(steps[~right])[:SHOWN]]
     epochs, positions, samples = epochs[right], positions[right], samples[right]
-    findings += _missed_and_repeated(last_step, batch_size, steps_per_epoch, epochs, positions)
+    findings += _missed_and_repeated(last_saved, batch_size, steps_per_epoch, epochs, positions)
     bad = quarantined(run.quarantine, planner.split)
     replaced, unexplained = _compare_with_plan(planner, bad, epochs, positions, samples)
     findings += unexplained
-    return AuditReport(attempts, last_step, len(steps), retrained, unsaved, replaced, findings)
+    return AuditReport(
+        attempts=attempts,
+        steps=last_saved,
+        samples=len(steps),
+        retrained_steps=sum(discarded[:-1]),
+        unsaved_steps=discarded[-1],
+        replaced=replaced,
+        findings=findings,
+    )
+
+
+def _last_saved_step(run: RunFolder, config: Config, dataset: Dataset, steps_per_epoch: int) -> int:
+    """Return the step of the newest checkpoint, or the last of the run where only the trained model is left."""
+    found = CheckpointFolder(run.checkpoints, kept=1).newest()
+    if found is not None:
+        path, checkpoint = found
+        check_same_experiment(checkpoint.progress, config, dataset.fingerprint, path)
+        return checkpoint.progress.step
+    return steps_per_epoch * config.train.epochs if run.model.exists() else 0
 
 
 def _missed_and_repeated(
-    last_step: int, batch_size: int, steps_per_epoch: int, epochs: NDArray[np.int64], positions: NDArray[np.int64]
+    last_saved: int, batch_size: int, steps_per_epoch: int, epochs: NDArray[np.int64], positions: NDArray[np.int64]
 ) -> list[str]:
     """Tell which positions of the steps up to the last are not there once."""
     findings = []
-    for epoch in range(-(-last_step // steps_per_epoch)):
+    for epoch in range(-(-last_saved // steps_per_epoch)):
         own = epochs == epoch
-        expected = min(steps_per_epoch, last_step - epoch * steps_per_epoch) * batch_size
+        expected = min(steps_per_epoch, last_saved - epoch * steps_per_epoch) * batch_size
         times = np.bincount(positions[own], minlength=expected)
         for found, word in ((times[:expected] == 0, "missed"), (times > 1, "seen more than once")):
             if found.any():
@@ -136,14 +155,14 @@ def _compare_with_plan(
     positions: NDArray[np.int64],
     samples: NDArray[np.int64],
 ) -> tuple[int, list[str]]:
-    """Count the stand-ins for bad samples, and tell what else is not the plan's."""
+    """Count the replacements of bad samples, and tell what else is not the plan's."""
     replaced, findings = 0, []
     for epoch in np.unique(epochs).tolist():
         own = epochs == epoch
         planned = planner.epoch(epoch).samples(positions[own])
         differ = np.flatnonzero(planned != samples[own])
         rows = zip(*(values[differ].tolist() for values in (planned, samples[own], positions[own])), strict=True)
-        unexplained = [row[2] for row in rows if not _stands_in(planner, bad, epoch, *row)]
+        unexplained = [row[2] for row in rows if not _is_replacement(planner, bad, epoch, *row)]
         replaced += len(differ) - len(unexplained)
         if unexplained:
             findings.append(
@@ -153,12 +172,11 @@ def _compare_with_plan(
     return replaced, findings
 
 
-def _stands_in(planner: Planner, bad: set[int], epoch: int, planned: int, found: int, position: int) -> bool:
-    """Whether a sample is the first in its turn to replace a bad one that was not bad itself."""
+def _is_replacement(planner: Planner, bad: set[int], epoch: int, planned: int, found: int, position: int) -> bool:
+    """Whether the found sample is the replacement of a bad one: of its candidates, the first that is not bad too."""
     if planned not in bad:
         return False
-    turns = replacements(planner.split, planned, seed=planner.seed, epoch=epoch, position=position)
-    for candidate in turns:
+    for candidate in replacements(planner.split, planned, seed=planner.seed, epoch=epoch, position=position):
         if candidate == found:
             return True
         if candidate not in bad:
@@ -167,6 +185,7 @@ def _stands_in(planner: Planner, bad: set[int], epoch: int, planned: int, found:
 
 
 def _read_facts(folder: Path) -> dict[str, int]:
+    """Return what an attempt noted of itself when it began."""
     facts = read_json(folder / "attempt.json", "record of an attempt")
     needed = ("first_step", "world_size", "micro_batch_size")
     if not isinstance(facts, dict) or not all(isinstance(facts.get(key), int) for key in needed):
@@ -188,7 +207,7 @@ def _read_rows(folder: Path, facts: dict[str, int]) -> NDArray[np.void]:
     )
 
 
-def _in_one(parts: list[tuple[NDArray[np.int64], ...]]) -> tuple[NDArray[np.int64], ...]:
+def _one_entry_a_sample(parts: list[tuple[NDArray[np.int64], ...]]) -> tuple[NDArray[np.int64], ...]:
     """Lay the micro-batches of all attempts end to end, one entry a sample: steps, epochs, positions, samples."""
     columns: list[list[NDArray[np.int64]]] = [[], [], [], []]
     for step, epoch, positions, samples in parts:

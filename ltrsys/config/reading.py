@@ -59,7 +59,7 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
     Raises:
         UsageError: For an unreadable file, an unknown key (naming the nearest), a wrong type or value.
     """
-    source = _read(_found(path), ())
+    source = _read_yaml(_file_or_packaged(path), ())
     # a kind comes first: it clears what its section held, and must not clear what this command line sets
     for override in sorted(overrides, key=lambda override: not override.partition("=")[0].endswith(".kind")):
         _override(source, override)
@@ -81,7 +81,7 @@ def load_run_config(run: RunFolder, overrides: Iterable[str] = ()) -> Config:
     return load_config(run.config_file, overrides)
 
 
-def _found(path: Path) -> Path:
+def _file_or_packaged(path: Path) -> Path:
     """Return the file, or the config of this name that comes with ltrsys, where no file has it."""
     packaged = PACKAGED / Path(*path.parts[1:] if path.parts[:1] == ("configs",) else path.parts)
     return packaged if not path.exists() and packaged.is_file() else path
@@ -105,7 +105,8 @@ def _load_plugins(source: _Source) -> None:
         load_plugin(plugin)
 
 
-def _read(path: Path, chain: tuple[Path, ...]) -> _Source:
+def _read_yaml(path: Path, chain: tuple[Path, ...]) -> _Source:
+    """Return a file's values, over those of the file that it extends; `chain` is the files that extend it."""
     path = path.resolve() if chain else path
     if path.resolve() in chain:
         raise UsageError(f"{path}: this file extends itself, by way of {chain[-1].name}. Remove one `extends`.")
@@ -132,7 +133,7 @@ def _read(path: Path, chain: tuple[Path, ...]) -> _Source:
         return own
     if not isinstance(base, str):
         raise UsageError(f"{own.place(('extends',))}: `extends` names one other config file, not {_describe(base)}.")
-    inherited = _read(path.parent / base, (*chain, path.resolve()))
+    inherited = _read_yaml(path.parent / base, (*chain, path.resolve()))
     return _Source(_merge(inherited.values, own.values), inherited.places | own.places)
 
 

@@ -68,10 +68,10 @@ class Config(Section):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the values, and which plug-ins the schema was made with: its sections may be theirs."""
-        return _read, (self.dump(), loaded_plugins())
+        return _unpickle, (self.dump(), loaded_plugins())
 
 
-def _read(values: dict[str, Any], plugins: list[str]) -> Config:
+def _unpickle(values: dict[str, Any], plugins: list[str]) -> Config:
     for plugin in plugins:
         load_plugin(plugin)
     return Config.model_validate(values)

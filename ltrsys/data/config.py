@@ -66,7 +66,7 @@ class DataConfig(Section):
     lanes: Count = 192
     """Parts of the epoch that are dealt to the ranks; their number must be a multiple of the ranks'."""
     shuffle_window: Annotated[int, Field(ge=0)] | None = None
-    """How far a sample may move from its place where a lane reads each of its stretches forward, from a random place
+    """How far a sample may move from its place where a lane reads each of its segments forward, from a random place
     on: for disks that seek, at the cost of mixing. If not given, a lane's samples come in random order."""
     decode: Annotated[Literal["auto", "cpu", "gpu"], MayChange.AFTER_TRAINING] = "auto"
     """Where DALI decodes and augments; `auto` is the GPU where there is one."""

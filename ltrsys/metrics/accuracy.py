@@ -3,7 +3,6 @@
 N test images, C classes. Accuracies are in per cent; an empty group of classes has none: None, never 0.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -27,10 +26,6 @@ ALL_COLUMNS = (*COLUMNS, MEAN)
 def heading(column: str) -> str:
     """Return what a column is called where there is little room."""
     return "mean" if column == MEAN else column
-
-
-Z_95 = 1.959963984540054
-"""The normal distribution's 97.5 % quantile."""
 
 
 def shot_of_class(train_counts: NDArray[np.int64], shots: ShotsConfig) -> NDArray[np.str_]:
@@ -105,11 +100,10 @@ def wilson_interval(correct: int, total: int) -> tuple[float, float] | None:
     """
     if total == 0:
         return None
-    share = correct / total
-    spread = Z_95 * math.sqrt(share * (1 - share) / total + Z_95**2 / (4 * total**2))
-    scale = 1 + Z_95**2 / total
-    middle = share + Z_95**2 / (2 * total)
-    return max(0.0, 100 * (middle - spread) / scale), min(100.0, 100 * (middle + spread) / scale)
+    from scipy.stats import binomtest  # takes most of a second to import
+
+    interval = binomtest(correct, total).proportion_ci(confidence_level=0.95, method="wilson")
+    return 100 * float(interval.low), 100 * float(interval.high)
 
 
 @dataclass(frozen=True)
@@ -130,7 +124,7 @@ def paired_test(correct: NDArray[np.bool_], reference_correct: NDArray[np.bool_]
     Only images on which they differ tell them apart; under the null hypothesis each of those falls to either
     side with probability 1/2 (McNemar 1947, in its exact binomial form).
     """
-    from scipy.stats import binomtest  # takes most of a second to import, and this alone needs it
+    from scipy.stats import binomtest  # takes most of a second to import
 
     gained = int((correct & ~reference_correct).sum())
     lost = int((reference_correct & ~correct).sum())

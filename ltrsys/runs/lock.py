@@ -36,7 +36,7 @@ def locked(run: RunFolder, timeout_seconds: float) -> Iterator[None]:
         run.path.mkdir(parents=True, exist_ok=True)
         file = open(run.lock, "a+", encoding="utf-8")  # noqa: SIM115 closed below
     with file:
-        _take(file, run, time.monotonic() + min(PATIENCE, timeout_seconds / 3))
+        _acquire(file, run, time.monotonic() + min(PATIENCE, timeout_seconds / 3))
         with explained(run.lock):
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}")
@@ -44,7 +44,8 @@ def locked(run: RunFolder, timeout_seconds: float) -> Iterator[None]:
         yield
 
 
-def _take(file: IO[str], run: RunFolder, until: float) -> None:
+def _acquire(file: IO[str], run: RunFolder, until: float) -> None:
+    """Lock the file, waiting for another training to end for as long as `until`."""
     told = False
     while True:
         try:

@@ -23,7 +23,7 @@ class TrainConfig(Section):
     """The first stage: backbone and classifier together."""
 
     engine: Annotated[Literal["deepspeed", "ddp"], MayChange.ON_RESUME] = "deepspeed"
-    """`ddp` is torch's DistributedDataParallel: the oracle of the other."""
+    """`ddp` is torch's DistributedDataParallel: the reference implementation for the other."""
     epochs: Count = 90
     batch_size: Count = 512
     """Samples of one optimizer step, over all ranks."""

@@ -1,4 +1,4 @@
-"""Photographs, and what PIL and torchvision make of them: the oracle of the DALI pipeline."""
+"""Photographs, and what PIL and torchvision make of them: the reference implementation for the DALI pipeline."""
 
 import io
 

@@ -45,7 +45,7 @@ class Work(Protocol):
 
 
 @dataclass(frozen=True)
-class _Read:
+class _EncodedBatch:
     """A batch whose images have been read."""
 
     number: int
@@ -90,8 +90,8 @@ class Feed:
         self.reader = ShardReader(split)
         self._quarantine, self._look_ahead = quarantine, look_ahead
         self._read_until = 0
-        self._waiting: deque[_Read] = deque()
-        self._in_work: deque[_Read] = deque()
+        self._waiting: deque[_EncodedBatch] = deque()
+        self._in_work: deque[_EncodedBatch] = deque()
         self._split, self._prefetch = split, config.prefetch
         self._pipeline = ImagePipeline(
             config, batch_size=batch_size, device=device, colour=colour, channels_last=channels_last
@@ -138,7 +138,7 @@ class Feed:
             if not self._in_work:
                 assert self.failure is not None
                 raise self.failure
-            images, samples = self._take(work)
+            images, samples = self._take_decoded(work)
             self._prepare(work, batch + 1 + self._prefetch)
             self.stall.end()
             yield images, samples
@@ -151,7 +151,7 @@ class Feed:
         """
         while self.failure is None and self._read_until < min(stop + self._look_ahead, len(work)):
             try:
-                self._waiting.append(self._read(work, self._read_until))
+                self._waiting.append(self._read_batch(work, self._read_until))
             except LtrsysError as error:
                 self.failure = error
             self._read_until += 1
@@ -159,33 +159,37 @@ class Feed:
             while self._waiting and self._waiting[0].number < stop + self._burst - 1:
                 self._feed(work, self._waiting.popleft())
 
-    def _read(self, work: Work, batch: int) -> _Read:
-        """Read a batch, with others in the place of bad samples where there is a quarantine."""
+    def _read_batch(self, work: Work, batch: int) -> _EncodedBatch:
+        """Read the images of a batch; where there is a quarantine, others of their class replace the bad samples."""
         if batch == 0:
             self._announce(work, 0)
         if batch % self._block == 0:
             self._announce(work, batch + self._block)
         samples = work.samples(batch).copy()
-        bad = self._quarantine or ()
-        known = [place for place, sample in enumerate(samples.tolist()) if sample in bad] if bad else []
-        found = self.reader.read(np.delete(samples, known)) if known else self.reader.read(samples)
-        sound = [image for image in found if not isinstance(image, BadSample)]
-        if len(sound) == len(samples):
-            return _Read(batch, samples, sound)
-        places = np.delete(np.arange(len(samples)), known).tolist()
-        encoded: dict[int, Encoded] = {}
-        for place, image in zip(places, found, strict=True):
-            if not isinstance(image, BadSample):
-                encoded[place] = image
-            elif self._quarantine is None:
-                raise image
+        places = self._places_not_in_quarantine(samples)
+        images: dict[int, Encoded] = {}
+        for place, image in zip(places.tolist(), self.reader.read(samples[places]), strict=True):
+            if isinstance(image, BadSample):
+                self._quarantine_or_raise(image)
             else:
-                self._quarantine.add(image)
-        for place in sorted(set(range(len(samples))) - encoded.keys()):
-            samples[place], encoded[place] = self._replacement(work, batch, place, int(samples[place]))
-        return _Read(batch, samples, [encoded[place] for place in range(len(samples))])
+                images[place] = image
+        for place in sorted(set(range(len(samples))) - images.keys()):
+            samples[place], images[place] = self._replacement(work, batch, place, int(samples[place]))
+        return _EncodedBatch(batch, samples, [images[place] for place in range(len(samples))])
+
+    def _places_not_in_quarantine(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
+        places = np.arange(len(samples))
+        if not self._quarantine:  # there is none, or nothing is in it
+            return places
+        return places[[sample not in self._quarantine for sample in samples.tolist()]]
+
+    def _quarantine_or_raise(self, bad: BadSample) -> None:
+        if self._quarantine is None:
+            raise bad
+        self._quarantine.add(bad)
 
     def _replacement(self, work: Work, batch: int, place: int, sample: int) -> tuple[int, Encoded]:
+        """Return the first candidate to replace a bad sample that is not bad too, and its image."""
         assert self._quarantine is not None
         for candidate in work.replacements(batch, place, sample):
             if candidate in self._quarantine:
@@ -199,32 +203,33 @@ class Feed:
             f"{int(self._split.label[sample])} is left to replace it. Copy the shards there again, or build them again."
         )
 
-    def _feed(self, work: Work, read: _Read) -> None:
-        self._pipeline.feed(read.encoded, work.augmentation(read.number, read.samples))
-        self._in_work.append(read)
+    def _feed(self, work: Work, batch: _EncodedBatch) -> None:
+        self._pipeline.feed(batch.encoded, work.augmentation(batch.number, batch.samples))
+        self._in_work.append(batch)
 
     def _announce(self, work: Work, first: int) -> None:
         block = [work.samples(batch) for batch in range(first, min(first + self._block, len(work)))]
         if block:
             self.reader.announce(np.concatenate(block))
 
-    def _take(self, work: Work) -> tuple[Tensor, NDArray[np.int64]]:
+    def _take_decoded(self, work: Work) -> tuple[Tensor, NDArray[np.int64]]:
+        """Wait for the oldest batch that DALI works on; feed it anew where DALI cannot decode an image of it."""
         while True:
-            read = self._in_work.popleft()
+            batch = self._in_work.popleft()
             try:
-                return self._pipeline.take(), read.samples
+                return self._pipeline.take(), batch.samples
             except DecodingError as error:
-                bad = undecodable(self._split, read.samples, read.encoded, str(error))
+                bad = undecodable(self._split, batch.samples, batch.encoded, str(error))
                 if self._quarantine is None:
                     raise bad[0] from error
                 for sample in bad:
                     self._quarantine.add(sample)
-                self._again(work, read)
+                self._refeed(work, batch)
 
-    def _again(self, work: Work, read: _Read) -> None:
+    def _refeed(self, work: Work, batch: _EncodedBatch) -> None:
         """Feed a batch anew before those that are in work after it, all without what is in quarantine now."""
         self._pipeline.drain()
         later = list(self._in_work)
         self._in_work.clear()
-        for batch in (read, *later):
-            self._feed(work, self._read(work, batch.number))
+        for again in (batch, *later):
+            self._feed(work, self._read_batch(work, again.number))

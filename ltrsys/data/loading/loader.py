@@ -22,9 +22,10 @@ from ltrsys.world import World
 IMAGES_OF_A_BLOCK = 1024
 """Training images whose augmentation is drawn together: a few images cost as much as some hundred."""
 
-LOOK_AHEAD_STEPS = 3
+LOOK_AHEAD_STEPS = 1 + 1 + 1
 """Steps whose images are read before the step at hand is over, so that all ranks can agree to stop before one fails:
-one for the agreement, which is a step old when it is read, and one more where a checkpoint has just made it void."""
+that step itself, `ltrsys.training.supervision.requests.LAG_STEPS` until the agreement is read, and one more, since a
+checkpoint discards an agreement that is pending."""
 
 
 @dataclass(frozen=True)
@@ -204,12 +205,13 @@ class _Training:
         batches = max(1, IMAGES_OF_A_BLOCK // size)
         number, place = divmod(batch, batches)
         if self._block is None or self._block.number != number:
-            self._block = self._made(number, batches)
+            self._block = self._block_of(number, batches)
         if np.array_equal(samples, self._block.samples[place]):
             return self._block.augmentation.part(place * size, (place + 1) * size)
         return self._augmentation(self._block.positions[place], samples)  # others, in the place of bad ones
 
-    def _made(self, number: int, batches: int) -> _Block:
+    def _block_of(self, number: int, batches: int) -> _Block:
+        """Make block `number`, of so many batches; the last one may have fewer."""
         positions = np.stack(
             [self.positions(batch) for batch in range(number * batches, min((number + 1) * batches, len(self)))]
         )

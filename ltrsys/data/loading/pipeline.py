@@ -86,7 +86,7 @@ class ImagePipeline:
         self._pipeline.feed_input("region", TensorListCPU(augmentation.region))
         if self._colour:
             self._pipeline.feed_input("colour", TensorListCPU(augmentation.colour))
-        self._go_on()
+        self._schedule()
 
     def take(self) -> Tensor:
         """Wait for the oldest batch: float32 [B, 3, image_size, image_size], on the device.
@@ -103,7 +103,7 @@ class ImagePipeline:
         except RuntimeError as error:
             raise DecodingError(str(error), encoded) from error
         finally:
-            self._go_on()
+            self._schedule()
         if not fits:
             raise DecodingError("a window leaves its image", encoded)
         # The tensor holds on to DALI's memory, which goes back to DALI's pool when the tensor is freed.
@@ -127,7 +127,8 @@ class ImagePipeline:
             self.drain()
         self._pipeline = None
 
-    def _go_on(self) -> None:
+    def _schedule(self) -> None:
+        """Have DALI begin as many of the batches that it has been fed as it works on at once."""
         while self._running < min(self._at_once, len(self._fed)):
             self._pipeline.schedule_run()
             self._running += 1

@@ -11,7 +11,7 @@ enough that every node reads all of them, fill the rest.
 import numpy as np
 from numpy.typing import NDArray
 
-from ltrsys.data.plan.lanes import lane_of_stretch, prefix_products
+from ltrsys.data.plan.lanes import lane_of_segment, prefix_products
 
 POSITIONS_OF_A_HOME = 64
 """A batch has at least so many positions for each home. Half of them are asked for on average, by images at random; so
@@ -51,7 +51,7 @@ def homes(positions: NDArray[np.int64], parts: int) -> NDArray[np.int64]:
     """
     along = np.sort(positions, axis=None)
     edges = along[len(along) * np.arange(1, parts) // parts]
-    return lane_of_stretch(parts)[np.searchsorted(edges, positions, side="right")]
+    return lane_of_segment(parts)[np.searchsorted(edges, positions, side="right")]
 
 
 def deal(home: NDArray[np.int64], batch_size: int, parts: int) -> NDArray[np.int64]:

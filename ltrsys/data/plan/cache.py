@@ -53,7 +53,7 @@ class PlanCache:
         path = self.folder / f"{name}.npy"
         # A rank that is killed while it holds the lock blocks nobody.
         with explained(path), locked_file(self.folder / "lock"):
-            order = _opened(path, length, dtype)
+            order = _open_plan(path, length, dtype)
             if order is None:
                 beside = path.with_name(f".{name}.partial")
                 order = np.lib.format.open_memmap(beside, mode="w+", dtype=dtype, shape=(length,))
@@ -93,7 +93,7 @@ class PlanCache:
                     os.close(in_use)
 
 
-def _opened(path: Path, length: int, dtype: np.dtype[np.integer]) -> NDArray[np.integer] | None:
+def _open_plan(path: Path, length: int, dtype: np.dtype[np.integer]) -> NDArray[np.integer] | None:
     """Open a plan; None where there is none, or what is there is not whole."""
     try:
         order = np.lib.format.open_memmap(path, mode="r")

@@ -1,8 +1,8 @@
 """Lanes: the fixed number of parts among which an epoch's draws are divided, whatever the number of ranks.
 
-Every stratum is cut into as many stretches as there are lanes, and a lane has one stretch of each. Position k of
+Every stratum is cut into as many segments as there are lanes, and a lane has one segment of each. Position k of
 the global order is place k div L of lane k mod L, so lanes differ in length by one at most. Rank r of W reads the
-lanes that are alike modulo W. Which lane has which stretch is chosen so that these are neighbours on the disk, for
+lanes that are alike modulo W. Which lane has which segment is chosen so that these are neighbours on the disk, for
 any W, and so are the parts of ranks that follow one another: a node reads one part of every stratum.
 """
 
@@ -11,7 +11,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-_BISECTIONS = 60
+_HALVINGS = 60
+"""Of the interval [0, 2] in which a fraction of the epoch is searched: to 2**-59, less than float64's steps near 1."""
 
 
 def lane_lengths(draws: int, lanes: int) -> NDArray[np.int64]:
@@ -24,10 +25,10 @@ def bounds(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(lengths)])
 
 
-def lane_of_stretch(lanes: int) -> NDArray[np.int64]:
-    """Return which lane has each stretch of a stratum, int64 [lanes].
+def lane_of_segment(lanes: int) -> NDArray[np.int64]:
+    """Return which lane has each segment of a stratum, int64 [lanes].
 
-    The number of the stretch with its digits reversed, to the base of the prime factors of `lanes`: the lanes that
+    The number of the segment with its digits reversed, to the base of the prime factors of `lanes`: the lanes that
     are even have the first half, those divisible by 4 the first quarter, and so on.
     """
     order = np.zeros(1, dtype=np.int64)
@@ -48,39 +49,44 @@ def prefix_products(lanes: int) -> list[int]:
 def lanes_modulo_ranks(lanes: int, ranks: int) -> NDArray[np.int64]:
     """Return what the lanes of each rank are modulo the number of ranks, int64 [ranks].
 
-    Ranks count along the stretches, so that what the ranks of a node read lies together.
+    Ranks count along the segments, so that what the ranks of a node read lies together.
 
     Args:
         lanes: A multiple of `ranks`.
         ranks: How many there are.
     """
-    _, first = np.unique(lane_of_stretch(lanes) % ranks, return_index=True)
+    _, first = np.unique(lane_of_segment(lanes) % ranks, return_index=True)
     return np.argsort(first)
 
 
 def cut_interleaved(
     draws: NDArray[np.int64], offsets: NDArray[np.float64], targets: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Return how many draws of each stratum stand before places of the merged order, int64 [strata, targets].
+    """Return how many draws of each stratum are among the first so many of the merged order, int64 [strata, targets].
 
-    Draw i of the M_s of stratum s stands at (i + u_s) / M_s. A bisection finds, for every target place, the
-    progress at which so many draws are done; ties there go to the lower stratum.
+    The strata are merged by fractions of the epoch: draw i of the M_s draws of stratum s stands at (i + u_s) / M_s. So
+    done_s(x) = ceil(x M_s - u_s), cut to 0..M_s, draws of stratum s stand before the fraction x. For each target,
+    halving finds the largest x with sum_s done_s(x) <= target. The draws that stand exactly at x fill what is missing,
+    those of the lower stratum first.
+
+    This takes time in proportion to strata x targets x 60; sorting the fractions would mean up to 10**8 of them.
 
     Args:
         draws: M_s, int64 [strata].
         offsets: u_s in [0, 1), float64 [strata].
-        targets: Places in the merged order, rising, int64 [targets].
+        targets: Lengths of beginnings of the merged order, rising, int64 [targets].
     """
 
-    def done(progress: NDArray[np.float64]) -> NDArray[np.int64]:
-        return np.clip(np.ceil(progress * draws[:, None] - offsets[:, None]), 0, draws[:, None]).astype(np.int64)
+    def done(fraction: NDArray[np.float64]) -> NDArray[np.int64]:
+        return np.clip(np.ceil(fraction * draws[:, None] - offsets[:, None]), 0, draws[:, None]).astype(np.int64)
 
-    below, above = np.zeros(len(targets)), np.full(len(targets), 2.0)
-    for _ in range(_BISECTIONS):
-        middle = (below + above) / 2
-        fits = done(middle).sum(axis=0) <= targets
-        below, above = np.where(fits, middle, below), np.where(fits, above, middle)
-    cut = done(below)
-    jump = done(above) - cut
-    earlier = np.cumsum(jump, axis=0) - jump
-    return cut + np.clip(targets - cut.sum(axis=0) - earlier, 0, jump)
+    fits, exceeds = np.zeros(len(targets)), np.full(len(targets), 2.0)
+    for _ in range(_HALVINGS):
+        middle = (fits + exceeds) / 2
+        middle_fits = done(middle).sum(axis=0) <= targets
+        fits, exceeds = np.where(middle_fits, middle, fits), np.where(middle_fits, exceeds, middle)
+    before = done(fits)
+    tied = done(exceeds) - before
+    tied_in_lower_strata = np.cumsum(tied, axis=0) - tied
+    missing = targets - before.sum(axis=0)
+    return before + np.clip(missing - tied_in_lower_strata, 0, tied)

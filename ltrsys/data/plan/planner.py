@@ -4,7 +4,7 @@ A pure function of (index, sampler, seed, epoch): the same on every machine, wha
 
 1. Quotas: how often each class is drawn (`sampling`).
 2. Passes: which samples of a stratum that takes, going on where the last epoch stopped (`passes`).
-3. Lanes: every stratum is cut into stretches, and a lane takes one stretch of each (`lanes`), its samples in random
+3. Lanes: every stratum is cut into segments, and a lane takes one segment of each (`lanes`), its samples in random
    order. Position k of the epoch is place k div L of lane k mod L.
 
 A class stands evenly in its stratum, so every lane has about its part of it, and of each image only the place within
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from ltrsys.data.index.dataset import Split
 from ltrsys.data.plan.affinity import ANYWHERE, deal, homes, number_of_homes, sent_home
 from ltrsys.data.plan.cache import PlanCache
-from ltrsys.data.plan.lanes import bounds, cut_interleaved, lane_lengths, lane_of_stretch
+from ltrsys.data.plan.lanes import bounds, cut_interleaved, lane_lengths, lane_of_segment
 from ltrsys.data.plan.passes import Choices, draws_of_one_class, taken_positions
 from ltrsys.data.plan.samplers.base import ClassWeights, Sampler
 from ltrsys.data.plan.sampling import class_weights, quotas
@@ -115,7 +115,7 @@ class Planner:
             lanes: Parts of the epoch that are dealt to the ranks.
             batch_size: Samples of a step, over all ranks; where k images are drawn together, they stand anywhere in one
                 batch, dealt to the nodes that read them. Without it they stand side by side, and every node reads all.
-            shuffle_window: How far a sample may move from its place where a lane reads each of its stretches forward,
+            shuffle_window: How far a sample may move from its place where a lane reads each of its segments forward,
                 once round from a random place; without it, a lane's samples come in any order.
             cache: A folder of this node in which its ranks share the plans that one of them made.
 
@@ -161,14 +161,14 @@ class Planner:
         return quotas(self.weights(epoch).weights, self.draws, seed=self.seed, epoch=epoch) * self.samples_per_draw
 
     def bytes_spanned(self, epoch: int) -> tuple[int, int]:
-        """Return what the stretches of an epoch span and what is used of it, in bytes of encoded images.
+        """Return what the segments of an epoch span and what is used of it, in bytes of encoded images.
 
-        A stretch spans everything from the first to the last sample that its lane takes there, passed ones included,
-        and a byte that it meets in two passes counts twice: what a disk reads that reads each stretch in one go.
+        A segment spans everything from the first to the last sample that its lane takes there, passed ones included,
+        and a byte that it meets in two passes counts twice: what a disk reads that reads each segment in one go.
         """
         readings = self._readings(epoch)
         spanned = used = 0
-        for reading, cut in zip(readings, self._cuts(readings, epoch), strict=True):
+        for reading, ends in zip(readings, self._segment_bounds(readings, epoch), strict=True):
             if not len(reading.positions):
                 continue
             stratum = reading.stratum
@@ -179,36 +179,59 @@ class Planner:
                 passes, sample = np.divmod(position, len(before) - 1)
                 return passes * before[-1] + before[sample]
 
-            begin, end = cut[:-1][cut[:-1] < cut[1:]], cut[1:][cut[:-1] < cut[1:]]
+            begin, end = ends[:-1], ends[1:]
+            begin, end = begin[begin < end], end[begin < end]
             first, last = reading.positions[begin], reading.positions[end - 1]
             spanned += int((bytes_before(last + 1) - bytes_before(first)).sum())
             used += int((bytes_before(reading.positions + 1) - bytes_before(reading.positions)).sum())
         return spanned, used
 
     def _fill(self, order: NDArray[np.integer], epoch: int) -> None:
+        """Write the sample ids of an epoch into `order`, [samples_per_epoch]."""
         readings = self._readings(epoch)
         if self._one_shuffle:
-            draws = [self._draws(reading, epoch) for reading in readings]
-            shuffle = permutation(self.draws, seed=self.seed, stream=Stream.ORDER, major=epoch)
-            images = [reading.samples(own).astype(self._dtype) for reading, own in zip(readings, draws, strict=True)]
-            order[:] = np.concatenate(images)[shuffle].reshape(-1)
-            if self._parts > 1:
-                home = self._home_of_each(readings, draws, epoch)[shuffle].reshape(-1)
-                order[:] = order[deal(home, self._batch_size, self._parts)]
-            return
-        cuts = self._cuts(readings, epoch)
-        samples = [reading.samples(reading.positions).astype(self._dtype) for reading in readings]
-        for stretch, lane in enumerate(lane_of_stretch(self.lanes)):
-            parts = [own[cut[stretch] : cut[stretch + 1]] for own, cut in zip(samples, cuts, strict=True)]
-            place = self._places([len(part) for part in parts], epoch, stretch)
-            order[lane :: self.lanes] = np.concatenate(parts)[np.argsort(place, kind="stable")]
+            self._fill_with_draws(order, readings, epoch)
+        else:
+            self._fill_with_lanes(order, readings, epoch)
 
-    def _places(self, lengths: list[int], epoch: int, stretch: int) -> NDArray[np.float64]:
-        """Return by what the samples of a lane are ordered, which come stratum after stratum, so many of each."""
-        random = uniforms(sum(lengths), seed=self.seed, stream=Stream.ORDER, major=epoch, minor=stretch)
+    def _fill_with_draws(self, order: NDArray[np.integer], readings: list[_Reading], epoch: int) -> None:
+        """Write one shuffle of all draws, and deal the images of each batch anew where nodes keep to their parts."""
+        draws = [self._draws(reading, epoch) for reading in readings]
+        shuffle = permutation(self.draws, seed=self.seed, stream=Stream.ORDER, major=epoch)
+        images = [reading.samples(own).astype(self._dtype) for reading, own in zip(readings, draws, strict=True)]
+        order[:] = np.concatenate(images)[shuffle].reshape(-1)
+        if self._parts > 1:
+            home = self._home_of_each(readings, draws, epoch)[shuffle].reshape(-1)
+            order[:] = order[deal(home, self._batch_size, self._parts)]
+
+    def _fill_with_lanes(self, order: NDArray[np.integer], readings: list[_Reading], epoch: int) -> None:
+        """Write the lanes, which take turns: each is one segment of every stratum, mixed."""
+        samples_of_strata = [reading.samples(reading.positions).astype(self._dtype) for reading in readings]
+        bounds_of_strata = self._segment_bounds(readings, epoch)
+        for segment, lane in enumerate(lane_of_segment(self.lanes)):
+            parts = [
+                samples[ends[segment] : ends[segment + 1]]
+                for samples, ends in zip(samples_of_strata, bounds_of_strata, strict=True)
+            ]
+            sort_key = self._sort_key([len(part) for part in parts], epoch, segment)
+            order[lane :: self.lanes] = np.concatenate(parts)[np.argsort(sort_key, kind="stable")]
+
+    def _sort_key(self, lengths: list[int], epoch: int, segment: int) -> NDArray[np.float64]:
+        """Return what a lane's samples are sorted by, those of one stratum after those of another, float64 [N].
+
+        It is u, random in [0, 1): any order. With a shuffle window it is N ((i/n_s + b_s) mod 1) + window u for sample
+        i of the n_s from stratum s: the place in the lane if each stratum is spread over all of it and read forward,
+        once round from a random b_s in [0, 1), moved by less than the window.
+
+        Args:
+            lengths: n_s, summing to N.
+            epoch: Counted from 0.
+            segment: The one that the lane has of each stratum.
+        """
+        random = uniforms(sum(lengths), seed=self.seed, stream=Stream.ORDER, major=epoch, minor=segment)
         if self.shuffle_window is None:
             return random
-        begin = uniforms(len(lengths), seed=self.seed, stream=Stream.BEGIN, major=epoch, minor=stretch)
+        begin = uniforms(len(lengths), seed=self.seed, stream=Stream.BEGIN, major=epoch, minor=segment)
         round_trip = [
             (np.arange(length) / max(length, 1) + offset) % 1 for length, offset in zip(lengths, begin, strict=True)
         ]
@@ -238,30 +261,40 @@ class Planner:
     def _reading(self, stratum: _Stratum, weights: ClassWeights, quota: NDArray[np.int64], epoch: int) -> _Reading:
         counts = self.split.class_counts[stratum.classes]
         start = self._start(stratum, weights)
-        number = np.zeros(int(stratum.classes[-1]) + 1, dtype=np.uint16 if len(counts) <= 2**16 else np.uint32)
-        number[stratum.classes] = np.arange(len(counts))
+        number_in_stratum = np.zeros(
+            int(stratum.classes[-1]) + 1, dtype=np.uint16 if len(counts) <= 2**16 else np.uint32
+        )
+        number_in_stratum[stratum.classes] = np.arange(len(counts))
         labels = self.split.label[stratum.first : stratum.first + stratum.samples]
-        tape = number[np.concatenate([labels[start:], labels[:start]])]
+        tape = number_in_stratum[np.concatenate([labels[start:], labels[:start]])]
         random = words(2 * len(counts), seed=self.seed, stream=Stream.PASSES, major=epoch, minor=stratum.number)
         choices = Choices(*(random >> np.uint64(32)).astype(np.int64).reshape(2, -1))
         return _Reading(stratum, start, tape, taken_positions(tape, counts, quota, choices))
 
     def _start(self, stratum: _Stratum, weights: ClassWeights) -> int:
-        """Where the epochs before this one stopped: the passes that their neediest class made, less the whole ones."""
-        counts = self.split.class_counts[stratum.classes]
-        before = [weights.before[class_id] for class_id in stratum.classes]
-        neediest = int(np.argmax([done / int(count) for done, count in zip(before, counts, strict=True)]))
-        whole_pass = sum(weights.weights) * int(counts[neediest])
-        return before[neediest] * self.samples_per_epoch % whole_pass * stratum.samples // whole_pass
+        """Return the sample of the stratum that an epoch begins with: where those before it stopped.
 
-    def _cuts(self, readings: list[_Reading], epoch: int) -> NDArray[np.int64]:
-        """Return where what is taken of each stratum is cut into stretches, int64 [strata, stretches + 1]."""
+        They drew class j before_j M / W times from its n_j images, where M is the draws of an epoch in images and W the
+        sum of the weights. The class that needs most passes decides how many they made of the stratum: max_j before_j M
+        / (W n_j). The fractional part of it, times the length of the stratum, is the start. Whole numbers alone: a
+        float would be another on other machines where it is near a sample's edge.
+        """
+        counts = self.split.class_counts[stratum.classes].tolist()
+        before = [weights.before[class_id] for class_id in stratum.classes]
+        # Python rounds the quotient of whole numbers correctly, so this choice is the same everywhere too.
+        neediest = int(np.argmax([drawn / count for drawn, count in zip(before, counts, strict=True)]))
+        passes = before[neediest] * self.samples_per_epoch  # in units of 1 / one_pass
+        one_pass = sum(weights.weights) * counts[neediest]
+        return passes % one_pass * stratum.samples // one_pass
+
+    def _segment_bounds(self, readings: list[_Reading], epoch: int) -> NDArray[np.int64]:
+        """Return where what is taken of each stratum is cut into segments, int64 [strata, segments + 1]."""
         taken = np.array([len(reading.positions) for reading in readings])
         if self._one_shuffle:
             return np.stack([np.zeros_like(taken), taken], axis=1)
         offsets = uniforms(len(taken), seed=self.seed, stream=Stream.MERGE, major=epoch)
-        lengths = lane_lengths(self.draws, self.lanes)[lane_of_stretch(self.lanes)]
-        return cut_interleaved(taken, offsets, bounds(lengths))
+        length_of_segment = lane_lengths(self.draws, self.lanes)[lane_of_segment(self.lanes)]
+        return cut_interleaved(taken, offsets, bounds(length_of_segment))
 
     @property
     def _one_shuffle(self) -> bool:

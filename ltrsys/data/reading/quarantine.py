@@ -95,7 +95,7 @@ class Quarantine:
                 fcntl.lockf(file, fcntl.LOCK_EX)  # unlike flock, this also holds between the nodes of an NFS
                 file.seek(0)
                 content = file.read()
-                noted = _samples(content, split)
+                noted = _samples_of_lines(content, split)
                 if sample not in noted:
                     half_written = content and not content.endswith(b"\n")
                     file.write((b"\n" if half_written else b"") + json.dumps(line, ensure_ascii=False).encode() + b"\n")
@@ -107,7 +107,7 @@ class Quarantine:
 def quarantined(path: Path, split: Split) -> set[int]:
     """Return the samples of a split that a quarantine file names; none where there is no file."""
     try:
-        return _samples(path.read_bytes(), split)
+        return _samples_of_lines(path.read_bytes(), split)
     except FileNotFoundError:
         return set()
 
@@ -121,8 +121,8 @@ def replacements(split: Split, sample: int, *, seed: int, epoch: int, position: 
         yield from np.roll(others, -int(word % np.uint64(len(others)))).tolist()
 
 
-def _samples(content: bytes, split: Split) -> set[int]:
-    """Return the samples of whole lines; a kill may have left one half-written."""
+def _samples_of_lines(content: bytes, split: Split) -> set[int]:
+    """Return the samples of the whole lines of a quarantine file; a kill may have left one half-written."""
     samples = set()
     for line in content.split(b"\n"):
         try:

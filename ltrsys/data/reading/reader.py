@@ -1,4 +1,4 @@
-"""Sample ids → encoded bytes: read ahead, counted, and checked against their checksums.
+"""Sample ids → encoded bytes: read ahead, and checked against their checksums.
 
 Samples come in random order, as the plan has them. What comes soon is asked of the kernel together, in the order of the
 disk, and neighbours in one go.
@@ -7,7 +7,6 @@ disk, and neighbours in one go.
 import os
 from collections import OrderedDict
 from contextlib import suppress
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +14,9 @@ from numpy.typing import NDArray
 from ltrsys.data.index.columns import checksum
 from ltrsys.data.index.dataset import Split
 from ltrsys.data.reading.opening import open_files
+from ltrsys.data.reading.ranges import ReadAmplification, ranges_of
 from ltrsys.data.reading.shard_files import Encoded, ShardFile
 from ltrsys.errors import DataError
-
-READ_THROUGH_BYTES = 4096
-"""A gap up to this long between two samples is read with them: a page, and more than the tar headers of neighbours."""
 
 
 class BadSample(DataError):
@@ -30,27 +27,8 @@ class BadSample(DataError):
         self.split, self.sample = split, sample
 
 
-class Ranges(NamedTuple):
-    """Byte ranges of shards, each array int64 [ranges]."""
-
-    shard: NDArray[np.int64]
-    begin: NDArray[np.int64]
-    end: NDArray[np.int64]
-
-    @property
-    def total_bytes(self) -> int:
-        """Length of all ranges together."""
-        return int((self.end - self.begin).sum())
-
-
 class ShardReader:
-    """Hands out the encoded images of a split, and counts what that reads.
-
-    What is counted is what is announced. `bytes_used` is the size of its encoded images. `bytes_read` is what the
-    kernel is asked for, in `requests` pieces: with it gaps of up to `READ_THROUGH_BYTES`, and once an image that is
-    announced twice at once. Neither `posix_fadvise` nor the kernel's own read-ahead, which is switched off, touches
-    other bytes.
-    """
+    """Hands out the encoded images of a split."""
 
     def __init__(self, split: Split, *, max_open_shards: int = 256) -> None:
         """Open nothing yet.
@@ -59,26 +37,25 @@ class ShardReader:
             split: The images.
             max_open_shards: Shards that stay open; the one longest unused is given up for another.
         """
-        self.bytes_used = self.bytes_read = self.requests = 0
+        self.amplification = ReadAmplification(split)
+        """Of what has been announced."""
         self._split = split
         self._files = open_files(split)
         self._max_open_shards = min(max_open_shards, self._files.most_open)
         self._open: OrderedDict[int, ShardFile] = OrderedDict()
 
     def announce(self, samples: NDArray[np.int64]) -> None:
-        """Have the kernel read what will be needed soon, in one go for neighbours, and count it as read.
+        """Have the kernel read what will be needed soon, in one go for neighbours.
 
         Args:
             samples: Sample ids, [S], in the order of use.
         """
         shards = self._split.shard[samples]
         self._files.announce(shards[np.sort(np.unique(shards, return_index=True)[1])].tolist())
-        ranges = self._ranges(np.unique(samples))
+        ranges = ranges_of(self._split, samples)
         for shard, begin, end in zip(*(column.tolist() for column in ranges), strict=True):
             self._advise(shard, begin, end)
-        self.bytes_used += int(self._split.size[samples].sum(dtype=np.int64))
-        self.bytes_read += ranges.total_bytes
-        self.requests += len(ranges.shard)
+        self.amplification.add(samples, ranges)
 
     @property
     def block_bytes(self) -> int:
@@ -104,15 +81,15 @@ class ShardReader:
         rows = list(zip(samples.tolist(), *(column[samples].tolist() for column in columns), strict=True))
         for shard in {row[1] for row in rows} & self._open.keys():
             self._open.move_to_end(shard)
-        return [self._at_once(*row) or self._read(*row) for row in rows]
+        return [self._read_if_open(*row) or self._read_or_refetch(*row) for row in rows]
 
     def close(self) -> None:
         """Give up the shards."""
         self._open.clear()
         self._files.close()
 
-    def _at_once(self, sample: int, shard: int, offset: int, size: int, expected: int) -> Encoded | None:
-        """Return the image where its shard is open and holds what it should; else None: `_read` finds out the rest."""
+    def _read_if_open(self, sample: int, shard: int, offset: int, size: int, expected: int) -> Encoded | None:
+        """Return the image where its shard is open and holds what it should, else None."""
         file = self._open.get(shard)
         if file is None:
             return None
@@ -122,18 +99,19 @@ class ShardReader:
             return None
         return content if len(content) == size and checksum(content) == expected else None
 
-    def _read(self, sample: int, shard: int, offset: int, size: int, expected: int) -> Encoded | BadSample:
-        found = self._try(sample, shard, offset, size, expected)
+    def _read_or_refetch(self, sample: int, shard: int, offset: int, size: int, expected: int) -> Encoded | BadSample:
+        """Read an image; where it is bad, once more from a fresh copy of its shard if there is one to be had."""
+        found = self._read_once(sample, shard, offset, size, expected)
         if isinstance(found, BadSample):
             self._open.pop(shard, None)
-            if self._files.renew(shard):
-                return self._try(sample, shard, offset, size, expected)
+            if self._files.invalidate(shard):
+                return self._read_once(sample, shard, offset, size, expected)
         return found
 
-    def _try(self, sample: int, shard: int, offset: int, size: int, expected: int) -> Encoded | BadSample:
+    def _read_once(self, sample: int, shard: int, offset: int, size: int, expected: int) -> Encoded | BadSample:
         place, advice = self._split.shard_place, self._files.advice
         try:
-            file = self._file(shard)
+            file = self._open_file(shard)
             encoded = file.read(offset, size)
         except FileNotFoundError:
             what = f"{place(shard)}: this shard is missing (sample {sample} is in it). {advice}"
@@ -145,23 +123,13 @@ class ShardReader:
             return encoded
         return BadSample(self._split, sample, self._what_is_wrong(shard, sample, os.fstat(file.descriptor).st_size))
 
-    def _ranges(self, samples: NDArray[np.int64]) -> Ranges:
-        """Return what is read for `samples`, which rise: in the order of the shards."""
-        shard = self._split.shard[samples].astype(np.int64)
-        begin = self._split.offset[samples].astype(np.int64)
-        end = begin + self._split.size[samples]
-        starts = np.ones(len(samples), dtype=bool)
-        starts[1:] = (np.diff(shard) != 0) | (begin[1:] - end[:-1] > READ_THROUGH_BYTES)
-        first = np.flatnonzero(starts)
-        last = np.append(first[1:], len(samples))[: len(first)] - 1
-        return Ranges(shard[first], begin[first], end[last])
-
     def _advise(self, shard: int, begin: int, end: int) -> None:
         if self._files.at_hand(shard):
             with suppress(OSError):  # whoever reads a sample of it is told
-                self._file(shard).advise(begin, end)
+                self._open_file(shard).advise(begin, end)
 
-    def _file(self, shard: int) -> ShardFile:
+    def _open_file(self, shard: int) -> ShardFile:
+        """Return an open shard; where it is not open, it takes the place of the one longest unused."""
         if shard in self._open:
             self._open.move_to_end(shard)
             return self._open[shard]

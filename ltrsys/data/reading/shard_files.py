@@ -77,8 +77,8 @@ class ShardFiles(Protocol):
             DataError: Where it is remote and has been given up.
         """
 
-    def renew(self, shard: int) -> bool:
-        """Get a damaged shard afresh at its next opening; False where there is nowhere to get it from."""
+    def invalidate(self, shard: int) -> bool:
+        """Drop the copy of a damaged shard, so that `open` fetches it again; False where there is none to fetch."""
 
     def close(self) -> None:
         """Give up what is under way."""
@@ -110,8 +110,8 @@ class LocalShards:
         """Open a shard."""
         return ShardFile(self._split.shard_path(shard))
 
-    def renew(self, shard: int) -> bool:
-        """Nothing can be done here."""
+    def invalidate(self, shard: int) -> bool:
+        """There is no other copy: nothing is dropped."""
         return False
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""torch's DistributedDataParallel: the oracle of the DeepSpeed engine."""
+"""torch's DistributedDataParallel: the reference implementation for the DeepSpeed engine."""
 
 from collections.abc import Mapping
 from contextlib import nullcontext

@@ -45,7 +45,7 @@ class DeepSpeedEngine:
         if config.zero_stage == 0:
             self._replica = average_gradients_of(network, compiled=config.compile)
         if self._replica is not None:
-            self._called.by(self._replica)
+            self._called.set_target(self._replica)
 
     def accumulate(self, images: Tensor, labels: Tensor, *, last: bool) -> Tensor:
         """See `Engine`."""
@@ -142,13 +142,13 @@ class _Called(nn.Module):
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
-        self._way: list[nn.Module] = [network]
+        self._target: list[nn.Module] = [network]
 
-    def by(self, replica: DistributedDataParallel) -> None:
-        self._way = [replica]
+    def set_target(self, replica: DistributedDataParallel) -> None:
+        self._target = [replica]
 
     def forward(self, images: Tensor) -> Tensor:
-        return self._way[0](images)
+        return self._target[0](images)
 
 
 def _initialize(

@@ -1,4 +1,4 @@
-"""What every rank tells of itself, and what the first one concludes: who is silent, has ended, or is waited for.
+"""What every rank tells of itself, and the failure detector of the first one: who is silent, has ended, or is stuck.
 
 Nothing here has a clock, a thread or a socket: `watchdog` brings them.
 """
@@ -13,13 +13,13 @@ class Limits:
     """How long to wait for what, in seconds, so that all ranks have ended within `train.timeout_seconds`."""
 
     interval: float
-    """Between two beats of a rank."""
+    """Between two heartbeats of a rank."""
     silent: float
-    """Without a beat: the rank is silent."""
+    """Without a heartbeat: the rank is silent."""
     silent_once_disconnected: float
     """The same, once communication has failed on some rank: that of the dead is told at once, but not whose it was."""
     stuck: float
-    """Waited for in one place by those who are further on: the rank is stuck, though its beats go on."""
+    """Waited for in one place by those who are further on: the rank is stuck, though its heartbeats go on."""
 
     @classmethod
     def within(cls, timeout_seconds: float) -> "Limits":
@@ -29,11 +29,11 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Beat:
+class Heartbeat:
     """The state of a rank at one moment."""
 
     count: int
-    """Grows from beat to beat."""
+    """Grows from heartbeat to heartbeat."""
     milestone: int = 0
     """How many places of the training loop its main thread has come to; the ranks come to the same ones in turn."""
     doing: str = "starting"
@@ -41,22 +41,22 @@ class Beat:
     connected: bool = True
     """False once communication with the other ranks has failed."""
     finished: bool = False
-    """Whether it has left, in order or with `last_words`, and beats no more."""
+    """Whether it has left, in order or with `last_words`, and sends no more."""
     last_words: str | None = None
     """The error that it ended with."""
 
     def encode(self) -> str:
-        """Return the beat as JSON."""
+        """Return the heartbeat as JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
-    def decode(cls, text: bytes) -> "Beat":
-        """Return the beat that `encode` made `text` of."""
+    def decode(cls, text: bytes) -> "Heartbeat":
+        """Return the heartbeat that `encode` made `text` of."""
         return cls(**json.loads(text))
 
 
-class Judge:
-    """Hears all beats, and says which rank ends the run and why."""
+class FailureDetector:
+    """Says by the heartbeats of all ranks which one ends the run, and why."""
 
     def __init__(self, hosts: Sequence[str], limits: Limits, now: float) -> None:
         """Begin at the time `now`, in seconds.
@@ -67,26 +67,26 @@ class Judge:
             now: The time, as for the other methods: of any clock that goes forward.
         """
         self._hosts, self._limits = hosts, limits
-        self._beats = [Beat(-1) for _ in hosts]
-        self._heard = [now] * len(hosts)
-        """When each rank's last new beat came."""
-        self._moved = [now] * len(hosts)
-        """When each rank was first seen in its place."""
+        self._beats = [Heartbeat(-1) for _ in hosts]
+        self._last_seen = [now] * len(hosts)
+        """When each rank's last new heartbeat came."""
+        self._last_progress = [now] * len(hosts)
+        """When each rank was first seen at its milestone."""
         self._now = now
 
-    def hear(self, beats: Sequence[Beat], now: float) -> None:
-        """Take in the newest beat of every rank, new or not."""
+    def update(self, beats: Sequence[Heartbeat], now: float) -> None:
+        """Take in the newest heartbeat of every rank, new or not."""
         pause = now - self._now
         if pause > 2 * self._limits.interval:
             # This process itself stood still, stopped or starved: what it did not hear meanwhile says nothing.
-            self._heard = [heard + pause for heard in self._heard]
-            self._moved = [moved + pause for moved in self._moved]
+            self._last_seen = [seen + pause for seen in self._last_seen]
+            self._last_progress = [progress + pause for progress in self._last_progress]
         self._now = now
         for rank, (before, beat) in enumerate(zip(self._beats, beats, strict=True)):
             if beat.count != before.count:
-                self._heard[rank] = now
+                self._last_seen[rank] = now
             if beat.milestone != before.milestone:
-                self._moved[rank] = now
+                self._last_progress[rank] = now
         self._beats = list(beats)
 
     def verdict(self) -> str | None:
@@ -94,41 +94,54 @@ class Judge:
         return self._ended() or self._silent() or self._stuck()
 
     def all_have_left(self) -> bool:
-        """Return whether no rank beats any more, as far as they have said so."""
+        """Return whether no rank sends heartbeats any more, as far as they have said so."""
         return all(beat.finished for beat in self._beats)
 
     def _ended(self) -> str | None:
+        """Name a rank that ended with an error.
+
+        It is given the time of `silent_once_disconnected` first: others may have met the same error, and tell it.
+        """
         for rank, beat in enumerate(self._beats):
-            # The others may have met the same error: they get the time to tell it themselves.
             if beat.last_words and self._silence(rank) > self._limits.silent_once_disconnected:
                 return f"{named([rank], self._hosts)} has ended: {beat.last_words}"
         return None
 
     def _silent(self) -> str | None:
+        """Name the ranks without a new heartbeat, once one of them has been silent for longer than the limit.
+
+        Ranks within two intervals of the limit are named with it: those of a lost host beat at moments of their own,
+        and so reach the limit one after the other.
+        """
         limits = self._limits
         limit = limits.silent if all(beat.connected for beat in self._beats) else limits.silent_once_disconnected
         silence = {rank: self._silence(rank) for rank, beat in enumerate(self._beats) if not beat.finished}
-        if not silence or max(silence.values()) <= limit:
+        longest = max(silence.values(), default=0.0)
+        if longest <= limit:
             return None
-        # Those of one host fall silent together, and yet not at the same moment.
         ranks = [rank for rank, seconds in silence.items() if seconds > limit - 2 * limits.interval]
         doing = self._beats[ranks[0]].doing
-        return f"{silent_for(ranks, self._hosts, max(silence.values()))}, last seen {doing}."
+        return f"{silent_for(ranks, self._hosts, longest)}, last seen {doing}."
 
     def _stuck(self) -> str | None:
-        present = [rank for rank, beat in enumerate(self._beats) if not beat.finished]
-        foremost = max(present, key=lambda rank: self._beats[rank].milestone, default=0)
-        last = min((self._beats[rank].milestone for rank in present), default=0)
-        if last == self._beats[foremost].milestone or self._now - self._moved[foremost] <= self._limits.stuck:
+        """Name the ranks at the smallest milestone, once the rank at the largest has been there for `limits.stuck`.
+
+        All ranks come to the same milestones in turn, and collectives hold the fastest until the slowest has come.
+        """
+        milestones = {rank: beat.milestone for rank, beat in enumerate(self._beats) if not beat.finished}
+        if not milestones:
             return None
-        ranks = [rank for rank in present if self._beats[rank].milestone == last]
-        seconds = self._now - max(self._moved[rank] for rank in ranks)
-        verb = "has" if len(ranks) == 1 else "have"
-        doing = self._beats[ranks[0]].doing
-        return f"{named(ranks, self._hosts)} {verb} been {doing} for {seconds:.0f} s, while the others waited."
+        fastest, smallest = max(milestones, key=milestones.__getitem__), min(milestones.values())
+        if milestones[fastest] == smallest or self._now - self._last_progress[fastest] <= self._limits.stuck:
+            return None
+        slowest = [rank for rank, milestone in milestones.items() if milestone == smallest]
+        seconds = self._now - max(self._last_progress[rank] for rank in slowest)
+        verb = "has" if len(slowest) == 1 else "have"
+        doing = self._beats[slowest[0]].doing
+        return f"{named(slowest, self._hosts)} {verb} been {doing} for {seconds:.0f} s, while the others waited."
 
     def _silence(self, rank: int) -> float:
-        return self._now - self._heard[rank]
+        return self._now - self._last_seen[rank]
 
 
 def silent_for(ranks: Sequence[int], hosts: Sequence[str], seconds: float) -> str:

@@ -6,6 +6,7 @@ second SIGINT ends at once.
 
 import signal
 import time
+from collections import deque
 from enum import IntEnum
 from types import FrameType
 
@@ -15,6 +16,11 @@ import torch.distributed as dist
 from ltrsys.errors import LtrsysError
 from ltrsys.training.supervision.host_copy import HostCopy
 from ltrsys.world import World
+
+LAG_STEPS = 1
+"""Steps after which an agreement is read: read in the step that began it, it would hold up the GPU.
+
+`ltrsys.data.loading.loader.LOOK_AHEAD_STEPS` follows from it."""
 
 
 class Request(IntEnum):
@@ -54,22 +60,22 @@ class Requests:
         self.signal = int(signal.SIGTERM)
         """The number of the last signal that asked for an end."""
         self._saved = time.monotonic()
-        self._agreeing: HostCopy | None = None
+        self._pending: deque[HostCopy] = deque()
+        """Agreements of the last `LAG_STEPS` steps, the oldest first."""
         self._flag = torch.zeros(1, device=device)
-        self._before = {number: signal.signal(number, self._take) for number in SIGNALS}
+        self._before = {number: signal.signal(number, self._note_signal) for number in SIGNALS}
 
     def agreed(self) -> Request:
-        """Return what any rank has asked for until the step before; every rank calls this after every step.
-
-        The answer is a step old so that no GPU waits for it.
-        """
+        """Return what any rank has asked for until `LAG_STEPS` ago; every rank calls this after every step."""
         asked = self._own
         if self._world.is_main and self._minutes and time.monotonic() - self._saved > 60 * self._minutes:
             asked = max(asked, Request.SAVE)
         if self._world.world_size == 1:
             return asked
-        before, self._agreeing = self._agreeing, HostCopy(self._highest(asked))
-        return Request(int(before.read()[0])) if before else Request.NOTHING
+        self._pending.append(HostCopy(self._highest(asked)))
+        if len(self._pending) <= LAG_STEPS:
+            return Request.NOTHING
+        return Request(int(self._pending.popleft().read()[0]))
 
     def agreed_at_once(self) -> Request:
         """Return what any rank asks for now, waiting for all of them."""
@@ -89,9 +95,9 @@ class Requests:
         self._own = Request.FAIL
 
     def granted(self) -> None:
-        """Forget what was asked for, since a checkpoint has been made."""
+        """Forget what was asked for, and the agreements on it, since a checkpoint has been made."""
         self._saved = time.monotonic()
-        self._agreeing = None
+        self._pending.clear()
         if self._own is Request.SAVE:
             self._own = Request.NOTHING
 
@@ -101,7 +107,7 @@ class Requests:
             signal.signal(number, handler)
         self._before = {}
 
-    def _take(self, number: int, frame: FrameType | None) -> None:
+    def _note_signal(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self._own >= Request.STOP:
             raise KeyboardInterrupt
         self._own = max(self._own, SIGNALS[signal.Signals(number)])

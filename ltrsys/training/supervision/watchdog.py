@@ -16,12 +16,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import torch.distributed as dist
 
 from ltrsys.errors import LtrsysError
-from ltrsys.training.supervision.heartbeat import Beat, Judge, Limits, named, silent_for
+from ltrsys.training.supervision.heartbeat import FailureDetector, Heartbeat, Limits, named, silent_for
 from ltrsys.training.supervision.requests import Stopped
 from ltrsys.world import World
 
@@ -75,12 +77,13 @@ class Watchdog:
         )
         # torchrun's store outlives the ranks that it starts again.
         self._store = dist.PrefixStore(f"watchdog/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", client)
-        self._beat = Beat(0)
+        self._heartbeat = Heartbeat(0)
         self._hosts = self._exchange_hosts()
-        self._judge = Judge(self._hosts, self._limits, time.monotonic()) if world.is_main else None
-        self._heard = time.monotonic()
-        """When the first rank was last heard, or the store by the first rank."""
-        self._bulletin = -1
+        self._detector = FailureDetector(self._hosts, self._limits, time.monotonic()) if world.is_main else None
+        self._last_answer = time.monotonic()
+        """When the first rank last told something new; on the first rank, when the store last answered."""
+        self._bulletin_count = -1
+        """Count of the bulletin that was read last."""
         self._lock = threading.Lock()
         self._closing, self._wake = threading.Event(), threading.Event()
         self._threads = [
@@ -93,12 +96,12 @@ class Watchdog:
     def reached(self, doing: str) -> None:
         """Take note of the place that the training loop has come to; all ranks come to the same ones in turn."""
         with self._lock:
-            self._beat = Beat(self._beat.count, self._beat.milestone + 1, doing)
+            self._heartbeat = Heartbeat(self._heartbeat.count, self._heartbeat.milestone + 1, doing)
 
     def wait_for_verdict(self) -> None:
         """Have the ranks looked through quickly, since communication failed; returns if every one is alive."""
         self._change(connected=False)
-        # A beat to tell it, five to miss those of the dead, two for the first rank's wait before it ends.
+        # A heartbeat to tell it, five to miss those of the dead, two for the first rank's wait before it ends.
         time.sleep(10 * self._limits.interval)
 
     def leave(self, error: BaseException) -> None:
@@ -115,19 +118,19 @@ class Watchdog:
 
     def _exchange_hosts(self) -> list[str]:
         self._store.set(f"host/{self._world.rank}", socket.gethostname())
-        self._store.set(f"beat/{self._world.rank}", self._beat.encode())
+        self._store.set(f"beat/{self._world.rank}", self._heartbeat.encode())
         if self._world.is_main:
             names = self._store.multi_get([f"host/{rank}" for rank in range(self._world.world_size)])
             self._store.set("hosts", json.dumps([name.decode() for name in names]))
-            self._publish(self._beat, None)
+            self._publish(self._heartbeat, None)
         return json.loads(self._store.get("hosts"))
 
-    def _change(self, **changes: object) -> None:
+    def _change(self, **changes: Any) -> None:
         with self._lock:
-            self._beat = Beat(**(self._beat.__dict__ | changes))
+            self._heartbeat = replace(self._heartbeat, **changes)
 
     def _talk(self) -> None:
-        """Beat and listen until `close`; where the store has gone, `_look_at_the_clock` decides."""
+        """Send heartbeats and listen until `close`; where the store has gone, `_look_at_the_clock` decides."""
         with suppress(RuntimeError):
             while not self._closing.is_set():
                 self._exchange()
@@ -136,42 +139,42 @@ class Watchdog:
             self._exchange()
             # The first rank takes the store along: it leaves the others a moment to read from it.
             until = time.monotonic() + 2 * self._limits.interval
-            while self._judge and not self._judge.all_have_left() and time.monotonic() < until:
+            while self._detector and not self._detector.all_have_left() and time.monotonic() < until:
                 time.sleep(self._limits.interval / 10)
                 self._exchange()
 
     def _exchange(self) -> None:
         with self._lock:
-            self._beat = Beat(**(self._beat.__dict__ | {"count": self._beat.count + 1}))
-            own = self._beat
+            self._heartbeat = replace(self._heartbeat, count=self._heartbeat.count + 1)
+            own = self._heartbeat
         self._store.set(f"beat/{self._world.rank}", own.encode())
-        verdict = self._judgement(own) if self._judge else self._read_bulletin()
+        verdict = self._detect(own) if self._detector else self._read_bulletin()
         if verdict and not own.finished:
-            if self._judge:
+            if self._detector:
                 time.sleep(2 * self._limits.interval)  # the others read it from this process's store
             self._end(verdict)
 
-    def _judgement(self, own: Beat) -> str | None:
-        """Hear all ranks and publish what follows; the first rank's part."""
-        assert self._judge
+    def _detect(self, own: Heartbeat) -> str | None:
+        """Take in the heartbeats of all ranks and publish what follows; the first rank's part."""
+        assert self._detector
         beats = self._store.multi_get([f"beat/{rank}" for rank in range(self._world.world_size)])
-        self._heard = time.monotonic()
-        self._judge.hear([Beat.decode(beat) for beat in beats], self._heard)
-        verdict = self._judge.verdict()
+        self._last_answer = time.monotonic()
+        self._detector.update([Heartbeat.decode(beat) for beat in beats], self._last_answer)
+        verdict = self._detector.verdict()
         if own.last_words:
             verdict = f"rank 0 on {self._hosts[0]} has ended: {own.last_words}"
         self._publish(own, verdict)
         return verdict
 
-    def _publish(self, own: Beat, verdict: str | None) -> None:
+    def _publish(self, own: Heartbeat, verdict: str | None) -> None:
         bulletin = {"count": own.count, "over": own.finished and not verdict, "verdict": verdict}
         self._store.set("bulletin", json.dumps(bulletin))
 
     def _read_bulletin(self) -> str | None:
         """Return what the first rank has concluded."""
         bulletin = json.loads(self._store.get("bulletin"))
-        if bulletin["count"] != self._bulletin:
-            self._bulletin, self._heard = bulletin["count"], time.monotonic()
+        if bulletin["count"] != self._bulletin_count:
+            self._bulletin_count, self._last_answer = bulletin["count"], time.monotonic()
         if bulletin["over"]:
             self._closing.set()
         return bulletin["verdict"]
@@ -182,11 +185,11 @@ class Watchdog:
         while not self._closing.wait(limits.interval / 2):
             now = time.monotonic()
             if now - looked > 2 * limits.interval:
-                self._heard += now - looked  # this process itself was stopped
+                self._last_answer += now - looked  # this process itself was stopped
             looked = now
-            limit = limits.silent if self._beat.connected else limits.silent_once_disconnected
-            if now - self._heard > limit and not self._beat.finished:
-                self._end(self._first_rank_is_silent(now - self._heard))
+            limit = limits.silent if self._heartbeat.connected else limits.silent_once_disconnected
+            if now - self._last_answer > limit and not self._heartbeat.finished:
+                self._end(self._first_rank_is_silent(now - self._last_answer))
 
     def _first_rank_is_silent(self, seconds: float) -> str:
         rank = self._world.rank

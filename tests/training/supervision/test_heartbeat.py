@@ -1,17 +1,17 @@
 import pytest
 
-from ltrsys.training.supervision.heartbeat import Beat, Judge, Limits, named
+from ltrsys.training.supervision.heartbeat import FailureDetector, Heartbeat, Limits, named
 
 HOSTS = ["host-a", "host-a", "host-b", "host-b"]
 LIMITS = Limits(interval=1, silent=20, silent_once_disconnected=4, stuck=26)
 
 
 class Ranks:
-    """Four ranks under a judge, and a clock that the test moves."""
+    """Four ranks under a failure detector, and a clock that the test moves."""
 
     def __init__(self) -> None:
-        self.now, self.judge = 0.0, Judge(HOSTS, LIMITS, 0.0)
-        self.beats = [Beat(0) for _ in HOSTS]
+        self.now, self.detector = 0.0, FailureDetector(HOSTS, LIMITS, 0.0)
+        self.beats = [Heartbeat(0) for _ in HOSTS]
 
     def live(self, seconds: int, *, beating: tuple[int, ...] = (0, 1, 2, 3)) -> str | None:
         """Let the time pass, second by second; return the first verdict."""
@@ -19,13 +19,13 @@ class Ranks:
             self.now += 1
             for rank in beating:
                 self.change(rank, count=self.beats[rank].count + 1)
-            self.judge.hear(self.beats, self.now)
-            if verdict := self.judge.verdict():
+            self.detector.update(self.beats, self.now)
+            if verdict := self.detector.verdict():
                 return verdict
         return None
 
     def change(self, rank: int, **changes: object) -> None:
-        self.beats[rank] = Beat(**(self.beats[rank].__dict__ | changes))
+        self.beats[rank] = Heartbeat(**(self.beats[rank].__dict__ | changes))
 
 
 @pytest.fixture
@@ -38,8 +38,8 @@ def ranks():
 
 
 def test_a_beat_survives_its_encoding():
-    beat = Beat(3, 9, "reading the data of step 5", connected=False, finished=True, last_words="disk full: “x”.")
-    assert Beat.decode(beat.encode().encode()) == beat
+    beat = Heartbeat(3, 9, "reading the data of step 5", connected=False, finished=True, last_words="disk full: “x”.")
+    assert Heartbeat.decode(beat.encode().encode()) == beat
 
 
 def test_a_host_that_falls_silent_is_named_with_all_its_ranks(ranks):

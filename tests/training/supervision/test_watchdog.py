@@ -118,7 +118,7 @@ def test_the_first_rank_may_leave_before_the_others(ends):
 
 
 def test_all_have_ended_within_the_time_out():
-    """The limits leave time for the verdict to go round: a beat, the judgement, the first rank's wait, a margin."""
+    """The limits leave time for the verdict to go round: a heartbeat, a look at it, the first rank's wait, a margin."""
     from ltrsys.training.supervision.heartbeat import Limits
 
     for timeout in (TIMEOUT, 30.0, 600.0):

@@ -134,7 +134,7 @@ class RemoteShards:
         """Fetched, or being fetched, and not opened yet."""
         self._tasks: queue.SimpleQueue[tuple[int, Future[None]] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._renewed: set[int] = set()
+        self._invalidated: set[int] = set()
 
     @property
     def bytes_fetched(self) -> int:
@@ -150,7 +150,7 @@ class RemoteShards:
         """Have these fetched, in this order, as far ahead as the cache allows."""
         known = {*self._coming, *self._ahead}
         self._coming.extend(shard for shard in shards if shard not in known)
-        self._go_on()
+        self._schedule()
 
     def at_hand(self, shard: int) -> bool:
         """Whether the shard is in the cache."""
@@ -163,14 +163,14 @@ class RemoteShards:
             ahead.result()
         while (file := self._remote.cache.open(self._path(shard))) is None:
             self._fetch(shard)
-        self._go_on()
+        self._schedule()
         return file
 
-    def renew(self, shard: int) -> bool:
-        """Forget the copy in the cache, once; False where that has been tried."""
-        if shard in self._renewed:
+    def invalidate(self, shard: int) -> bool:
+        """Drop the copy in the cache, once; False where that has been tried."""
+        if shard in self._invalidated:
             return False
-        self._renewed.add(shard)
+        self._invalidated.add(shard)
         with suppress(FileNotFoundError):
             self._path(shard).unlink()
         return True
@@ -181,7 +181,8 @@ class RemoteShards:
         for _ in self._threads:
             self._tasks.put(None)
 
-    def _go_on(self) -> None:
+    def _schedule(self) -> None:
+        """Give the threads as many of the shards that come next as the cache has room for."""
         while self._coming and len(self._ahead) < self._most_ahead:
             shard = self._coming.popleft()
             if self.at_hand(shard):

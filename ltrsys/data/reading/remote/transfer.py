@@ -56,13 +56,13 @@ class Transfer:
             FileNotFoundError: Where the server says that there is none.
             DataError: After `retry_seconds` without success, or at once where access is denied.
         """
-        return self._read(url, None, 0)
+        return self._download(url, None, 0)
 
     def pieces(self, url: str, size: int) -> Iterator[bytes]:
         """Yield a file of `size` bytes, piece by piece; raises what `whole` raises."""
         done = 0
         while done < size:
-            piece = self._read(url, (done, min(done + BLOCK_BYTES, size)), size)
+            piece = self._download(url, (done, min(done + BLOCK_BYTES, size)), size)
             done += len(piece)
             with self._lock:
                 self._bytes_received += len(piece)
@@ -72,11 +72,12 @@ class Transfer:
         """Begin to try something."""
         return Patience(self.retry_seconds, self._closed)
 
-    def _read(self, url: str, part: tuple[int, int] | None, size: int) -> bytes:
+    def _download(self, url: str, part: tuple[int, int] | None, size: int) -> bytes:
+        """Return a file, or bytes `part` of one of `size` bytes, asking until it comes or the time is up."""
         patience = self.patience()
         while True:
             try:
-                return self._read_once(url, part, size)
+                return self._download_once(url, part, size)
             except FileNotFoundError:
                 raise
             except Exception as error:  # of aiohttp, botocore, asyncio: whatever it is, the next try may succeed
@@ -94,7 +95,7 @@ class Transfer:
                     "server answers again, the same command goes on; data.retry_seconds says how long to wait for it."
                 )
 
-    def _read_once(self, url: str, part: tuple[int, int] | None, size: int) -> bytes:
+    def _download_once(self, url: str, part: tuple[int, int] | None, size: int) -> bytes:
         client = _client(urlsplit(url).scheme, min(LONGEST_SILENCE, self.retry_seconds / 3))
         if part is None:
             return client.cat_file(url)
