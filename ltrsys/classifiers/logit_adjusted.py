@@ -6,20 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from ltrsys.classifiers.base import CLASSIFIERS, FitContext, SelectedOn, Selection, ValSplit
 from ltrsys.classifiers.joint import LinearClassifier
+from ltrsys.classifiers.tilt import log_prior, tilted_predictions
 from ltrsys.errors import UsageError
 from ltrsys.section import Section
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
-
-    from ltrsys.features.bank import BankSplit
 
 
 class LogitAdjustedConfig(Section):
@@ -89,36 +85,3 @@ class LogitAdjusted(LinearClassifier[LogitAdjustedConfig]):
     def restore(cls, tensors: Mapping[str, Tensor], params: Mapping[str, Any], selected_on: SelectedOn | None) -> Self:
         """Make it from weights, the adjusted bias and t."""
         return cls(tensors["weight"], tensors["bias"], float(params["t"]), selected_on, "val_is_test" in params)
-
-
-def log_prior(class_counts: NDArray[np.int64]) -> Tensor:
-    """Return the logarithm of each class's share of the training images, float32 [C].
-
-    A class without an image counts as if it had one, or it would be preferred to all others.
-    """
-    import torch
-
-    counts = np.maximum(class_counts, 1).astype(np.float64)
-    return torch.from_numpy(np.log(counts / counts.sum())).float()
-
-
-def tilted_predictions(
-    classifier: Any, split: BankSplit, log_prior_C: Tensor, grid: list[float], device: torch.device
-) -> NDArray[np.int64]:
-    """Return the predictions of a classifier whose scores are tilted by each t of `grid`, int64 [T, n].
-
-    All from one computation of the scores; ties go to the lower class id.
-    """
-    import torch
-
-    from ltrsys.progress import progress
-
-    prior_C = log_prior_C.to(device)
-    blocks = []
-    with progress("tilt", len(split)) as advance, torch.inference_mode():
-        for features_ND, labels_N in split.blocks(device):
-            scores_NC = classifier.scores(features_ND)
-            rows = [(scores_NC - t * prior_C).argmax(dim=1) for t in grid]
-            blocks.append(torch.stack(rows).cpu().numpy())
-            advance(len(labels_N))
-    return np.concatenate(blocks, axis=1)

@@ -22,6 +22,7 @@ from ltrsys.device import choose_device, set_up_gpu
 from ltrsys.errors import DataError, UsageError
 from ltrsys.evaluation.results import Line, Results, read_results, write_results
 from ltrsys.evaluation.split import EvaluatedSplit
+from ltrsys.evaluation.tilting import Tilting
 from ltrsys.features.bank import BankIdentity, FeatureBank
 from ltrsys.features.extraction import make_bank
 from ltrsys.metrics.accuracy import ALL_COLUMNS
@@ -76,7 +77,10 @@ def balance_run(
     old = _old_results(run, reported)
     fitted = {name: fitter.fitted(name) for name in CLASSIFIERS.names() if name in config.balance.classifiers}
     fitted |= _still_current(old, fitter, reported, except_for=fitted.keys())
-    lines = [_line_of(one, reported, old, joint) for one in fitted.values()]
+    val_split_of_bank = bank.split(val.name) if val.name else None
+    grid = sorted(set(config.balance.tilt_grid))
+    tilting = Tilting(reported, val_split_of_bank, config.balance.select_by, grid, joint)
+    lines = [tilting.with_tilt(_line_of(one, reported, old, joint), one) for one in fitted.values()]
     tau = config.balance.of("tau")
     curve = reported.tau_curve(joint, tau.grid) if "tau" in fitted and isinstance(tau, TauConfig) else None
     results = reported.results(dataset, lines, curve)

@@ -29,6 +29,46 @@ class VersusJoint(_Record):
     """The randomisation test, of the mean class accuracy; None in files of format 1."""
 
 
+class TiltCurve(_Record):
+    """Accuracy on the reported split of a classifier whose scores are tilted by -t log pi, by t."""
+
+    t: list[float]
+    many: list[float | None]
+    medium: list[float | None]
+    few: list[float | None]
+    all: list[float | None]
+    mean_class_accuracy: list[float | None]
+
+    def at(self, t: float) -> dict[str, float | None]:
+        """Return the accuracies at one t of the grid, by column."""
+        place = self.t.index(t)
+        return {column: getattr(self, column)[place] for column in ALL_COLUMNS}
+
+
+class EqualManyShot(_Record):
+    """Few-shot accuracy where the many-shot accuracy is nearest to that of the tilted joint classifier."""
+
+    t: float
+    many: float
+    few: float
+    joint_many: float
+    joint_few: float
+    p_value: float
+    """McNemar's exact test of the few-shot images, against the tilted joint classifier."""
+
+
+class Tilt(_Record):
+    """A classifier over all tilts."""
+
+    curve: TiltCurve
+    chosen: float | None
+    """The t that is best on val by `balance.select_by`; None where there is no val split to choose it on."""
+    equal_many_shot: EqualManyShot | None
+    """None for the joint classifier itself, and where there are no many- or no few-shot images."""
+    fingerprint: str
+    """SHA-256 of all that this depends on."""
+
+
 class Line(_Record):
     """One classifier."""
 
@@ -47,7 +87,9 @@ class Line(_Record):
     versus_joint: VersusJoint | None
     """None for the joint classifier itself."""
     fingerprint: str
-    """SHA-256 of all that this line depends on."""
+    """SHA-256 of all that this line depends on, `tilt` aside."""
+    tilt: Tilt | None = None
+    """None where `balance.tilt_grid` is empty, and in files of format 1."""
 
     @property
     def complete(self) -> bool:

@@ -14,7 +14,7 @@ from ltrsys.evaluation.results import Results
 from ltrsys.evaluation.split import EvaluatedSplit
 from ltrsys.files import replaced
 from ltrsys.metrics.accuracy import class_accuracy
-from ltrsys.reporting.plots import plot_accuracy, plot_sampling, plot_tau, plot_weight_norms
+from ltrsys.reporting.plots import plot_accuracy, plot_sampling, plot_tau, plot_trade_off, plot_weight_norms
 from ltrsys.reporting.table import parameters
 
 
@@ -33,6 +33,8 @@ class BalanceReport:
             names.append("weight_norms")
         if self.results.tau_curve:
             names.append("accuracy_by_tau")
+        if self._traded:
+            names.append("trade_off")
         return {name: self.folder / f"{name}.png" for name in names}
 
     @property
@@ -66,7 +68,15 @@ class BalanceReport:
                 chosen_how=parameters(tau),
                 path=plots["accuracy_by_tau"],
             )
+        if self._traded:
+            plot_trade_off(self.results, plots["trade_off"])
         self._write_per_class(dataset, evaluated, classifiers)
+
+    @property
+    def _traded(self) -> bool:
+        """Whether any line has a curve from many- to few-shot accuracy."""
+        curves = [line.tilt.curve for line in self.results.results if line.tilt is not None]
+        return any(None not in (*curve.many, *curve.few) for curve in curves)
 
     @property
     def _normed(self) -> list[str]:

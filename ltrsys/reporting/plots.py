@@ -88,6 +88,33 @@ def plot_weight_norms(
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=len(norms), handlelength=2.2)
 
 
+def plot_trade_off(results: Results, path: Path) -> None:
+    """Draw few-shot over many-shot accuracy of each classifier over all tilts, with its own point and the chosen one.
+
+    A curve above another is better at any price; two points of one curve only pay another price.
+    """
+    with drawn(path) as figure:
+        axes = figure.add_subplot()
+        for line in results.results:
+            if line.tilt is None:
+                continue
+            classifier, curve = CLASSIFIERS.get(line.classifier), line.tilt.curve
+            many, few = (np.array(values, dtype=np.float64) for values in (curve.many, curve.few))
+            axes.plot(many, few, color=classifier.color, linewidth=1.8, label=classifier.label)
+            own = np.array([[line.many], [line.few]], dtype=np.float64)
+            axes.plot(*own, color=classifier.color, marker=classifier.marker, markersize=8)
+            if line.tilt.chosen is not None:
+                place = curve.t.index(line.tilt.chosen)
+                axes.plot(many[place], few[place], color=classifier.color, marker="o", markersize=11, fillstyle="none")
+        axes.set_xlabel("many-shot accuracy (%)")
+        axes.set_ylabel("few-shot accuracy (%)")
+        axes.set_title(
+            f"{results.dataset}, {results.split}: each classifier over all tilts (marker: as it is, ring: t of val)",
+            fontsize=11,
+        )
+        legend_below(axes, columns=5)
+
+
 def plot_tau(curve: TauCurve, chosen: float, *, split: str, chosen_how: str, path: Path) -> None:
     """Draw the accuracy by tau, with the chosen tau marked (Figure 2, right).
 

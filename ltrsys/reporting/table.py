@@ -48,12 +48,53 @@ def results_table(results: Results) -> Table:
     return table
 
 
+def tilt_table(results: Results) -> Table | None:
+    """Lay out the classifiers on equal footing: each at the tilt that is best on val, and few-shot accuracies where the
+    many-shot accuracy is that of the tilted joint classifier. None where no classifier is tilted.
+    """
+    tilted = [(line, line.tilt) for line in results.results if line.tilt is not None]
+    if not tilted:
+        return None
+    chosen = any(tilt.chosen is not None for _, tilt in tilted)
+    equal = next((tilt.equal_many_shot for _, tilt in tilted if tilt.equal_many_shot is not None), None)
+    caption = "Tilted: scores less t times the logarithm of the class frequency, t the best on val."
+    if equal is not None:
+        caption += (
+            f" At equal many-shot accuracy: where it is nearest to {equal.joint_many:.1f}, that of tilted Joint, with "
+            f"{equal.joint_few:.1f} few-shot; p: McNemar's exact test of the few-shot images against it."
+        )
+    table = Table(
+        title="On equal footing" + ("" if chosen else " (no val split to choose t on)"),
+        caption=caption,
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    table.add_column("", no_wrap=True)
+    for name in ("t", *(heading(column) for column in ALL_COLUMNS), "few at equal many", "p"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for line, tilt in tilted:
+        values = dict.fromkeys(ALL_COLUMNS, None) if tilt.chosen is None else tilt.curve.at(tilt.chosen)
+        at_equal = tilt.equal_many_shot
+        table.add_row(
+            CLASSIFIERS.get(line.classifier).label,
+            "–" if tilt.chosen is None else f"{tilt.chosen:g}",
+            *(_number(value) for value in values.values()),
+            "–" if at_equal is None else f"{at_equal.few:.1f}",
+            _p_value(None if at_equal is None else at_equal.p_value),
+        )
+    return table
+
+
 def print_table(results: Results) -> None:
-    """Print the table on stdout; 100 columns wide where that is a file or a pipe."""
+    """Print the tables on stdout; 100 columns wide where that is a file or a pipe."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=100)
     console.print(results_table(results))
+    if (tilted := tilt_table(results)) is not None:
+        console.print(tilted)
 
 
 def parameters(line: Line) -> str:

@@ -22,6 +22,8 @@ class BalanceConfig(Section):
     """What is chosen on val, such as tau, is the best by this: the mean over the classes of their accuracies, or the
     accuracy over all images, which a val split with the frequencies of the training images gives to the frequent
     classes. On a balanced split they are one."""
+    tilt_grid: list[float] = Field(default=[round(0.1 * step, 1) for step in range(-10, 21)])
+    """The t of the curve of each classifier whose scores are tilted by -t log pi; empty for no curve."""
     val_is_test: bool = False
     """Let tau be chosen on the test split where there is no other val (as the paper did on iNaturalist)."""
     bn: Literal["eval", "recalibrate"] = "eval"

@@ -7,8 +7,9 @@ import torch
 from ltrsys.classifiers.base import Classifier, ValSplit
 from ltrsys.classifiers.cosine import CosineClassifier, CosineConfig
 from ltrsys.classifiers.joint import Joint
-from ltrsys.classifiers.logit_adjusted import LogitAdjusted, LogitAdjustedConfig, log_prior, tilted_predictions
+from ltrsys.classifiers.logit_adjusted import LogitAdjusted, LogitAdjustedConfig
 from ltrsys.classifiers.mlp import MLPConfig, MultiLayerPerceptron
+from ltrsys.classifiers.tilt import log_prior, tilted_predictions
 from ltrsys.errors import DataError, UsageError
 from ltrsys.features.bank import BankSplit
 from ltrsys.metrics.accuracy import accuracy_by_shot, shot_of_class

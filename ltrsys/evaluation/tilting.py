@@ -1,0 +1,108 @@
+"""Classifiers on equal footing: curves over all tilts, and few-shot accuracies at equal many-shot accuracy."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltrsys.classifiers.base import Classifier
+from ltrsys.classifiers.joint import Joint
+from ltrsys.classifiers.tilt import log_prior, tilted_predictions
+from ltrsys.evaluation.results import EqualManyShot, Line, Tilt, TiltCurve
+from ltrsys.evaluation.split import EvaluatedSplit
+from ltrsys.features.bank import BankSplit, fingerprint
+from ltrsys.metrics.accuracy import ALL_COLUMNS, accuracy_by_column, paired_test, percentage, score
+from ltrsys.metrics.config import SelectBy
+from ltrsys.second_stage.store import Fitted
+
+WITHOUT_VAL = 1.0
+"""The tilt of the joint classifier that others are compared with where none can be chosen: right if its probabilities
+are."""
+
+
+@dataclass(frozen=True)
+class Tilting:
+    """Tilts classifiers on the reported split."""
+
+    reported: EvaluatedSplit
+    val: BankSplit | None
+    """What the tilt is chosen on."""
+    select_by: SelectBy
+    grid: list[float]
+    """The tilts, ascending."""
+    joint: Joint
+    _predictions: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    _best: dict[str, float] = field(default_factory=dict)
+
+    def with_tilt(self, line: Line, fitted: Fitted) -> Line:
+        """Return the line with its tilt; the one that it has, if nothing that it depends on has changed."""
+        if not self.grid:
+            return line.model_copy(update={"tilt": None})
+        current = fingerprint([self.reported.line_fingerprint(fitted), self.grid, self.select_by, self.val is not None])
+        if line.tilt is not None and line.tilt.fingerprint == current:
+            return line
+        return line.model_copy(update={"tilt": self._tilt(fitted.classifier, current)})
+
+    def _tilt(self, classifier: Classifier[Any], current: str) -> Tilt:
+        labels, shots = self.reported.split.labels, self.reported.shot_of_class
+        rows = [accuracy_by_column(labels, row, shots) for row in self._predict(classifier)]
+        return Tilt(
+            curve=TiltCurve(t=self.grid, **{column: [row[column] for row in rows] for column in ALL_COLUMNS}),
+            chosen=self._chosen(classifier),
+            equal_many_shot=None if classifier.name == self.joint.name else self._equal_many_shot(classifier),
+            fingerprint=current,
+        )
+
+    def _predict(self, classifier: Classifier[Any]) -> NDArray[np.int64]:
+        """Return the predictions on the reported split for each tilt, int64 [T, n]; kept, as all compare with joint."""
+        if classifier.name not in self._predictions:
+            self._predictions[classifier.name] = self._tilted(classifier, self.reported.split)
+        return self._predictions[classifier.name]
+
+    def _tilted(self, classifier: Classifier[Any], split: BankSplit) -> NDArray[np.int64]:
+        return tilted_predictions(
+            classifier, split, log_prior(self.reported.train_counts), self.grid, self.reported.device
+        )
+
+    def _chosen(self, classifier: Classifier[Any]) -> float | None:
+        """Return the tilt that is best on val, of equals the one nearest to none; None without val."""
+        if self.val is None:
+            return None
+        if classifier.name not in self._best:
+            labels, num_classes = self.val.labels, self.val.num_classes
+            rows = self._tilted(classifier, self.val)
+            scores = [score(labels, row, num_classes, self.select_by) or 0.0 for row in rows]
+            best = max(zip(self.grid, scores, strict=True), key=lambda point: (point[1], -abs(point[0])))
+            self._best[classifier.name] = best[0]
+        return self._best[classifier.name]
+
+    def _equal_many_shot(self, classifier: Classifier[Any]) -> EqualManyShot | None:
+        """Compare few-shot accuracies where the many-shot accuracy is nearest to that of the tilted joint one."""
+        labels = self.reported.split.labels
+        shot_of_image = self.reported.shot_of_class[labels]
+        many, few = shot_of_image == "many", shot_of_image == "few"
+        if not many.any() or not few.any():
+            return None
+        chosen = self._chosen(self.joint)
+        t = WITHOUT_VAL if chosen is None else chosen
+        reference = self._predict(self.joint)[_nearest(self.grid, t)] == labels
+        correct = self._predict(classifier) == labels
+        distance = np.abs(correct[:, many].sum(axis=1) - reference[many].sum())
+        place = min(range(len(self.grid)), key=lambda place: (distance[place], abs(self.grid[place])))
+        return EqualManyShot(
+            t=self.grid[place],
+            many=_share(correct[place, many]),
+            few=_share(correct[place, few]),
+            joint_many=_share(reference[many]),
+            joint_few=_share(reference[few]),
+            p_value=paired_test(correct[place, few], reference[few]).p_value,
+        )
+
+
+def _nearest(grid: list[float], t: float) -> int:
+    return min(range(len(grid)), key=lambda place: abs(grid[place] - t))
+
+
+def _share(correct: NDArray[np.bool_]) -> float:
+    return percentage(correct) or 0.0
