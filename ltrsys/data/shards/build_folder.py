@@ -134,6 +134,12 @@ def claimed(out: Path, plan: dict[str, Any], *, update: bool = False, changeable
 
 
 def _check_same(out: Path, plan: dict[str, Any], before: dict[str, Any], *, update: bool, changeable: bool) -> None:
+    given_up = [f"--{name} {before[name]:g}" for name in ("val", "test") if before.get(name) and not plan.get(name)]
+    if update and given_up:
+        raise DataError(
+            f"{out}: was built with {' and '.join(given_up)}, and without it all of these images would be trained on. "
+            "Give it again, or build in another folder to have no such split."
+        )
     different = sorted(key for key in plan.keys() | before.keys() if plan.get(key) != before.get(key))
     fixed = [key for key in different if key in IMAGES_DEPEND_ON]
     if not different or (changeable and not fixed and (update or not (out / "dataset.json").exists())):

@@ -11,7 +11,7 @@ Until the end what is staged takes as much space again as the shards.
 """
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.index.records import SPLITS, DatasetRecord, SplitName, StratumRecord
+from ltrsys.data.shards.assigning import groups_of, with_splits
 from ltrsys.data.shards.attribution import write_attribution
 from ltrsys.data.shards.build_folder import (
     DUPLICATES,
@@ -33,16 +34,15 @@ from ltrsys.data.shards.build_folder import (
     same_layout,
 )
 from ltrsys.data.shards.layout import stratified_order
-from ltrsys.data.shards.manifest import splits_of, staged_in_shards
-from ltrsys.data.shards.splitting import TEST, TRAIN, VAL, groups_by, make_splits, position
+from ltrsys.data.shards.listed import Listed, different_names, usable_images, warn_of_empty_classes, write_rejected
+from ltrsys.data.shards.manifest import staged_in_shards
 from ltrsys.data.shards.updating import changes, keep_classes, keep_strata
 from ltrsys.data.shards.writing import Samples, following, write_split
 from ltrsys.data.sources.source import Source
-from ltrsys.data.validation.duplicates import confirmed, find_duplicates, joined, surplus, write_duplicates
-from ltrsys.data.validation.staging import CHUNK, NOTHING, Staged, refusal, stage
+from ltrsys.data.validation.duplicates import confirmed, find_duplicates, surplus, write_duplicates
+from ltrsys.data.validation.staging import CHUNK, NOTHING, Staged, stage
 from ltrsys.data.validation.workers import RunTasks, run_tasks
-from ltrsys.errors import DataError, UsageError
-from ltrsys.files import json_text, read_json, replaced
+from ltrsys.files import read_json
 
 log = logging.getLogger("ltrsys")
 
@@ -91,27 +91,6 @@ def build_shards(
 
 
 @dataclass(frozen=True)
-class _Listed:
-    """Images of a source, in its order; arrays of shape [images]."""
-
-    staged: Staged
-    labels: NDArray[np.int64]
-    splits: NDArray[np.int64]
-    """Place in `SPLITS`."""
-    groups: NDArray[np.object_]
-    """What an image must not be parted from by a split that is made here, if there is such a thing."""
-    details: dict[str, NDArray[np.object_]]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, places: NDArray[np.int64]) -> "_Listed":
-        """Return the images at `places`."""
-        details = {column: values[places] for column, values in self.details.items()}
-        return _Listed(self.staged.take(places), self.labels[places], self.splits[places], self.groups[places], details)
-
-
-@dataclass(frozen=True)
 class _Build:
     source: Source
     out: Path
@@ -122,14 +101,14 @@ class _Build:
 
     def run(self, workers: int, *, refuse: bool) -> None:
         """Do all of it."""
-        groups = self._groups()
+        groups = groups_of(self.source, self.options)
         earlier = NOTHING if self.before is None else staged_in_shards(self.before)
         num_chunks = sum(-(-len(items) // CHUNK) for items in self.source.splits.values())
         with run_tasks(max(1, min(workers, num_chunks))) as run:
             listed = self._checked(earlier, groups, run, refuse=refuse)
-            listed = self._split(listed, earlier)
+            listed = with_splits(listed, earlier, self.options)
             listed = self._without_duplicates(listed)
-            self._warn_of_empty_classes(listed)
+            warn_of_empty_classes(self.source, listed)
             if self.before is not None:
                 log.info("%s: %s", self.out, changes(self.before, earlier, listed.staged, listed.labels, listed.splits))
             records = {}
@@ -152,110 +131,21 @@ class _Build:
         )
         release(self.out, record, self.plan)
 
-    def _groups(self) -> NDArray[np.object_]:
-        """Return the group of each image of the source; called before all work, since a wrong option ends it here."""
-        shares = {"val": self.options.shares.val, "test": self.options.shares.test}
-        made = [name for name, share in shares.items() if share > 0]
-        for name in made:
-            if name in self.source.splits:
-                raise UsageError(f"--{name} {shares[name]:g}: {self.source.kind} has a {name} split already.")
-        total = sum(map(len, self.source.splits.values()))
-        groups = np.full(total, None, dtype=object)
-        if self.options.group_by is not None:
-            if not made:
-                raise UsageError("--group-by is for splits that are made here: give --val 0.1 or --test 0.1 too.")
-            first = 0
-            for name, items in self.source.splits.items():
-                if name == "train":
-                    groups[first : first + len(items)] = groups_by(items, self.options.group_by)
-                first += len(items)
-        return groups
-
-    def _checked(self, earlier: Staged, groups: NDArray[np.object_], run: RunTasks, *, refuse: bool) -> _Listed:
+    def _checked(self, earlier: Staged, groups: NDArray[np.object_], run: RunTasks, *, refuse: bool) -> Listed:
         """Return the images that can be used; writes down the others."""
-        source = self.source
-        names = [name for items in source.splits.values() for name in items.names]
-        different = list(dict.fromkeys(names))
         staged = stage(
-            different,
-            source.read,
-            source.version,
+            different_names(self.source),
+            self.source.read,
+            self.source.version,
             self.out / ".build" / "images",
             run,
             resize=self.options.resize,
             earlier=earlier,
         )
-        self._write_rejected(staged, refuse=refuse)
-        columns = sorted({column for items in source.splits.values() for column in items.details})
-        details = {
-            column: np.concatenate(
-                [items.details.get(column, np.full(len(items), None, object)) for items in source.splits.values()]
-            )
-            for column in columns
-        }
-        labels = np.concatenate([items.labels.astype(np.int64) for items in source.splits.values()])
-        splits = np.repeat([SPLITS.index(name) for name in source.splits], [*map(len, source.splits.values())])
-        place_of = {name: place for place, name in enumerate(different)}
-        places = np.array([place_of[name] for name in names], dtype=np.int64)
-        usable = np.flatnonzero(staged.sizes[places] > 0)
-        return _Listed(
-            staged.take(places[usable]),
-            labels[usable],
-            splits[usable],
-            groups[usable],
-            {column: values[usable] for column, values in details.items()},
-        )
+        write_rejected(self.out / REJECTED, self.source, staged, refuse=refuse)
+        return usable_images(self.source, staged, groups)
 
-    def _write_rejected(self, staged: Staged, *, refuse: bool) -> None:
-        path = self.out / REJECTED
-        if not staged.rejected:
-            path.unlink(missing_ok=True)
-            return
-        split_of = {name: split for split, items in self.source.splits.items() for name in items.names}
-        with replaced(path, "w") as file:
-            for place, reason in sorted(staged.rejected.items()):
-                item = staged.items[place]
-                file.write(json_text({"split": split_of[item], "item": item, "reason": reason}) + "\n")
-        if refuse:
-            raise refusal(staged, path)
-        if len(staged.rejected) == len(staged):
-            raise DataError(f"{self.source.name}: no image is left; {path} says why.")
-        log.warning("%d images were left out; %s says which and why.", len(staged.rejected), path)
-
-    def _split(self, listed: _Listed, earlier: Staged) -> _Listed:
-        """Give images to the splits that are made here."""
-        shares = self.options.shares
-        if not (shares.val or shares.test):
-            return listed
-        train = np.flatnonzero(listed.splits == TRAIN)
-        own = listed.take(train)
-        before = dict(zip(earlier.items, splits_of(earlier), strict=True))
-        fixed = np.array([before.get(item, -1) for item in own.staged.items], dtype=np.int64)
-        had = set(before.values())
-        if any(share and split not in had for split, share in ((VAL, shares.val), (TEST, shares.test))):
-            fixed[fixed == TRAIN] = -1  # a split that is new takes its images from there
-        units, positions = self._units(own)
-        splits = listed.splits.copy()
-        splits[train] = make_splits(units, positions, own.labels, shares, fixed)
-        return replace(listed, splits=splits)
-
-    def _units(self, listed: _Listed) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return the number of what an image is not parted from, [images], and the positions of these, [units]."""
-        keys = [
-            b"image " + bytes(pixels) if group is None else b"group " + str(group).encode(errors="surrogateescape")
-            for group, pixels in zip(listed.groups, listed.staged.pixels, strict=True)
-        ]
-        if self.options.group_by is not None and (alone := sum(group is None for group in listed.groups)):
-            log.warning("%d of %d images are in no group of --group-by: each goes its own way.", alone, len(listed))
-        number: dict[bytes, int] = {}
-        units = np.array([number.setdefault(key, len(number)) for key in keys], dtype=np.int64)
-        positions = np.array([position(key, self.options.seed) for key in number])
-        if self.options.duplicates == "together":
-            found = find_duplicates(listed.staged.pixels, listed.staged.looks)
-            return joined(units, positions, found.cluster)
-        return units, positions
-
-    def _without_duplicates(self, listed: _Listed) -> _Listed:
+    def _without_duplicates(self, listed: Listed) -> Listed:
         """Report the images that are the same picture, and leave them out where that is wanted."""
         if self.options.duplicates == "off":
             return listed
@@ -282,22 +172,7 @@ class _Build:
             )
         return listed.take(np.flatnonzero(~dropped))
 
-    def _warn_of_empty_classes(self, listed: _Listed) -> None:
-        num_classes = len(self.source.classes)
-        everywhere = np.bincount(listed.labels, minlength=num_classes)
-        train = np.bincount(listed.labels[listed.splits == TRAIN], minlength=num_classes)
-        if not train.any():
-            raise DataError(f"{self.source.name}: no training image is left.")
-        if len(gaps := np.flatnonzero(everywhere == 0)):
-            log.warning("No image at all of %s: the class ids stay as they are.", self._some_classes(gaps))
-        if len(untrained := np.flatnonzero((train == 0) & (everywhere > 0))):
-            log.warning("No training image of %s: no classifier can learn them.", self._some_classes(untrained))
-
-    def _some_classes(self, labels: NDArray[np.int64], most: int = 5) -> str:
-        named = ", ".join(f"{label} ({self.source.classes[label].name})" for label in labels[:most])
-        return f"class {named}" + (f" and {len(labels) - most} more" if len(labels) > most else "")
-
-    def _laid_out(self, name: SplitName, listed: _Listed) -> Samples:
+    def _laid_out(self, name: SplitName, listed: Listed) -> Samples:
         """Give the images of a split their order."""
         if name == "train":
             order, strata = stratified_order(

@@ -438,6 +438,12 @@ def test_an_update_moves_no_image_to_another_split(herbarium: Path, tmp_path: Pa
     assert {after[item] for item in after.keys() - before.keys()} == {"train", "val", "test"}
 
 
+def test_an_update_that_forgets_the_shares_is_refused(herbarium: Path, tmp_path: Path) -> None:
+    build_shards(read_folder(herbarium), tmp_path / "shards", BuildOptions(val=0.2, test=0.1))
+    with pytest.raises(DataError, match=r"was built with --val 0.2 and --test 0.1, and without it all of these images"):
+        build_shards(read_folder(herbarium), tmp_path / "shards", update=True)
+
+
 def split_of_item(dataset: Dataset) -> dict[bytes, str]:
     names = dataset.record.splits
     return {item: name for name in names for item in read_manifest(dataset.split(name))["item"]}
