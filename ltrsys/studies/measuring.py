@@ -21,6 +21,7 @@ from ltrsys.device import choose_device
 from ltrsys.errors import DataError, UsageError
 from ltrsys.evaluation.results import Line
 from ltrsys.evaluation.split import EvaluatedSplit
+from ltrsys.evaluation.tilting import Tilting
 from ltrsys.features.bank import BankIdentity, FeatureBank, fingerprint
 from ltrsys.features.extraction import make_bank
 from ltrsys.files import explained, replaced
@@ -76,18 +77,22 @@ class Measurer:
         name = evaluated_split(dataset)
         if name is None:
             raise DataError(nothing_to_report_on(dataset))
-        fitter = Fitter(
-            training.run, bank, config.balance, val_split(config.balance, dataset), config.seed, self.device
-        )
+        val = val_split(config.balance, dataset)
+        fitter = Fitter(training.run, bank, config.balance, val, config.seed, self.device)
         split = EvaluatedSplit(name, bank.split(name), bank.split("train").class_counts, config.shots, self.device)
-        current = fingerprint([fitter.fingerprint(row.classifier), name, config.shots.model_dump(mode="json")])
+        balance = config.balance
+        tilts = [sorted(set(balance.tilt_grid)), balance.select_by, val.name]
+        current = fingerprint([fitter.fingerprint(row.classifier), name, config.shots.model_dump(mode="json"), tilts])
         path = training.run.path / "rows" / f"{row.classifier}-{current[:16]}.npz"
         if not path.exists():
             if not compute:
                 return None
             # what has settings of its own must not take the place of the run's classifier
             fitted = fitter.fit(row.classifier) if row.settings else fitter.fitted(row.classifier)
-            _save(path, split, fitted, Joint.of_model(training.run.model, self.device))
+            joint = Joint.of_model(training.run.model, self.device)
+            on = bank.split(val.name) if val.name else None
+            tilting = Tilting(split, on, balance.select_by, sorted(set(balance.tilt_grid)), joint)
+            _save(path, split, fitted, tilting.with_tilt(split.line(fitted, joint), fitted))
         return _load(path, split)
 
     def _open(self, training: Training, *, compute: bool) -> tuple[Dataset, FeatureBank] | None:
@@ -108,8 +113,8 @@ class Measurer:
         return self._opened[path]
 
 
-def _save(path: Path, split: EvaluatedSplit, fitted: Fitted, joint: Joint) -> None:
-    line = split.line(fitted, joint).model_dump_json()
+def _save(path: Path, split: EvaluatedSplit, fitted: Fitted, measured: Line) -> None:
+    line = measured.model_dump_json()
     with explained(path), replaced(path) as file:
         np.savez_compressed(
             file, line=np.array(line), predictions=split.predictions(fitted.classifier).astype(np.int32)

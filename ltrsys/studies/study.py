@@ -65,6 +65,9 @@ class Study(Section):
     runs: Annotated[dict[str, StudyRun], Field(min_length=1)]
     rows: Annotated[list[Row], Field(min_length=1)]
     columns: list[Column] = Field(default=["many", "medium", "few", "all"], min_length=1)
+    equal_footing: bool = False
+    """Also show each row at the tilt that is best on val, and its few-shot accuracy at the many-shot accuracy of the
+    tilted joint classifier of the same training (`ltrsys.evaluation.tilting`)."""
     versus: str | None = None
     """The label of the row that the others are compared with by a paired test."""
 

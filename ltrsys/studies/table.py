@@ -73,6 +73,11 @@ class StudyTable:
                 f"p: paired randomisation test of the mean over the classes against {self.versus}, on the same images, "
                 "of the accuracy that an image has over the seeds; how trainings vary is told by the spread alone."
             )
+        if FEW_AT_EQUAL in self.columns:
+            notes.append(
+                "Tilted: scores less t times the logarithm of the class frequency, t the best on val. Few at equal "
+                "many: at the many-shot accuracy of tilted Joint, whose few-shot accuracy is its tilted few."
+            )
         if self.reference_columns:
             notes.append(f"Published: {self.source}; not measured here.")
         if unfinished := [line.label for line in self.lines if line.seeds < line.wanted]:
@@ -87,7 +92,7 @@ def make_table(study: Study, measured: Mapping[str, Sequence[Measured | None]]) 
     return StudyTable(
         title=study.title,
         source=study.source,
-        columns=list(study.columns),
+        columns=[*study.columns, *((TILTED_FEW, TILTED_MEAN, FEW_AT_EQUAL) if study.equal_footing else ())],
         versus=study.versus,
         lines=[_line(study, row, found[row.label], against) for row in study.rows],
     )
@@ -105,11 +110,31 @@ def _line(study: Study, row: Row, found: list[Measured], against: list[Measured]
         section=row.section,
         seeds=len(found),
         wanted=len(study.runs[row.run].seeds),
-        cells={column: _cell([getattr(one.line, column) for one in found]) for column in study.columns},
+        cells={column: _cell([getattr(one.line, column) for one in found]) for column in study.columns}
+        | (_on_equal_footing(found) if study.equal_footing else {}),
         p_value=_p_value(found, against) if compared else None,
         reference={column: row.reference[column] for column in study.columns if column in row.reference},
         parameters=_parameters(found),
     )
+
+
+TILTED_FEW, TILTED_MEAN, FEW_AT_EQUAL = "tilted few", "tilted mean", "few at equal many"
+
+
+def _on_equal_footing(found: list[Measured]) -> dict[str, Cell]:
+    """Return the cells of tilted scores; of joint itself, few-shot accuracy at equal many-shot accuracy is its own."""
+    few: list[float | None] = []
+    mean: list[float | None] = []
+    equal: list[float | None] = []
+    for tilt in (one.line.tilt for one in found):
+        if tilt is None:
+            continue
+        if tilt.chosen is not None:
+            values = tilt.curve.at(tilt.chosen)
+            few.append(values["few"])
+            mean.append(values["mean_class_accuracy"])
+        equal.append(None if tilt.equal_many_shot is None else tilt.equal_many_shot.few)
+    return {TILTED_FEW: _cell(few), TILTED_MEAN: _cell(mean), FEW_AT_EQUAL: _cell(equal)}
 
 
 def _cell(values: Sequence[float | None]) -> Cell:
