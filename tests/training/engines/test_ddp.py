@@ -1,7 +1,6 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 from ltrsys.models.config import ModelConfig
@@ -11,6 +10,7 @@ from ltrsys.training.config import TrainConfig
 from ltrsys.training.engines.starting import start_engine
 from ltrsys.training.supervision.process_group import process_group
 from ltrsys.world import World
+from tests.training.objectives import make_objective
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def make_engine(device, accumulation=1, **config):
     torch.manual_seed(0)
     network = build_network(ModelConfig(backbone="resnet10", stem="small"), 3).to(device)
     config = TrainConfig(**{"engine": "ddp", "precision": "float32"} | config)
-    return start_engine(network, config, cross_entropy, accumulation=accumulation, micro_batch_size=2)
+    return start_engine(network, config, make_objective(device), accumulation=accumulation, micro_batch_size=2)
 
 
 def make_batch(seed=0, size=2):
