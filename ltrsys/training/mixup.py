@@ -16,18 +16,20 @@ from ltrsys.random import WORDS_PER_COUNTER, Stream, uniforms, words
 from ltrsys.training.objective import Mixed
 
 
-def mix(batch: Batch, *, alpha: float, seed: int, epoch: int) -> tuple[Tensor, Mixed]:
+def mix(batch: Batch, *, alpha: float, seed: int, epoch: int) -> tuple[Tensor, Mixed | None]:
     """Mix the images of a micro-batch on their device, without waiting for it.
 
     Args:
         batch: What the loader made.
-        alpha: Of the Beta(alpha, alpha) distribution that each image's share is drawn from; above 0.
+        alpha: Of the Beta(alpha, alpha) distribution that each image's share is drawn from; 0 mixes nothing.
         seed: Of the run.
         epoch: Counted from 0.
 
     Returns:
-        Images [B, 3, H, W] in the memory format of the batch's, and the other labels and the shares.
+        Images [B, 3, H, W] in the memory format of the batch's, and what was mixed into them, None for nothing.
     """
+    if not alpha:
+        return batch.images, None
     partners, shares = draw(batch.positions, alpha=alpha, seed=seed, epoch=epoch)
     device = batch.labels.device
     partners_B = torch.from_numpy(partners).to(device, non_blocking=True)
@@ -44,7 +46,7 @@ def draw(
 
     Args:
         positions: Their global positions within the epoch, [B].
-        alpha: Of the Beta distribution.
+        alpha: Of the Beta distribution, above 0.
         seed: Of the run.
         epoch: Counted from 0.
 

@@ -259,9 +259,7 @@ class Trainer:
         return factor
 
     def _accumulate(self, epoch: int, batch: Batch, *, last: bool) -> torch.Tensor:
-        images, mixed, alpha = batch.images, None, self.config.train.mixup.alpha
-        if alpha:
-            images, mixed = mix(batch, alpha=alpha, seed=self.config.seed, epoch=epoch)
+        images, mixed = mix(batch, alpha=self.config.train.mixup.alpha, seed=self.config.seed, epoch=epoch)
         return self.engine.accumulate(images, batch.labels, last=last, mixed=mixed)
 
     def _ask_for_an_end_where_data_is_bad(self) -> None:
