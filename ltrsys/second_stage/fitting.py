@@ -11,8 +11,8 @@ from ltrsys.classifiers.base import CLASSIFIERS, FitContext, Selection, ValSplit
 from ltrsys.classifiers.joint import Joint
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.index.records import SplitName
-from ltrsys.features.bank import FeatureBank, fingerprint
 from ltrsys.errors import UsageError
+from ltrsys.features.bank import FeatureBank, fingerprint
 from ltrsys.models.config import HeadName
 from ltrsys.registry import code_of
 from ltrsys.runs.folder import RunFolder

@@ -56,10 +56,10 @@ class LossContext:
     """D."""
 
     def tensor(self, values: NDArray[np.float64]) -> Tensor:
-        """Return `values`, float32, on the device."""
+        """Return `values` on the device, in torch's default type, float32."""
         import torch
 
-        return torch.from_numpy(values).float().to(self.device)
+        return torch.from_numpy(values).to(self.device, torch.get_default_dtype())
 
 
 class Loss(MethodSection):
