@@ -36,7 +36,6 @@ def test_oltr_s_head_grows_with_the_length_of_the_feature_up_to_16():
     cosines = torch.tensor([[0.6, 0.8, 0.2 * diagonal], [0.0, -1.0, -diagonal]])
     torch.testing.assert_close(head(FEATURES).detach(), 16 * torch.tensor([[5 / 6], [2 / 3]]) * cosines)
     torch.testing.assert_close(head(1e6 * FEATURES).detach(), 16 * cosines, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(head(FEATURES), with_weights(OLTRCosineHead(2, 3))(FEATURES))
 
 
 @pytest.mark.parametrize("name", ["cosine", "oltr_cosine"])
