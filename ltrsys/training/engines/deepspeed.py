@@ -79,11 +79,15 @@ class DeepSpeedEngine:
         """See `Engine`."""
         if self._replica is not None:
             return state_by_name(self._engine.optimizer, self._trained)
-        from deepspeed.utils import safe_get_full_optimizer_state
+        from deepspeed.utils import lazy_init_hp_params_optimizer_state, safe_get_full_optimizer_state
 
-        states = [self._engine.optimizer.optimizer.state.get(group) for group in self._flat_groups]
+        zero = self._engine.optimizer
+        states = [zero.optimizer.state.get(group) for group in self._flat_groups]
         if not all(states):
             return {}
+        for parameters, flat in zip(zero.bit16_groups, self._flat_groups, strict=True):
+            # DeepSpeed does this after it has stepped the first group, when the others have no state yet.
+            lazy_init_hp_params_optimizer_state(parameters, flat, zero.optimizer.state)
         found = {}
         for name, parameter in self._trainable():
             for what, value in states[0].items():
