@@ -39,7 +39,9 @@ def make_engine(device: torch.device, **train: Any) -> Engine:
     torch.manual_seed(0)
     network = build_network(ModelConfig(backbone="resnet10", stem="small"), 3).to(device)
     config = TrainConfig(**{"precision": "float32", "channels_last": False, "tf32": False} | train)
-    return start_engine(network, config, make_objective(device), accumulation=ACCUMULATION, micro_batch_size=IMAGES)
+    return start_engine(
+        network, config, make_objective(device, config.loss), accumulation=ACCUMULATION, micro_batch_size=IMAGES
+    )
 
 
 def take_step(engine: Engine, device: torch.device, step: int, channels_last: bool = False) -> Tensor:

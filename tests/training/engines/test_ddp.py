@@ -43,6 +43,20 @@ def test_weights_and_statistics_stay_float32_in_mixed_precision(device, precisio
     }
 
 
+@pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])
+def test_the_loss_is_given_float32_whatever_the_precision(device, precision, monkeypatch):
+    given = []
+
+    def objective(outputs, mixed):
+        given.extend((outputs.logits_BC, outputs.features_BD))
+        return outputs.logits_BC.square().mean()
+
+    engine = make_engine(device, precision=precision)
+    monkeypatch.setattr(engine, "objective", objective)
+    engine.accumulate(*make_batch(), last=True)
+    assert [(tuple(one.shape), one.dtype) for one in given] == [((2, 3), torch.float32), ((2, 512), torch.float32)]
+
+
 def test_fp16_scales_the_loss_and_skips_a_step_whose_gradients_overflow(device):
     engine = make_engine(device, precision="fp16")
     assert engine.scaler_state()["scale"] > 1
