@@ -30,9 +30,9 @@ class CentroidLoss(nn.Module):
         """Return the loss of each sample, [B]."""
         features_BD, centroids_CD = outputs.features_BD, self.centroids
         own_B = (features_BD - centroids_CD[outputs.labels_B]).square().sum(dim=1)
-        # Sums over the classes, not a distance for each: [B, C, D] is neither computed nor kept for backward.
+        # From sums over the classes, without a distance for each; the norm keeps no squares of [C, D] for backward.
         classes, lengths_B = len(centroids_CD), features_BD.square().sum(dim=1)
-        all_B = classes * lengths_B - 2 * (features_BD @ centroids_CD.sum(dim=0)) + centroids_CD.square().sum()
+        all_B = classes * lengths_B - 2 * (features_BD @ centroids_CD.sum(dim=0)) + torch.linalg.vector_norm(centroids_CD).square()
         missing_B = (self._margin - (all_B - own_B) / max(1, classes - 1)).clamp(min=0)
         of_logits_B: Tensor = self._of_logits(outputs)
         return of_logits_B + self._weight * (own_B / 2 + self._repel * missing_B)
