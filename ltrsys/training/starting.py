@@ -162,9 +162,13 @@ def engine_of_training(
         accumulation=batching.accumulation,
         micro_batch_size=batching.micro_batch_size,
     )
-    if checkpoint:
-        engine.load_optimizer_state(checkpoint.optimizer)
-        engine.load_scaler_state(checkpoint.progress.scaler)
+    try:
+        if checkpoint:
+            engine.load_optimizer_state(checkpoint.optimizer)
+            engine.load_scaler_state(checkpoint.progress.scaler)
+    except BaseException:
+        engine.close()
+        raise
     return engine
 
 

@@ -88,8 +88,9 @@ class Loss(MethodSection):
         """Return the loss of each sample.
 
         It is called in every micro-batch, and must not wait for a GPU: tensors that it needs are made here. Where it
-        has parameters to learn, return an `nn.Module`: they are trained and saved with the network. Random numbers
-        come from torch's global generator, which is the same on every rank.
+        has parameters to learn, return an `nn.Module`: they are trained and saved with the network, and each must have
+        a part in the loss of every micro-batch. Random numbers come from torch's global generator, which is the same on
+        every rank.
         """
 
     def build_mean(self, loss: LossFunction) -> LossFunction:

@@ -32,7 +32,8 @@ class CentroidLoss(nn.Module):
         own_B = (features_BD - centroids_CD[outputs.labels_B]).square().sum(dim=1)
         # From sums over the classes, without a distance for each; the norm keeps no squares of [C, D] for backward.
         classes, lengths_B = len(centroids_CD), features_BD.square().sum(dim=1)
-        all_B = classes * lengths_B - 2 * (features_BD @ centroids_CD.sum(dim=0)) + torch.linalg.vector_norm(centroids_CD).square()
+        squares = torch.linalg.vector_norm(centroids_CD).square()
+        all_B = classes * lengths_B - 2 * (features_BD @ centroids_CD.sum(dim=0)) + squares
         missing_B = (self._margin - (all_B - own_B) / max(1, classes - 1)).clamp(min=0)
         of_logits_B: Tensor = self._of_logits(outputs)
         return of_logits_B + self._weight * (own_B / 2 + self._repel * missing_B)
