@@ -42,12 +42,12 @@ def test_equally_many_images_are_weighted_alike():
 
 def test_weights_begin_with_their_epoch():
     made, deferred = outputs(), objective(reweight="effective_number", from_epoch=2)
-    plain, weighted = float(objective()(made)), float(objective(reweight="effective_number")(made))
+    plain, weighted = objective()(made).item(), objective(reweight="effective_number")(made).item()
     assert plain != weighted
     found = []
     for epoch in (0, 1, 2, 3, 1):  # a run may begin at any
         deferred.begin_epoch(epoch)
-        found.append(float(deferred(made)))
+        found.append(deferred(made).item())
     assert found == [plain, plain, weighted, weighted, plain]
 
 
@@ -57,7 +57,7 @@ def test_the_size_of_the_micro_batches_does_not_matter():
         float(weighted(Outputs(made.logits_BC[part], made.features_BD[part], made.labels_B[part])))
         for part in (slice(0, 4), slice(4, 8))
     ]
-    assert float(weighted(made)) == pytest.approx(np.mean(halves), rel=1e-6)
+    assert weighted(made).item() == pytest.approx(np.mean(halves), rel=1e-6)
 
 
 def test_mixed_labels_share_the_loss_and_each_has_the_weight_of_its_class():

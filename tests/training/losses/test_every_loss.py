@@ -75,7 +75,7 @@ def test_the_number_of_a_class_means_nothing(kind, settings):
     new_of_old = torch.from_numpy(np.argsort(order))
     renamed = Outputs(made.logits_BC[:, order], made.features_BD, new_of_old[made.labels_B])
     found = objective(kind, COUNTS[order], **settings)(renamed)
-    assert float(found) == pytest.approx(float(objective(kind, **settings)(made)), rel=1e-12)
+    assert found.item() == pytest.approx(objective(kind, **settings)(made).item(), rel=1e-12)
 
 
 @cases()
@@ -107,7 +107,7 @@ def test_the_mean_is_that_of_the_samples(kind, settings):
     minimised = objective(kind, **settings | {"reweight": "none"})
     made = outputs(6)
     torch.manual_seed(0)  # as the objective, for the centroids
-    assert float(loss.build(context())(made).mean()) == pytest.approx(float(minimised(made)), rel=1e-12)
+    assert loss.build(context())(made).mean().item() == pytest.approx(minimised(made).item(), rel=1e-12)
 
 
 @cases()
@@ -120,4 +120,4 @@ def test_float32_is_as_near_to_float64_as_its_digits(kind, settings):
     if found.module is not None:
         torch.set_default_dtype(torch.float64)
         found.load_state({name: tensor.float() for name, tensor in objective(kind, **settings).state().items()})
-    assert float(found(single)) == pytest.approx(float(exact), rel=1e-5)
+    assert found(single).item() == pytest.approx(exact.item(), rel=1e-5)

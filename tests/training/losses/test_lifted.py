@@ -24,7 +24,7 @@ def test_it_is_the_smooth_loss_of_the_paper_on_features_of_length_one():
             terms.append(max(0, np.log(sum(np.exp(1 - far) for far in negatives)) + distance[i, j]) ** 2)
     expected = np.sum(terms) / (2 * len(terms))
     found = objective("lifted", weight=0.5)(made) - objective("cross_entropy")(made)
-    assert float(found) == pytest.approx(0.5 * expected, rel=1e-6)
+    assert found.item() == pytest.approx(0.5 * expected, rel=1e-6)
 
 
 def test_where_the_library_is_missing_one_line_says_how_to_get_it(monkeypatch):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from tests.training.losses.cases import objective, outputs
 
@@ -33,3 +34,13 @@ def test_the_centroids_are_the_same_for_the_same_seed():
     one, other = (objective("oltr_centroids").state()["centroids"] for _ in range(2))
     assert one.equal(other)
     assert one.shape == (5, 6)
+
+
+def test_the_gradient_of_the_centroids_is_that_of_their_values():
+    made = outputs()
+    minimised = objective("oltr_centroids", weight=0.3, repel=0.2, margin=1e3)
+
+    def value(centroids):
+        return torch.func.functional_call(minimised.module, {"centroids": centroids}, (made,))
+
+    assert torch.autograd.gradcheck(value, minimised.state()["centroids"].clone().requires_grad_())

@@ -53,8 +53,8 @@ def test_one_class_has_no_other_centre_and_single_images_no_range():
 
 def test_it_is_added_to_cross_entropy_and_not_weighted_by_class():
     made = outputs()
-    term = float(objective("range")(made) - objective("cross_entropy")(made))
+    term = (objective("range")(made) - objective("cross_entropy")(made)).item()
     weighted = objective("range", reweight="effective_number")(made)
     alone = objective("cross_entropy", reweight="effective_number")(made)
-    assert float(weighted - alone) == pytest.approx(term, rel=1e-9)
+    assert (weighted - alone).item() == pytest.approx(term, rel=1e-9)
     assert term > 0
