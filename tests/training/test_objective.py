@@ -54,7 +54,7 @@ def test_weights_begin_with_their_epoch():
 def test_the_size_of_the_micro_batches_does_not_matter():
     made, weighted = outputs(), objective(reweight="effective_number")
     halves = [
-        float(weighted(Outputs(made.logits_BC[part], made.features_BD[part], made.labels_B[part])))
+        weighted(Outputs(made.logits_BC[part], made.features_BD[part], made.labels_B[part])).item()
         for part in (slice(0, 4), slice(4, 8))
     ]
     assert weighted(made).item() == pytest.approx(np.mean(halves), rel=1e-6)
