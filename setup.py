@@ -72,6 +72,7 @@ setup(
     extras_require={
         "remote": REMOTE,
         "tensorboard": ["tensorboard>=2.19"],
+        "lifted": ["pytorch-metric-learning>=2.8"],
         "dev": [
             *REMOTE,
             # moto's S3 server, without what its other servers need
@@ -85,6 +86,7 @@ setup(
             # what writes HEIC for the tests; its wheel holds an encoder under the GPL
             "pillow-heif>=1.0",
             "tensorboard>=2.19",
+            "pytorch-metric-learning>=2.8",
             "ruff",
             "import-linter",
             "mypy",

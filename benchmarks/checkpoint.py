@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
 
 from benchmarks.input_contenders import ours
 from benchmarks.photographs import photograph_source
@@ -34,6 +33,8 @@ from ltrsys.training.checkpoints.rank_state import gather_rank_state, mean_buffe
 from ltrsys.training.config import TrainConfig
 from ltrsys.training.engines.engine import Engine
 from ltrsys.training.engines.starting import start_engine
+from ltrsys.training.losses.base import LossContext
+from ltrsys.training.objective import Objective
 from ltrsys.training.optimizers.sgd import SGD
 from ltrsys.training.supervision.process_group import process_group
 from ltrsys.world import World
@@ -84,7 +85,9 @@ def _saves(workloads: list[Workload], folder: Path, rounds: int) -> Table:
 def _row(workload: Workload, folder: Path, world: World, rounds: int) -> dict[str, str | float]:
     network = build_network(workload.model, workload.num_classes)
     config = TrainConfig(engine="ddp", precision="float32", channels_last=False, optimizer=SGD(lr=0.001))
-    engine = start_engine(network, config, cross_entropy, accumulation=1, micro_batch_size=workload.batch_size)
+    counts = np.ones(workload.num_classes, dtype=np.int64)
+    objective = Objective(config.loss, LossContext(counts, 0.0, torch.device("cpu"), network.feature_dim))
+    engine = start_engine(network, config, objective, accumulation=1, micro_batch_size=workload.batch_size)
     images = torch.randn(workload.batch_size, 3, workload.image_size, workload.image_size)
     labels = torch.randint(0, workload.num_classes, (workload.batch_size,))
 

@@ -8,15 +8,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch.nn import functional
-from torch.nn.functional import cross_entropy
 
 from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import Network, build_network
 from ltrsys.training.config import TrainConfig
 from ltrsys.training.engines.starting import start_engine
+from ltrsys.training.losses.base import LossContext
+from ltrsys.training.objective import Objective
 from ltrsys.training.optimizers.base import build_optimizer
 from ltrsys.training.optimizers.sgd import SGD
 from ltrsys.training.supervision.process_group import process_group
@@ -77,7 +79,9 @@ def _make_step(way: str, workload: Workload, images: torch.Tensor, labels: torch
         optimizer=SGD(lr=0.01),
     )
     if way in ("ddp", "deepspeed"):
-        engine = start_engine(network, config, cross_entropy, accumulation=1, micro_batch_size=workload.batch_size)
+        context = LossContext(np.ones(NUM_CLASSES, dtype=np.int64), 0.0, images.device, network.feature_dim)
+        objective = Objective(config.loss, context)
+        engine = start_engine(network, config, objective, accumulation=1, micro_batch_size=workload.batch_size)
 
         def step() -> None:
             engine.accumulate(images, labels, last=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ltrsys.training.losses.base import LOSSES, Loss, LossContext, LossFunction
+from ltrsys.training.losses.base import LOSSES, Loss, LossContext, LossFunction, Outputs
 
 
 @LOSSES.register
@@ -20,11 +20,11 @@ class Brier(Loss):
     source = "Brier, 1950"
 
     def build(self, context: LossContext) -> LossFunction:
-        """Return the mean over the samples."""
+        """Return the score of each sample."""
         num_classes = len(context.class_counts)
 
-        def loss(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
-            target_BC = functional.one_hot(labels_B, num_classes)
-            return torch.sum((logits_BC.softmax(dim=1) - target_BC) ** 2, dim=1).mean()
+        def loss(outputs: Outputs) -> Tensor:
+            target_BC = functional.one_hot(outputs.labels_B, num_classes)
+            return torch.sum((outputs.logits_BC.softmax(dim=1) - target_BC) ** 2, dim=1)
 
         return loss

@@ -29,6 +29,8 @@ class Stream(IntEnum):
     REPLACEMENT = 10
     DRAWS = 11
     BEGIN = 12
+    MIXUP_PARTNERS = 13
+    MIXUP_SHARES = 14
     BOOTSTRAP = 20
     SIGN_FLIPS = 21
 

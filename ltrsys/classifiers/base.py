@@ -90,6 +90,8 @@ class Classifier(Method, ABC, Generic[C]):
     """Whether the fit draws random numbers: a fitted one is fitted anew where the seed has changed."""
     has_weight_norms: ClassVar[bool] = True
     """Whether a feature is compared with its weights by a product, so that their lengths mean something in a plot."""
+    needs_linear_head: ClassVar[str | None] = None
+    """Why it has no meaning for a network whose `model.head` is not linear; None where it has one."""
     label: ClassVar[str]
     """What tables and plots call it."""
     color: ClassVar[str] = "#555555"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, SelectedOn
 from ltrsys.errors import DataError
+from ltrsys.models.config import HeadName
 from ltrsys.section import Section
 
 if TYPE_CHECKING:
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 C = TypeVar("C", bound=Section)
+
+TENSORS: dict[HeadName, tuple[str, ...]] = {
+    "linear": ("weight", "bias"),
+    "cosine": ("weight", "scale"),
+    "oltr_cosine": ("weight",),
+}
+"""What a model's file holds of each head."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +64,57 @@ class Joint(LinearClassifier[Section]):
     order = 0
     label, color, marker = "Joint", "#0072B2", "o"
 
+    head: HeadName = "linear"
+    """`model.head`; but for `linear` there is no bias."""
+    scale: Tensor | None = None
+    """The factor of a cosine head, [1]."""
+
     @classmethod
     def fit(cls, context: FitContext, config: Section) -> Self:
         """Take it as it is."""
         joint = context.joint()
-        return cls(joint.weight_CD, joint.bias_C)
+        return cls(joint.weight_CD, joint.bias_C, joint.head, joint.scale)
+
+    def scores(self, features_ND: Tensor) -> Tensor:
+        """Return the logits of its head, [N, C]."""
+        from ltrsys.models.heads import cosine_logits, oltr_logits
+
+        if self.head == "oltr_cosine":
+            return oltr_logits(features_ND, self.weight_CD)
+        if self.scale is not None:
+            return cosine_logits(features_ND, self.weight_CD, self.scale)
+        return super().scores(features_ND)
+
+    def weight(self) -> Tensor | None:
+        """Return W, or None where the logits do not depend on the lengths of its rows."""
+        return self.weight_CD if self.head == "linear" else None
+
+    def params(self) -> dict[str, Any]:
+        """Return the head, if it is not linear."""
+        return {} if self.head == "linear" else {"head": self.head}
 
     @classmethod
-    def of_model(cls, path: Path, device: torch.device) -> Joint:
+    def describe(cls, params: Mapping[str, Any], selected_on: SelectedOn | None) -> str:
+        """Say the head, if it is not linear."""
+        return str(params.get("head", ""))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return W and, if it has them, b and the scale."""
+        return super().tensors() | ({} if self.scale is None else {"scale": self.scale})
+
+    @classmethod
+    def restore(cls, tensors: Mapping[str, Tensor], params: Mapping[str, Any], selected_on: SelectedOn | None) -> Self:
+        """Make it from these."""
+        return cls(tensors["weight"], tensors.get("bias"), params.get("head", "linear"), tensors.get("scale"))
+
+    @classmethod
+    def of_model(cls, path: Path, device: torch.device, head: HeadName = "linear") -> Joint:
         """Take the classifier out of a run's `model.safetensors`.
+
+        Args:
+            path: The file.
+            device: Where it is wanted.
+            head: `model.head` of the run.
 
         Raises:
             DataError: Where the file is damaged, lacks the classifier, or holds NaN.
@@ -74,13 +124,14 @@ class Joint(LinearClassifier[Section]):
         from ltrsys.models.weights import load_tensors
 
         tensors = load_tensors(path)
-        own = []
-        for name in ("classifier.weight", "classifier.bias"):
-            if name not in tensors:
-                raise DataError(f"{path}: tensor `{name}` is missing: this is not the model of a run.")
-            if not torch.isfinite(tensors[name]).all():
+        own = {}
+        for name in TENSORS[head]:
+            stored = f"classifier.{name}"
+            if stored not in tensors:
+                raise DataError(f"{path}: tensor `{stored}` is missing: this is not the model of a run.")
+            if not torch.isfinite(tensors[stored]).all():
                 raise DataError(
-                    f"{path}: tensor `{name}` holds NaN or infinity: the training has diverged. Train again."
+                    f"{path}: tensor `{stored}` holds NaN or infinity: the training has diverged. Train again."
                 )
-            own.append(tensors[name].float().to(device))
-        return cls(*own)
+            own[name] = tensors[stored].float().to(device)
+        return cls(own["weight"], own.get("bias"), head, own.get("scale"))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field
 
-from ltrsys.classifiers.base import CLASSIFIERS, FitContext, SelectedOn, Selection, ValSplit
-from ltrsys.classifiers.joint import LinearClassifier
+from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, SelectedOn, Selection, ValSplit
+from ltrsys.classifiers.joint import Joint
 from ltrsys.classifiers.tilt import log_prior, tilted_predictions
 from ltrsys.errors import UsageError
 from ltrsys.section import Section
@@ -29,8 +29,8 @@ class LogitAdjustedConfig(Section):
 
 @CLASSIFIERS.register
 @dataclass(frozen=True)
-class LogitAdjusted(LinearClassifier[LogitAdjustedConfig]):
-    """Logits W z + b - t log pi, pi_j the share of class j in the training images."""
+class LogitAdjusted(Classifier[LogitAdjustedConfig]):
+    """The joint logits less t log pi, pi_j the share of class j in the training images."""
 
     name = "logit_adjusted"
     summary = "the joint logits less a multiple of the logarithm of the class frequencies"
@@ -39,6 +39,9 @@ class LogitAdjusted(LinearClassifier[LogitAdjustedConfig]):
     label, color, marker = "Logit-adjusted", "#CC79A7", "X"
     Config = LogitAdjustedConfig
 
+    joint: Joint
+    adjustment_C: Tensor
+    """-t log pi."""
     t: float = 1.0
     selected_on: SelectedOn | None = None
     val_is_test: bool = False
@@ -65,14 +68,27 @@ class LogitAdjusted(LinearClassifier[LogitAdjustedConfig]):
             predictions = tilted_predictions(joint, context.val, log_prior_C, config.grid, context.device)
             scores = [context.score(row) for row in predictions]
             t = max(zip(config.grid, scores, strict=True), key=lambda point: (point[1], -point[0]))[0]
-        prior_C = log_prior_C.to(context.device)
-        bias_C = -t * prior_C if joint.bias_C is None else joint.bias_C - t * prior_C
         where = selection.select_on if selection else None
-        return cls(joint.weight_CD, bias_C, t, where, bool(selection and selection.val_is_test))
+        return cls(joint, -t * log_prior_C.to(context.device), t, where, bool(selection and selection.val_is_test))
+
+    def scores(self, features_ND: Tensor) -> Tensor:
+        """Return the adjusted logits, [N, C]."""
+        return self.joint.scores(features_ND) + self.adjustment_C
+
+    def as_linear(self) -> tuple[Tensor, Tensor | None] | None:
+        """Return the joint weights and the adjusted bias; None where the head is not linear."""
+        if self.joint.head != "linear":
+            return None
+        bias_C = self.joint.bias_C
+        return self.joint.weight_CD, self.adjustment_C if bias_C is None else bias_C + self.adjustment_C
+
+    def weight(self) -> Tensor | None:
+        """Return the weight vector of each class, as the joint classifier does."""
+        return self.joint.weight()
 
     def params(self) -> dict[str, Any]:
-        """Return t, and that it was chosen on the test images if it was."""
-        return {"t": self.t} | ({"val_is_test": True} if self.val_is_test else {})
+        """Return t, that it was chosen on the test images if it was, and what the joint classifier says."""
+        return {"t": self.t} | ({"val_is_test": True} if self.val_is_test else {}) | self.joint.params()
 
     @classmethod
     def describe(cls, params: Mapping[str, Any], selected_on: SelectedOn | None) -> str:
@@ -81,7 +97,12 @@ class LogitAdjusted(LinearClassifier[LogitAdjustedConfig]):
         warning = ", which is the reported split" if params.get("val_is_test") else ""
         return f"t = {params['t']:.4g}{where}{warning}"
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return those of the joint classifier, and the adjustment."""
+        return self.joint.tensors() | {"adjustment": self.adjustment_C}
+
     @classmethod
     def restore(cls, tensors: Mapping[str, Tensor], params: Mapping[str, Any], selected_on: SelectedOn | None) -> Self:
-        """Make it from weights, the adjusted bias and t."""
-        return cls(tensors["weight"], tensors["bias"], float(params["t"]), selected_on, "val_is_test" in params)
+        """Make it from these and t."""
+        joint = Joint.restore(tensors, params, None)
+        return cls(joint, tensors["adjustment"], float(params["t"]), selected_on, "val_is_test" in params)

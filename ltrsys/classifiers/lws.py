@@ -35,6 +35,7 @@ class LearnableWeightScaling(Classifier[LWSConfig]):
     label, color, marker = "LWS", "#8C4A00", "v"
     Config = LWSConfig
     depends_on_seed = True
+    needs_linear_head = "it learns other norms of the joint weights, on which a cosine does not depend"
 
     weight_CD: Tensor
     bias_C: Tensor

@@ -45,6 +45,7 @@ class TauNorm(Classifier[TauConfig]):
     label, color, marker = "τ-normalised", "#E69F00", "D"
     Config = TauConfig
     depends_on_seed = True
+    needs_linear_head = "it divides the joint weights by their norms, on which a cosine does not depend"
 
     weight_CD: Tensor
     """The joint weights, not normalised."""

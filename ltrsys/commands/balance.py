@@ -32,7 +32,7 @@ from ltrsys.reporting.table import print_table
 from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.tracking import MetricsLog
 from ltrsys.runs.trained_on import changes_since
-from ltrsys.second_stage.fitting import Fitter, evaluated_split, nothing_to_report_on, val_split
+from ltrsys.second_stage.fitting import Fitter, check_head, evaluated_split, nothing_to_report_on, val_split
 from ltrsys.second_stage.store import Fitted, load_fitted
 from ltrsys.section import MayChange
 from ltrsys.world import World
@@ -60,6 +60,7 @@ def balance_run(
     dataset = open_dataset(config.data)
     _compare_with_training(run, config, dataset)
     name, val = evaluated_split(dataset), val_split(config.balance, dataset)
+    check_head(config.balance.classifiers, config.model.head)
     for classifier in config.balance.classifiers:  # what may not be selected on is told before all work
         CLASSIFIERS.get(classifier).selects_on(config.balance.of(classifier), val)
     world = World.detect()
@@ -68,12 +69,12 @@ def balance_run(
         bank = make_bank(run, config, dataset, world=world, device=device)
     if not world.is_main:
         return
-    fitter = Fitter(run, bank, config.balance, val, config.seed, device)
+    fitter = Fitter(run, bank, config.balance, val, config.seed, device, config.model.head)
     if name is None:
         _fit_without_reporting(fitter, dataset, as_json)
         return
     reported = _evaluated(bank, name, config, device)
-    joint = Joint.of_model(run.model, device)
+    joint = Joint.of_model(run.model, device, config.model.head)
     old = _old_results(run, reported)
     fitted = {name: fitter.fitted(name) for name in CLASSIFIERS.names() if name in config.balance.classifiers}
     fitted |= _still_current(old, fitter, reported, except_for=fitted.keys())
@@ -137,7 +138,8 @@ def evaluate_run(
             f"{run.classifiers}: {name} was fitted on another feature bank. Run `ltrsys balance {folder}` again."
         )
     reported = _evaluated(bank, split, config, device)
-    _show(reported.results(dataset, [reported.line(fitted, Joint.of_model(run.model, device))]), as_json)
+    joint = Joint.of_model(run.model, device, config.model.head)
+    _show(reported.results(dataset, [reported.line(fitted, joint)]), as_json)
 
 
 def _open_run(folder: Path, overrides: list[str], plugins: Sequence[str]) -> tuple[RunFolder, Config]:

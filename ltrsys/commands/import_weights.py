@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from ltrsys.config.reading import load_config, save_config
 from ltrsys.config.schema import Config
@@ -68,6 +69,8 @@ def _with_scales(published: Published, file: Path) -> Published:
     if published.scales_C is None:
         raise UsageError(f"{file}: has no factors of LWS. Leave out --apply-scales.")
     classifier = published.network.classifier
+    if not isinstance(classifier, nn.Linear):
+        raise UsageError(f"{file}: factors of LWS belong to model.head=linear. Leave out --apply-scales.")
     classifier.weight.mul_(published.scales_C[:, None])
     classifier.bias.mul_(published.scales_C)
     return replace(published, scales_C=None)

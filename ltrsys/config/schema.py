@@ -58,6 +58,18 @@ class Config(Section):
                 f"data.retry_seconds={self.data.retry_seconds:g} is more than 0.8 of "
                 f"train.timeout_seconds={self.train.timeout_seconds:g}: lower the first, or raise the second"
             )
+        loss = self.train.loss
+        if loss.needs_head is not None and self.model.head != loss.needs_head:
+            raise ValueError(
+                f"train.loss.kind={loss.kind} is not made for model.head={self.model.head}: give "
+                f"model.head={loss.needs_head} or another loss"
+            )
+        if loss.needs_several_of_a_class and self.data.sampler.images_per_draw < 2:
+            raise ValueError(
+                f"train.loss.kind={loss.kind} needs several images of a class in a batch, which "
+                f"data.sampler.kind={self.data.sampler.kind} does not see to: give data.sampler.kind=class_aware with "
+                "data.sampler.samples_per_draw=2 or more"
+            )
         if self.data.image_size > self.data.resize:
             raise ValueError(f"data.image_size={self.data.image_size} does not fit into data.resize={self.data.resize}")
         return self

@@ -1,23 +1,28 @@
-"""The network of both stages: a backbone that makes features, and one linear classifier on them."""
+"""The network of both stages: a backbone that makes features, and a classifier on them."""
 
 from torch import Tensor, nn
 
 from ltrsys.models.backbones.base import build_backbone
-from ltrsys.models.config import ModelConfig
+from ltrsys.models.config import HeadName, ModelConfig
+from ltrsys.models.heads import Head, build_head
 
 
 class Network(nn.Module):
-    """Images [B, 3, H, W] -> logits [B, C]. State dict: backbone.*, classifier.weight, classifier.bias."""
+    """Images [B, 3, H, W] -> logits [B, C]. State dict: backbone.*, classifier.weight, classifier.bias.
 
-    def __init__(self, backbone: nn.Module, feature_dim: int, num_classes: int) -> None:
+    With a cosine head there is no bias, and where its scale is learned, there is classifier.scale.
+    """
+
+    def __init__(self, backbone: nn.Module, feature_dim: int, num_classes: int, head: HeadName = "linear") -> None:
         super().__init__()
         self.backbone = backbone
-        self.classifier = nn.Linear(feature_dim, num_classes)
+        self.classifier: Head = build_head(head, feature_dim, num_classes)
         self.feature_dim = feature_dim
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, [B, C], of `images`, [B, 3, H, W]."""
-        return self.classifier(self.backbone(images))
+        logits: Tensor = self.classifier(self.backbone(images))
+        return logits
 
 
 def build_network(config: ModelConfig, num_classes: int) -> Network:
@@ -27,4 +32,4 @@ def build_network(config: ModelConfig, num_classes: int) -> Network:
         UsageError: For a backbone or a stem that does not exist.
     """
     backbone, feature_dim = build_backbone(config)
-    return Network(backbone, feature_dim, num_classes)
+    return Network(backbone, feature_dim, num_classes, config.head)

@@ -80,7 +80,12 @@ class BalanceReport:
 
     @property
     def _normed(self) -> list[str]:
-        return [line.classifier for line in self.results.results if CLASSIFIERS.get(line.classifier).has_weight_norms]
+        return [
+            line.classifier
+            for line in self.results.results
+            # a joint classifier that names its head has a cosine one, of which no length means anything
+            if CLASSIFIERS.get(line.classifier).has_weight_norms and "head" not in line.params
+        ]
 
     def _write_per_class(
         self, dataset: Dataset, evaluated: EvaluatedSplit, classifiers: Sequence[Classifier[Any]]

@@ -1,5 +1,6 @@
 """Fitting the classifiers of the second stage, and keeping those whose inputs have not changed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,7 +11,9 @@ from ltrsys.classifiers.base import CLASSIFIERS, FitContext, Selection, ValSplit
 from ltrsys.classifiers.joint import Joint
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.index.records import SplitName
+from ltrsys.errors import UsageError
 from ltrsys.features.bank import FeatureBank, fingerprint
+from ltrsys.models.config import HeadName
 from ltrsys.registry import code_of
 from ltrsys.runs.folder import RunFolder
 from ltrsys.second_stage.config import BalanceConfig
@@ -52,6 +55,22 @@ def val_split(config: BalanceConfig, dataset: Dataset) -> ValSplit:
     return ValSplit(name, is_reported=is_reported, reported=reported, dataset=str(dataset.folder))
 
 
+def check_head(classifiers: Sequence[str], head: HeadName) -> None:
+    """Refuse classifiers that are made from the weights of a linear layer, where the network ends in none.
+
+    Raises:
+        UsageError: Names the first of them, why, and those that are left.
+    """
+    if head == "linear":
+        return
+    reasons = {name: reason for name in classifiers if (reason := CLASSIFIERS.get(name).needs_linear_head)}
+    for name, reason in reasons.items():
+        left = ",".join(one for one in classifiers if one not in reasons) or "joint,ncm,crt"
+        raise UsageError(
+            f"balance.classifiers: {name} does not apply to model.head={head}: {reason}. Give --classifiers {left}."
+        )
+
+
 @dataclass(frozen=True)
 class Fitter:
     """Fits classifiers on one bank, or takes them from the run folder where they are current."""
@@ -62,6 +81,8 @@ class Fitter:
     val: ValSplit
     seed: int
     device: torch.device
+    head: HeadName = "linear"
+    """Of the network: `model.head`."""
 
     def fitted(self, name: str) -> Fitted:
         """Return a classifier, fitting and saving it if it is missing or out of date."""
@@ -114,7 +135,7 @@ class Fitter:
             train=self.bank.split("train"),
             val=self.bank.split(selection.split) if selection and selection.split else None,
             selection=selection,
-            joint=partial(Joint.of_model, self.run.model, self.device),
+            joint=partial(Joint.of_model, self.run.model, self.device, self.head),
             seed=self.seed,
             device=self.device,
             select_by=self.config.select_by,

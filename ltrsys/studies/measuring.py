@@ -89,7 +89,7 @@ class Measurer:
                 return None
             # what has settings of its own must not take the place of the run's classifier
             fitted = fitter.fit(row.classifier) if row.settings else fitter.fitted(row.classifier)
-            joint = Joint.of_model(training.run.model, self.device)
+            joint = Joint.of_model(training.run.model, self.device, config.model.head)
             on = bank.split(val.name) if val.name else None
             tilting = Tilting(split, on, balance.select_by, sorted(set(balance.tilt_grid)), joint)
             _save(path, split, fitted, tilting.with_tilt(split.line(fitted, joint), fitted))

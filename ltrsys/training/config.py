@@ -19,6 +19,13 @@ SCHEDULE: OneOf[Schedule] = OneOf(SCHEDULES, default="cosine")
 LOSS: OneOf[Loss] = OneOf(LOSSES, default="cross_entropy")
 
 
+class MixupConfig(Section):
+    """Images as means of two (Zhang et al., 2018)."""
+
+    alpha: Annotated[float, Field(ge=0)] = 0.0
+    """The share of an image in its mean with another is drawn from Beta(alpha, alpha); 0 mixes nothing."""
+
+
 class TrainConfig(Section):
     """The first stage: backbone and classifier together."""
 
@@ -51,6 +58,7 @@ class TrainConfig(Section):
     schedule: Annotated[Schedule, SCHEDULE] = Field(default_factory=Cosine)
     loss: Annotated[Loss, LOSS] = Field(default_factory=CrossEntropy)
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    mixup: MixupConfig = MixupConfig()
     evaluate_every: Annotated[Count, MayChange.ON_RESUME] = 10
     """Epochs between evaluations on val; the last epoch is always evaluated."""
     select_by: SelectBy = "mean_class_accuracy"
@@ -86,5 +94,26 @@ class TrainConfig(Section):
             raise ValueError(
                 "the state of fp16's loss scaling is not kept at zero_stage=1: give train.zero_stage=0 or "
                 "train.precision=bf16"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _within_the_loss(self) -> "TrainConfig":
+        """Refuse what the loss would not heed, or has no meaning for."""
+        loss = self.loss
+        if loss.from_epoch >= self.epochs:
+            raise ValueError(
+                f"loss.from_epoch={loss.from_epoch} is after the last epoch: with train.epochs={self.epochs}, the last "
+                f"is {self.epochs - 1}, counted from 0"
+            )
+        if self.label_smoothing and not loss.smooths_labels:
+            raise ValueError(
+                f"label_smoothing={self.label_smoothing:g} is not heeded by train.loss.kind={loss.kind}: give "
+                "train.label_smoothing=0"
+            )
+        if self.mixup.alpha and loss.has_batch_term:
+            raise ValueError(
+                f"mixup.alpha={self.mixup.alpha:g} makes images of two classes, and "
+                f"train.loss.kind={loss.kind} compares images by their class: give train.mixup.alpha=0 or another loss"
             )
         return self

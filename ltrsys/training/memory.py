@@ -12,7 +12,9 @@ from ltrsys.errors import LtrsysError
 from ltrsys.models.network import Network
 from ltrsys.training.config import TrainConfig
 from ltrsys.training.engines.engine import AUTOCAST_TYPE
-from ltrsys.training.losses.base import LossFunction
+from ltrsys.training.engines.trained import Trained
+from ltrsys.training.losses.base import Outputs
+from ltrsys.training.objective import Objective
 from ltrsys.world import World
 
 SPARE = 0.05
@@ -35,7 +37,7 @@ def memory_advice(batching: Batching) -> str:
 
 
 def largest_micro_batch_size(
-    network: Network, train: TrainConfig, data: DataConfig, world: World, loss: LossFunction
+    network: Network, train: TrainConfig, data: DataConfig, world: World, objective: Objective
 ) -> int:
     """Return what `train.micro_batch_size: auto` stands for, the same on all ranks.
 
@@ -44,14 +46,14 @@ def largest_micro_batch_size(
         train: Batch, precision, layout and optimizer.
         data: The images' size, and batches made ahead.
         world: The ranks, all of which call this.
-        loss: What will be minimised.
+        objective: What will be minimised.
 
     Raises:
         UsageError: Where the batch does not split evenly over the ranks.
         LtrsysError: Where not even one image fits.
     """
     part = part_of_a_rank(train.batch_size, world)
-    found = largest_that_fits(part, lambda size: _fits(network, train, data, loss, size))
+    found = largest_that_fits(part, lambda size: _fits(network, train, data, objective, size))
     lowest = torch.full((), found, device=network.classifier.weight.device)
     dist.all_reduce(lowest, dist.ReduceOp.MIN)
     size = int(lowest)
@@ -75,9 +77,9 @@ def largest_that_fits(part: int, fits: Callable[[int], bool]) -> int:
     return size
 
 
-def _fits(network: Network, train: TrainConfig, data: DataConfig, loss: LossFunction, size: int) -> bool:
+def _fits(network: Network, train: TrainConfig, data: DataConfig, objective: Objective, size: int) -> bool:
     """Try a forward and backward pass of `size` images, with room for the optimizer's state and the batches to come."""
-    device = network.classifier.weight.device
+    device, trained = network.classifier.weight.device, Trained(network, objective)
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     training = network.training
     if device.type == "cuda":
@@ -85,12 +87,12 @@ def _fits(network: Network, train: TrainConfig, data: DataConfig, loss: LossFunc
         torch.cuda.reset_peak_memory_stats(device)
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            _pass(network.train(), train, data, loss, size)
+            _pass(trained.train(), train, data, objective, size)
         needed = torch.cuda.max_memory_reserved(device) if device.type == "cuda" else 0
     except torch.OutOfMemoryError:
         return False
     finally:
-        network.zero_grad(set_to_none=True)
+        trained.zero_grad(set_to_none=True)
         network.train(training)
         with torch.no_grad():
             for name, buffer in network.named_buffers():
@@ -99,19 +101,19 @@ def _fits(network: Network, train: TrainConfig, data: DataConfig, loss: LossFunc
             torch.cuda.empty_cache()
     if device.type != "cuda":
         return True
-    weights = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in trained.parameters())
     state = train.optimizer.state_copies * weights
     batches = 4 * 3 * data.image_size**2 * size * (data.prefetch + 2)
     free, total = torch.cuda.mem_get_info(device)
     return needed + state + batches <= free + torch.cuda.memory_reserved(device) - SPARE * total
 
 
-def _pass(network: Network, train: TrainConfig, data: DataConfig, loss: LossFunction, size: int) -> None:
-    device, side = network.classifier.weight.device, data.image_size
+def _pass(trained: Trained, train: TrainConfig, data: DataConfig, objective: Objective, size: int) -> None:
+    device, side = trained.classifier.weight.device, data.image_size
     dtype = AUTOCAST_TYPE.get(train.precision)
     layout = torch.channels_last if train.channels_last else torch.contiguous_format
     images = torch.zeros(size, 3, side, side, device=device).contiguous(memory_format=layout)
     labels = torch.zeros(size, dtype=torch.int64, device=device)
     with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-        logits = network(images)
-    loss(logits.float(), labels).backward()
+        logits, features = trained(images)
+    objective(Outputs(logits.float(), features.float(), labels)).backward()

@@ -52,7 +52,7 @@ class Saver:
         # Gathering takes all ranks; writing takes one.
         ranks, optimizer = gather_rank_state(self.engine.network, loss, self.world), self.engine.optimizer_state()
         network = self.engine.network.state_dict() | mean_buffers(ranks)
-        checkpoint = Checkpoint(network, optimizer, self.progress, ranks)
+        checkpoint = Checkpoint(network, optimizer, self.progress, ranks, self.engine.objective.state())
         if self.world.is_main:
             self.checkpoints.save(checkpoint, best=best, last=last)
         if last:  # nothing goes on from the best one

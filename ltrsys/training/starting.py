@@ -4,16 +4,19 @@ import os
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 
 from ltrsys.config.schema import Config
 from ltrsys.data.index.dataset import Dataset, Split
-from ltrsys.data.plan.batching import Batching
+from ltrsys.data.plan.batching import Batching, micro_batch_size
 from ltrsys.data.plan.planner import VERSION as PLAN_VERSION
 from ltrsys.data.plan.planner import Planner
 from ltrsys.data.reading.opening import open_dataset
 from ltrsys.errors import LtrsysError, UsageError
+from ltrsys.models.heads import CosineHead
 from ltrsys.models.network import Network, build_network
 from ltrsys.models.weights import load_backbone
 from ltrsys.runs.audit_log import begin_attempt
@@ -21,7 +24,13 @@ from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.trained_on import changes_since
 from ltrsys.training.checkpoints.checkpoint import Checkpoint, Progress
 from ltrsys.training.checkpoints.folder import CheckpointFolder
+from ltrsys.training.engines.engine import Engine
+from ltrsys.training.engines.starting import start_engine
+from ltrsys.training.losses.base import LossContext
+from ltrsys.training.memory import largest_micro_batch_size
+from ltrsys.training.objective import Objective
 from ltrsys.training.resuming import check_same_experiment, check_same_plan
+from ltrsys.world import World
 
 
 def planner_of_training(config: Config, split: Split, cache: Path | None = None) -> Planner:
@@ -84,7 +93,83 @@ def initial_network(config: Config, num_classes: int, checkpoint: Checkpoint | N
         network.load_state_dict(dict(checkpoint.network))
     elif config.model.weights is not None:
         load_backbone(network, Path(config.model.weights))
+    if (scale := config.train.loss.fixed_scale) is not None:
+        assert isinstance(network.classifier, CosineHead), "the config asks for it"
+        network.classifier.fix_scale(scale)
     return network.to(device)
+
+
+def initial_objective(
+    config: Config, class_counts: NDArray[np.int64], network: Network, checkpoint: Checkpoint | None
+) -> Objective:
+    """Build what is minimised, with the same parameters of the loss on every rank, where the network is.
+
+    Raises:
+        UsageError: Where the loss needs what is not installed.
+    """
+    device = network.classifier.weight.device
+    context = LossContext(class_counts, config.train.label_smoothing, device, network.feature_dim)
+    objective = Objective(config.train.loss, context, config.seed)
+    if checkpoint:
+        objective.load_state(checkpoint.loss)
+    return objective
+
+
+def images_at_once(
+    config: Config, world: World, network: Network, objective: Objective, checkpoint: Checkpoint | None
+) -> int:
+    """Return the size of a micro-batch: what the run began with, as BatchNorm goes on to see such groups.
+
+    Raises:
+        UsageError: Where the batch does not split evenly over the ranks.
+        LtrsysError: Where not even one image fits into the memory of a GPU.
+    """
+    if checkpoint:
+        return checkpoint.progress.micro_batch_size
+    if config.train.micro_batch_size == "auto":
+        return largest_micro_batch_size(network, config.train, config.data, world, objective)
+    return micro_batch_size(config.train.micro_batch_size, config.train.batch_size, world)
+
+
+def check_images_of_a_class(config: Config, batching: Batching) -> None:
+    """Refuse a loss that needs several images of a class at once, where those drawn together are dealt out singly.
+
+    Raises:
+        UsageError: Names the keys.
+    """
+    micro_batches = batching.batch_size // batching.micro_batch_size
+    if not config.train.loss.needs_several_of_a_class or batching.samples_per_draw > micro_batches:
+        return
+    raise UsageError(
+        f"train.loss.kind={config.train.loss.kind} needs several images of a class in a micro-batch, and the "
+        f"{batching.samples_per_draw} that are drawn together are dealt to {micro_batches} micro-batches: raise "
+        "train.micro_batch_size or data.sampler.samples_per_draw, or run on fewer ranks."
+    )
+
+
+def engine_of_training(
+    config: Config, network: Network, objective: Objective, batching: Batching, checkpoint: Checkpoint | None
+) -> Engine:
+    """Start the engine, with the optimizer's state of the checkpoint.
+
+    Raises:
+        UsageError: Where the config asks for what this machine or DeepSpeed cannot do.
+    """
+    engine = start_engine(
+        network,
+        config.train,
+        objective,
+        accumulation=batching.accumulation,
+        micro_batch_size=batching.micro_batch_size,
+    )
+    try:
+        if checkpoint:
+            engine.load_optimizer_state(checkpoint.optimizer)
+            engine.load_scaler_state(checkpoint.progress.scaler)
+    except BaseException:
+        engine.close()
+        raise
+    return engine
 
 
 def number_of_attempt(run: RunFolder, progress: Progress, batching: Batching, device: torch.device) -> int:

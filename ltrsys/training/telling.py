@@ -6,8 +6,10 @@ from ltrsys.config.schema import Config
 from ltrsys.data.config import DataConfig
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.loading.pipeline import decodes_on_gpu
+from ltrsys.data.reading.quarantine import quarantined
 from ltrsys.device import describe_device
 from ltrsys.metrics.accuracy import heading
+from ltrsys.runs.folder import RunFolder
 from ltrsys.training.checkpoints.checkpoint import Progress
 from ltrsys.world import World
 
@@ -31,6 +33,26 @@ def describe_run(config: Config, progress: Progress) -> str:
     if progress.accuracies:
         text += f"\n{describe_accuracies(progress.accuracies)} (best: epoch {progress.best_epoch})."
     return text
+
+
+def conclusion(config: Config, progress: Progress, dataset: Dataset, world: World, bytes_fetched: int) -> str:
+    """Return the last lines of a run.
+
+    Args:
+        config: The experiment.
+        progress: At its end.
+        dataset: What was trained on.
+        world: The ranks.
+        bytes_fetched: Training shards that came over the network, to all ranks together.
+    """
+    description = describe_run(config, progress)
+    nodes = world.world_size // world.local_world_size
+    if news := describe_fetching(dataset, config.data, bytes_fetched, nodes):
+        description += f"\n{news}"
+    quarantine = RunFolder(config.run_folder).quarantine
+    if bad := len(quarantined(quarantine, dataset.split("train"))):
+        description += f"\n{bad} training images were bad and replaced by others: {quarantine}."
+    return description
 
 
 def describe_accuracies(accuracies: dict[str, float | None]) -> str:

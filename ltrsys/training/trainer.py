@@ -6,19 +6,17 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 
-import numpy as np
 import torch
 import torch.distributed as dist
 
 from ltrsys.config.reading import save_config
 from ltrsys.config.schema import Config
-from ltrsys.data.loading.loader import Batch, EvaluationLoader, TrainLoader
-from ltrsys.data.plan.batching import Batching, micro_batch_size
+from ltrsys.data.loading.loader import Batch, TrainLoader
+from ltrsys.data.plan.batching import Batching
 from ltrsys.data.reading.opening import open_dataset
-from ltrsys.data.reading.quarantine import Quarantine, quarantined
+from ltrsys.data.reading.quarantine import Quarantine
 from ltrsys.device import set_up_gpu, within_memory
 from ltrsys.errors import DataError
-from ltrsys.metrics.accuracy import accuracy_by_column, shot_of_class
 from ltrsys.models.image_size import check_image_size
 from ltrsys.models.weights import save_network
 from ltrsys.progress import Advance, progress
@@ -31,16 +29,20 @@ from ltrsys.second_stage.fitting import evaluated_split, nothing_to_report_on
 from ltrsys.training.checkpoints.folder import CheckpointFolder
 from ltrsys.training.checkpoints.rank_state import restore_rank_state
 from ltrsys.training.engines.batch_norm import average_buffers
-from ltrsys.training.engines.starting import start_engine
-from ltrsys.training.losses.base import LossContext
-from ltrsys.training.memory import largest_micro_batch_size, memory_advice
+from ltrsys.training.evaluating import Evaluator
+from ltrsys.training.memory import memory_advice
 from ltrsys.training.meter import Meter
+from ltrsys.training.mixup import mix
 from ltrsys.training.resuming import as_begun
 from ltrsys.training.saving import Saver
 from ltrsys.training.starting import (
+    check_images_of_a_class,
+    engine_of_training,
     find_checkpoint,
     finished,
+    images_at_once,
     initial_network,
+    initial_objective,
     no_progress,
     number_of_attempt,
     planner_of_training,
@@ -50,8 +52,7 @@ from ltrsys.training.supervision.loss_watch import LossWatch
 from ltrsys.training.supervision.process_group import process_group
 from ltrsys.training.supervision.requests import Request, Requests
 from ltrsys.training.supervision.watchdog import Reached, watched
-from ltrsys.training.telling import describe_accuracies, describe_fetching, describe_processes, describe_run
-from ltrsys.training.validation import predict_split
+from ltrsys.training.telling import conclusion, describe_processes, describe_run
 from ltrsys.world import World
 
 log = logging.getLogger("ltrsys")
@@ -100,7 +101,6 @@ class Trainer:
         self.run = RunFolder(config.run_folder)
         self.dataset = open_dataset(config.data)
         self.train_split = self.dataset.split("train")
-        self.val_split = self.dataset.split("val") if self.dataset.has("val") else None
         if world.is_main and evaluated_split(self.dataset) is None:  # else `balance` is the first to say so
             log.warning("%s", nothing_to_report_on(self.dataset))
         self.requests: Requests | None = None
@@ -113,36 +113,24 @@ class Trainer:
         config, world, device = self.config, self.world, self.device
         shared = plans_of_this_node() if world.local_world_size > 1 else None
         planner = planner_of_training(config, self.train_split, shared)
-        loss = config.train.loss.build(LossContext(self.train_split.class_counts, config.train.label_smoothing, device))
         self.checkpoints = CheckpointFolder(self.run.checkpoints, kept=config.train.keep_checkpoints)
         stack.callback(self.checkpoints.close)
         checkpoint = find_checkpoint(self.run, self.checkpoints, config, self.dataset)
         if checkpoint:
             self.config = config = as_begun(config, checkpoint.progress, told=world.is_main)
         network = initial_network(config, self.dataset.num_classes, checkpoint, device)
-        if checkpoint:  # BatchNorm goes on to see such groups
-            size = checkpoint.progress.micro_batch_size
-        elif config.train.micro_batch_size == "auto":
-            size = largest_micro_batch_size(network, config.train, config.data, world, loss)
-        else:
-            size = micro_batch_size(config.train.micro_batch_size, config.train.batch_size, world)
+        objective = initial_objective(config, self.train_split.class_counts, network, checkpoint)
+        size = images_at_once(config, world, network, objective, checkpoint)
         self.batching = Batching(config.train.batch_size, size, world, config.data.lanes, planner.samples_per_draw)
+        check_images_of_a_class(config, self.batching)
         self.steps_per_epoch = self.batching.steps_per_epoch(planner.samples_per_epoch)
         self.progress = checkpoint.progress if checkpoint else no_progress(config, self.dataset, self.batching)
         self.progress.world_size = world.world_size
 
-        self.engine = start_engine(
-            network,
-            config.train,
-            loss,
-            accumulation=self.batching.accumulation,
-            micro_batch_size=self.batching.micro_batch_size,
-        )
+        self.engine = engine_of_training(config, network, objective, self.batching, checkpoint)
         stack.callback(self.engine.close)
         self.meter = Meter(world, device)
         if checkpoint:
-            self.engine.load_optimizer_state(checkpoint.optimizer)
-            self.engine.load_scaler_state(checkpoint.progress.scaler)
             # Only now: an engine begins by giving every rank the first one's buffers.
             unlogged_loss = restore_rank_state(checkpoint.ranks, self.engine.network, world)
             self.meter.restore(unlogged_loss, checkpoint.progress.unlogged_steps)
@@ -172,6 +160,7 @@ class Trainer:
             micro_batch_size=self.batching.micro_batch_size,
         )
         stack.callback(self.audit.close)
+        self.evaluator = Evaluator.of(config, self.dataset, self.batching, device, self.progress, self.tracker)
         self.losses = LossWatch(world.rank, config.train.optimizer.lr)
         self.requests = Requests(world, device, minutes=config.train.checkpoint_every_minutes)
         self.saver = Saver(
@@ -210,7 +199,7 @@ class Trainer:
         dist.all_reduce(fetched)
         if shown:
             save_network(self.engine.network, self.run.model)
-            print(self._conclusion(int(fetched)))
+            print(conclusion(self.config, self.progress, self.dataset, self.world, int(fetched)))
 
     def close(self) -> None:
         """Give up files, threads and hooks, and the signals last; all of them, whatever fails."""
@@ -227,6 +216,7 @@ class Trainer:
             # Dropout and its like, where a network has them: other numbers on every rank and in every epoch.
             torch.manual_seed(hash((self.config.seed, epoch, self.world.rank)))
         self.engine.network.train()
+        self.engine.objective.begin_epoch(epoch)
         micro_batches = self.loader.epoch(epoch, first)
         self._ask_for_an_end_where_data_is_bad()
         if requests.agreed_at_once() is Request.FAIL:
@@ -259,10 +249,7 @@ class Trainer:
         factor = self.config.train.schedule.factor(
             self.progress.step, steps_per_epoch=self.steps_per_epoch, epochs=self.config.train.epochs
         )
-        losses = [
-            self.engine.accumulate(batch.images, batch.labels, last=batch is micro_batches[-1])
-            for batch in micro_batches
-        ]
+        losses = [self._accumulate(epoch, batch, last=batch is micro_batches[-1]) for batch in micro_batches]
         self.engine.step(factor)
         self.meter.add(torch.stack(losses).mean(), self.config.train.batch_size)
         self.progress.step += 1
@@ -270,6 +257,10 @@ class Trainer:
         for batch in micro_batches:
             self.audit.add(self.progress.step, epoch, batch.positions, batch.samples.numpy())
         return factor
+
+    def _accumulate(self, epoch: int, batch: Batch, *, last: bool) -> torch.Tensor:
+        images, mixed = mix(batch, alpha=self.config.train.mixup.alpha, seed=self.config.seed, epoch=epoch)
+        return self.engine.accumulate(images, batch.labels, last=last, mixed=mixed)
 
     def _ask_for_an_end_where_data_is_bad(self) -> None:
         if self.loader.failure:
@@ -286,12 +277,11 @@ class Trainer:
         """Evaluate and save, where they are due."""
         epoch, settings = self.progress.epoch, self.config.train
         last = epoch == settings.epochs
-        evaluate = self.val_split is not None and (last or epoch % settings.evaluate_every == 0)
-        if evaluate:
-            self.reached(f"evaluating after step {self.progress.step}")
-            average_buffers(self.engine.network, self.world)
+        is_best = False
         try:
-            is_best = evaluate and self._evaluate()
+            if self.evaluator and (last or epoch % settings.evaluate_every == 0):
+                self.reached(f"evaluating after step {self.progress.step}")
+                is_best = self.evaluator.evaluate(self.engine.network)
         except DataError:  # on all ranks together; the run goes on with this evaluation
             self.progress.epoch -= 1
             self.saver.save()
@@ -302,46 +292,8 @@ class Trainer:
         if due or asked or is_best:
             self.saver.save(best=is_best, last=due or bool(asked))
 
-    def _evaluate(self) -> bool:
-        """Measure and log the accuracies on val; return whether they are the best so far."""
-        assert self.val_split is not None
-        loader = EvaluationLoader(
-            self.val_split,
-            self.config.data,
-            batch_size=self.batching.micro_batch_size,
-            world=self.world,
-            device=self.device,
-            channels_last=self.config.train.channels_last,
-        )
-        try:
-            predictions = predict_split(self.engine.network, loader, len(self.val_split), self.config.train)
-        finally:
-            loader.close()
-        shots = shot_of_class(self.train_split.class_counts, self.config.shots)
-        accuracies = accuracy_by_column(self.val_split.label.astype(np.int64), predictions, shots)
-        self.progress.accuracies = accuracies
-        named = {f"val_{shot}": accuracy for shot, accuracy in accuracies.items()}
-        self.tracker.log(self.progress.step, {"epoch": float(self.progress.epoch), **named})
-        if self.world.is_main:
-            log.info("epoch %d: %s", self.progress.epoch, describe_accuracies(accuracies))
-        by = self.config.train.select_by
-        best, accuracy = self.progress.best_accuracy, accuracies["all" if by == "accuracy" else by]
-        if accuracy is None or (best is not None and accuracy <= best):
-            return False
-        self.progress.best_accuracy, self.progress.best_epoch = accuracy, self.progress.epoch
-        return True
-
     @contextmanager
     def _apart_from_training(self) -> Iterator[None]:
         started = time.perf_counter()
         yield
         self.meter.skip(time.perf_counter() - started)
-
-    def _conclusion(self, bytes_fetched: int) -> str:
-        description = describe_run(self.config, self.progress)
-        nodes = self.world.world_size // self.world.local_world_size
-        if news := describe_fetching(self.dataset, self.config.data, bytes_fetched, nodes):
-            description += f"\n{news}"
-        if bad := len(quarantined(self.run.quarantine, self.train_split)):
-            description += f"\n{bad} training images were bad and replaced by others: {self.run.quarantine}."
-        return description

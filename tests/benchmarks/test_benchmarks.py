@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -17,6 +18,7 @@ TABLES = {
     "input": {"Images a second": 5, "Bytes read for each byte used": 11},
     "feeding": {"Feeding": 1},
     "step": {"Training step": 8},
+    "losses": {"Losses, 8,142 classes": 12 + (find_spec("pytorch_metric_learning") is not None)},
     "checkpoint": {"A save": 1, "Records and checksums": 4},
     "scaling": {"Images a second by ranks": 4},
     "kernels": {

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from ltrsys.cli.main import main
 from ltrsys.config.reading import load_run_config
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.evaluation.results import Results, read_results
+from ltrsys.features.bank import FeatureBank
 from ltrsys.models.weights import load_network, save_network
 from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.trained_on import keep_record
@@ -357,3 +359,27 @@ def test_shards_that_have_changed_since_the_training_are_told_and_other_classes_
     assert printed.count("\n") == 1
     assert "has other classes than it was trained on: 2 classes numbered anew (" in printed
     assert times(again) == before
+
+
+@pytest.mark.parametrize("head", ["cosine", "oltr_cosine"])
+def test_a_cosine_head_is_balanced_but_for_what_needs_the_norms_of_its_weights(head, tmp_path, tiny_shards, capsys):
+    run = make_run(tmp_path / "run", tiny_shards, head)
+    for name in ("tau", "lws"):
+        assert ltrsys("balance", run.path, "--classifiers", f"joint,{name},ncm") == 2
+        refused = rf"{name} does not apply to model\.head={head}: it .* Give --classifiers joint,ncm\."
+        assert re.search(refused, capsys.readouterr().err)
+    assert not run.features.exists(), "that is said before all work"
+    assert ltrsys("balance", run.path, "--classifiers", "joint,ncm") == 0
+    config = load_run_config(run)
+    network = load_network(config.model, 12, run.model).eval()
+    split = FeatureBank.open(run.features).split("test")
+    features = torch.from_numpy(np.array(split.features))
+    joint = load_fitted(run.classifiers, "joint", torch.device("cpu")).classifier
+    with torch.no_grad():
+        assert torch.equal(joint.scores(features), network.classifier(features))
+    line = read_results(run.results).line("joint")
+    assert line.all == pytest.approx(100 * (joint.rank(features, 1)[:, 0].numpy() == split.labels).mean())
+    assert not (run.report / "weight_norms.png").exists()
+    capsys.readouterr()
+    assert ltrsys("evaluate", run.path, "--classifier", "joint", "--split", "test", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["results"][0]["all"] == line.all

@@ -13,11 +13,13 @@ import torch
 from ltrsys.config.reading import load_config
 from ltrsys.data.config import AugmentationConfig, DataConfig, make_sampler
 from ltrsys.data.index.dataset import Dataset
-from ltrsys.data.loading.loader import TrainLoader
+from ltrsys.data.loading.loader import Batch, TrainLoader
 from ltrsys.data.plan.batching import Batching
 from ltrsys.data.plan.planner import Planner
 from ltrsys.errors import LtrsysError
+from ltrsys.training.losses.base import LOSSES
 from ltrsys.training.memory import largest_that_fits
+from ltrsys.training.mixup import mix
 from ltrsys.training.trainer import Trainer, train
 from ltrsys.world import World
 from tests.training.conftest import config_writer, losses_of, read_metrics, start_processes
@@ -71,6 +73,27 @@ def test_no_step_waits_for_the_gpu(gpu, engine):
         torch.cuda.set_sync_debug_mode("error" if waiting else "default")
 
     assert watched_steps(gpu, forbid, engine=engine) == 10
+
+
+@pytest.mark.parametrize("kind", [name for name in LOSSES.names() if name != "lifted"])
+def test_no_loss_makes_a_step_wait_for_the_gpu(gpu, kind):
+    def forbid(waiting: bool) -> None:
+        torch.cuda.set_sync_debug_mode("error" if waiting else "default")
+
+    loss = {"kind": kind, "reweight": "effective_number"}
+    assert watched_steps(gpu, forbid, engine="ddp", loss=loss) == 10
+
+
+def test_mixing_images_does_not_wait_for_the_gpu(gpu):
+    images = torch.randn(8, 3, 8, 8, device=gpu)
+    batch = Batch(images, torch.arange(8, device=gpu), torch.arange(8), np.arange(8))
+    expected, _ = mix(Batch(images.cpu(), torch.arange(8), torch.arange(8), np.arange(8)), alpha=0.4, seed=0, epoch=0)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found, _ = mix(batch, alpha=0.4, seed=0, epoch=0)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(found.cpu(), expected)
 
 
 def on_a_gpu(tmp_path, shards, **changes):

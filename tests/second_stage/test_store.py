@@ -8,6 +8,7 @@ import torch
 from ltrsys.classifiers.base import CLASSIFIERS, Classifier
 from ltrsys.classifiers.cosine import CosineClassifier, CosineConfig
 from ltrsys.classifiers.crt import RetrainedClassifier
+from ltrsys.classifiers.joint import Joint
 from ltrsys.classifiers.logit_adjusted import LogitAdjusted, LogitAdjustedConfig
 from ltrsys.classifiers.lws import LearnableWeightScaling
 from ltrsys.classifiers.mlp import MLPConfig, MultiLayerPerceptron
@@ -50,6 +51,17 @@ def test_a_classifier_comes_back_to_the_last_bit(name: str, long_tail: LongTail,
     assert torch.equal(loaded.classifier.scores(features), classifier.scores(features))
     assert loaded.classifier.params() == classifier.params()
     assert loaded.classifier.selected_on == classifier.selected_on
+
+
+@pytest.mark.parametrize(("head", "scale"), [("cosine", torch.tensor([7.0])), ("oltr_cosine", None)])
+def test_a_joint_classifier_of_cosines_comes_back_to_the_last_bit(head, scale, long_tail, tmp_path):
+    classifier = Joint(long_tail.joint.weight_CD, None, head, scale)
+    save_fitted(Fitted(classifier, "bank", "fingerprint"), tmp_path)
+    loaded = load_fitted(tmp_path, "joint", CPU).classifier
+    features = torch.from_numpy(long_tail.test.features)
+    assert torch.equal(loaded.scores(features), classifier.scores(features))
+    assert not torch.equal(loaded.scores(features), long_tail.joint.scores(features))
+    assert (loaded.params(), loaded.weight()) == ({"head": head}, None)
 
 
 def test_a_missing_classifier_says_how_to_fit_it(tmp_path: Path) -> None:

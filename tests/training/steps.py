@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import build_network
@@ -20,6 +19,7 @@ from ltrsys.training.supervision.loss_watch import LossWatch
 from ltrsys.training.supervision.process_group import process_group
 from ltrsys.training.supervision.requests import Requests
 from ltrsys.world import World
+from tests.training.objectives import make_objective
 
 STEPS, ACCUMULATION, IMAGES, SIDE = 20, 2, 6, 8
 
@@ -39,7 +39,9 @@ def make_engine(device: torch.device, **train: Any) -> Engine:
     torch.manual_seed(0)
     network = build_network(ModelConfig(backbone="resnet10", stem="small"), 3).to(device)
     config = TrainConfig(**{"precision": "float32", "channels_last": False, "tf32": False} | train)
-    return start_engine(network, config, cross_entropy, accumulation=ACCUMULATION, micro_batch_size=IMAGES)
+    return start_engine(
+        network, config, make_objective(device, config.loss), accumulation=ACCUMULATION, micro_batch_size=IMAGES
+    )
 
 
 def take_step(engine: Engine, device: torch.device, step: int, channels_last: bool = False) -> Tensor:

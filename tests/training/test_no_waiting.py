@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
 
 from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import build_network
@@ -10,6 +9,7 @@ from ltrsys.training.config import TrainConfig
 from ltrsys.training.engines.starting import start_engine
 from ltrsys.training.supervision.requests import Request, Requests
 from ltrsys.world import World
+from tests.training.objectives import make_objective
 from tests.training.steps import alone
 
 
@@ -26,7 +26,7 @@ def test_no_engine_synchronises_the_device(device, engine, monkeypatch):
 
     network = build_network(ModelConfig(backbone="resnet10", stem="small"), 3).to(device)
     config = TrainConfig(engine=engine, precision="float32", channels_last=False)
-    engine = start_engine(network, config, cross_entropy, accumulation=2, micro_batch_size=2)
+    engine = start_engine(network, config, make_objective(device), accumulation=2, micro_batch_size=2)
     waited = []
     monkeypatch.setattr(type(get_accelerator()), "synchronize", lambda self, device_index=None: waited.append(1))
     for _ in range(4):

@@ -5,6 +5,7 @@ from functools import cache
 import pytest
 import torch
 
+from ltrsys.training.losses.base import LOSSES
 from tests.training.steps import STEPS, TOLERANCE, alone, losses, resumed_losses, watched_steps
 
 pytestmark = pytest.mark.long
@@ -72,3 +73,10 @@ def test_all_parts_of_a_step_run_while_waiting_is_forbidden(device, engine, monk
     )
     assert watched_steps(device, forbidden.append, engine=engine) == 10
     assert forbidden == [False] * 5 + [True] * 10 + [False] * 6
+
+
+@pytest.mark.parametrize("kind", [name for name in LOSSES.names() if name != "lifted"])
+def test_every_loss_trains(device, kind):
+    """From chance, in twenty steps; on a GPU, the same steps show that none waits."""
+    found = losses(device, engine="ddp", loss={"kind": kind})
+    assert found[-1] < found[0]

@@ -226,7 +226,7 @@ def recognising(monkeypatch, natural_val):
         labels = Dataset.open(natural_val).split("val").label.astype(np.int64)
         return np.where(np.isin(labels, next(epochs)), labels, (labels + 1) % 4)
 
-    monkeypatch.setattr("ltrsys.training.trainer.predict_split", predict)
+    monkeypatch.setattr("ltrsys.training.evaluating.predict_split", predict)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from ltrsys import __version__
 from ltrsys.errors import DataError
 from ltrsys.models.weights import load_tensors, save_tensors
 
-NETWORK, OPTIMIZER, RANKS = "network.", "optimizer.", "ranks."
+NETWORK, OPTIMIZER, RANKS, LOSS = "network.", "optimizer.", "ranks.", "loss."
 MOMENTUM = "momentum."
 """Of SGD's momentum in files of format 2, by parameter name alone."""
 
@@ -82,14 +82,16 @@ class Checkpoint:
     progress: Progress
     ranks: Mapping[str, Tensor] = field(default_factory=dict)
     """What each rank has for itself, stacked: [ranks, ...]."""
+    loss: Mapping[str, Tensor] = field(default_factory=dict)
+    """What the loss has learned."""
 
     def copied(self) -> "Checkpoint":
         """Return a copy on the CPU, which training does not change any more."""
-        parts = (self.network, self.optimizer, self.ranks)
-        network, optimizer, ranks = (
+        parts = (self.network, self.optimizer, self.ranks, self.loss)
+        network, optimizer, ranks, loss = (
             {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in part.items()} for part in parts
         )
-        return Checkpoint(network, optimizer, self.progress.model_copy(deep=True), ranks)
+        return Checkpoint(network, optimizer, self.progress.model_copy(deep=True), ranks, loss)
 
     def save(self, path: Path) -> None:
         """Write the checkpoint, whole or not at all.
@@ -97,9 +99,10 @@ class Checkpoint:
         Raises:
             LtrsysError: Where the disk is full or the folder may not be written.
         """
+        parts = {NETWORK: self.network, OPTIMIZER: self.optimizer, RANKS: self.ranks, LOSS: self.loss}
         tensors = {
             prefix + name: tensor.detach().cpu().contiguous()
-            for prefix, part in ((NETWORK, self.network), (OPTIMIZER, self.optimizer), (RANKS, self.ranks))
+            for prefix, part in parts.items()
             for name, tensor in part.items()
         }
         record = self.progress.model_dump_json()
@@ -124,7 +127,7 @@ class Checkpoint:
             raise DataError(f"{path}: damaged: its bytes do not have the checksum that they were written with.")
         optimizer = _part(tensors, OPTIMIZER)
         optimizer |= {f"{name}.momentum_buffer": tensor for name, tensor in _part(tensors, MOMENTUM).items()}
-        return cls(_part(tensors, NETWORK), optimizer, progress, _part(tensors, RANKS))
+        return cls(_part(tensors, NETWORK), optimizer, progress, _part(tensors, RANKS), _part(tensors, LOSS))
 
 
 def _digest(tensors: Mapping[str, Tensor], record: str) -> str:

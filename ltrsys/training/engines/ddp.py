@@ -13,7 +13,9 @@ from ltrsys.training.engines.engine import (
     ScalerState,
     average_gradients_of,
 )
-from ltrsys.training.losses.base import LossFunction
+from ltrsys.training.engines.trained import Trained
+from ltrsys.training.losses.base import Outputs
+from ltrsys.training.objective import Mixed, Objective
 from ltrsys.training.optimizers.base import load_state_by_name, set_learning_rates, state_by_name
 
 
@@ -23,27 +25,28 @@ class DDPEngine:
     def __init__(
         self,
         network: Network,
+        trained: Trained,
         optimizer: torch.optim.Optimizer,
         config: TrainConfig,
-        loss: LossFunction,
+        objective: Objective,
         *,
         accumulation: int,
     ) -> None:
         if config.channels_last:
             network.to(memory_format=torch.channels_last)
         self.network, self._optimizer, self._config, self._accumulation = network, optimizer, config, accumulation
-        self._loss = loss
-        self._replica = average_gradients_of(network, compiled=config.compile)
+        self.objective, self._trained = objective, trained
+        self._replica = average_gradients_of(trained, compiled=config.compile)
         self._device_type = network.classifier.weight.device.type
         self._scaler = torch.amp.GradScaler(self._device_type, enabled=config.precision == "fp16")
 
-    def accumulate(self, images: Tensor, labels: Tensor, *, last: bool) -> Tensor:
+    def accumulate(self, images: Tensor, labels: Tensor, *, last: bool, mixed: Mixed | None = None) -> Tensor:
         """See `Engine`."""
         dtype = AUTOCAST_TYPE.get(self._config.precision)
         with nullcontext() if last else self._replica.no_sync():
             with torch.autocast(self._device_type, dtype=dtype, enabled=dtype is not None):
-                logits = self._replica(images)
-            loss = self._loss(logits.float(), labels)
+                logits, features = self._replica(images)
+            loss = self.objective(Outputs(logits.float(), features.float(), labels), mixed)
             self._scaler.scale(loss / self._accumulation).backward()
         return loss.detach()
 
@@ -56,11 +59,11 @@ class DDPEngine:
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """See `Engine`."""
-        return state_by_name(self._optimizer, self.network)
+        return state_by_name(self._optimizer, self._trained)
 
     def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None:
         """See `Engine`."""
-        load_state_by_name(self._optimizer, self.network, state)
+        load_state_by_name(self._optimizer, self._trained, state)
 
     def scaler_state(self) -> ScalerState:
         """See `Engine`."""

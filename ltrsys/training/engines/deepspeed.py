@@ -17,7 +17,9 @@ from ltrsys.training.engines.engine import (
     ScalerState,
     average_gradients_of,
 )
-from ltrsys.training.losses.base import LossFunction
+from ltrsys.training.engines.trained import Trained
+from ltrsys.training.losses.base import Outputs
+from ltrsys.training.objective import Mixed, Objective
 from ltrsys.training.optimizers.base import load_state_by_name, set_learning_rates, state_by_name
 
 
@@ -27,15 +29,17 @@ class DeepSpeedEngine:
     def __init__(
         self,
         network: Network,
+        trained: Trained,
         optimizer: torch.optim.Optimizer,
         config: TrainConfig,
-        loss: LossFunction,
+        objective: Objective,
         *,
         accumulation: int,
         micro_batch_size: int,
     ) -> None:
-        self.network, self._config, self._loss, self._accumulation = network, config, loss, accumulation
-        self._called = _Called(network)
+        self.network, self.objective, self._trained = network, objective, trained
+        self._config, self._accumulation = config, accumulation
+        self._called = _Called(trained)
         self._engine = _initialize(self._called, optimizer, config, accumulation, micro_batch_size)
         if config.channels_last:
             # DeepSpeed broadcasts the weights as flat bytes, which this layout is not: so only now.
@@ -43,14 +47,15 @@ class DeepSpeedEngine:
         # ZeRO-0 reduces after backward, by way of a flat copy of all gradients; DDP's reducer does it meanwhile.
         self._replica = None
         if config.zero_stage == 0:
-            self._replica = average_gradients_of(network, compiled=config.compile)
+            self._replica = average_gradients_of(trained, compiled=config.compile)
         if self._replica is not None:
             self._called.set_target(self._replica)
 
-    def accumulate(self, images: Tensor, labels: Tensor, *, last: bool) -> Tensor:
+    def accumulate(self, images: Tensor, labels: Tensor, *, last: bool, mixed: Mixed | None = None) -> Tensor:
         """See `Engine`."""
         with self._reduction(last):
-            loss = self._loss(self._engine(images).float(), labels)
+            logits, features = self._engine(images)
+            loss = self.objective(Outputs(logits.float(), features.float(), labels), mixed)
             self._engine.backward(loss)
         if not last:
             self._engine.step()  # DeepSpeed counts the micro-batches by these; it updates at the last
@@ -73,14 +78,18 @@ class DeepSpeedEngine:
     def optimizer_state(self) -> dict[str, Tensor]:
         """See `Engine`."""
         if self._replica is not None:
-            return state_by_name(self._engine.optimizer, self.network)
-        from deepspeed.utils import safe_get_full_optimizer_state
+            return state_by_name(self._engine.optimizer, self._trained)
+        from deepspeed.utils import lazy_init_hp_params_optimizer_state, safe_get_full_optimizer_state
 
-        states = [self._engine.optimizer.optimizer.state.get(group) for group in self._flat_groups]
+        zero = self._engine.optimizer
+        states = [zero.optimizer.state.get(group) for group in self._flat_groups]
         if not all(states):
             return {}
+        for parameters, flat in zip(zero.bit16_groups, self._flat_groups, strict=True):
+            # DeepSpeed does this after it has stepped the first group, when the others have no state yet.
+            lazy_init_hp_params_optimizer_state(parameters, flat, zero.optimizer.state)
         found = {}
-        for name, parameter in self.network.named_parameters():
+        for name, parameter in self._trainable():
             for what, value in states[0].items():
                 if value.dim():
                     found[f"{name}.{what}"] = safe_get_full_optimizer_state(parameter, what)
@@ -93,23 +102,26 @@ class DeepSpeedEngine:
         if not state:
             return
         if self._replica is not None:
-            load_state_by_name(self._engine.optimizer, self.network, state)
+            load_state_by_name(self._engine.optimizer, self._trained, state)
             return
         from deepspeed.utils import lazy_init_hp_params_optimizer_state, safe_set_full_optimizer_state
 
         zero = self._engine.optimizer
-        some = next(iter(dict(self.network.named_parameters())))
+        some, _ = next(self._trainable())
         whats = [name.removeprefix(f"{some}.") for name in state if name.startswith(f"{some}.")]
         for parameters, flat in zip(zero.bit16_groups, self._flat_groups, strict=True):
             for what in whats:
                 value = state[f"{some}.{what}"]
                 zero.optimizer.state[flat][what] = torch.zeros_like(flat) if value.dim() else value.clone()
             lazy_init_hp_params_optimizer_state(parameters, flat, zero.optimizer.state)
-        for name, parameter in self.network.named_parameters():
+        for name, parameter in self._trainable():
             for what in whats:
                 value = state[f"{name}.{what}"]
                 if value.dim():
                     safe_set_full_optimizer_state(parameter, value.to(parameter.device), what)
+
+    def _trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
+        return ((name, one) for name, one in self._trained.named_parameters() if one.requires_grad)
 
     @property
     def _flat_groups(self) -> list[Tensor]:
@@ -134,21 +146,22 @@ class DeepSpeedEngine:
 
 
 class _Called(nn.Module):
-    """What DeepSpeed calls: the network, by way of what averages its gradients once that exists.
+    """What DeepSpeed calls: what is trained, by way of what averages its gradients once that exists.
 
-    The wrapper is not a submodule, since it holds the network too.
+    The wrapper is not a submodule, since it holds what is trained too.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, trained: Trained) -> None:
         super().__init__()
-        self.network = network
-        self._target: list[nn.Module] = [network]
+        self.trained = trained
+        self._target: list[nn.Module] = [trained]
 
     def set_target(self, replica: DistributedDataParallel) -> None:
         self._target = [replica]
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self._target[0](images)
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        outputs: tuple[Tensor, Tensor] = self._target[0](images)
+        return outputs
 
 
 def _initialize(

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ltrsys.models.network import Network
+from ltrsys.training.engines.trained import Trained
+from ltrsys.training.objective import Mixed, Objective
 
 AUTOCAST_TYPE = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """The type of the matrix products, by the config's name for it; float32 needs no autocast."""
@@ -22,14 +24,17 @@ class Engine(Protocol):
 
     network: Network
     """The weights, not wrapped: what is evaluated and saved."""
+    objective: Objective
+    """What is minimised; what its loss has learned is saved too."""
 
-    def accumulate(self, images: Tensor, labels: Tensor, *, last: bool) -> Tensor:
-        """Add the gradient of one micro-batch; return its mean loss, detached.
+    def accumulate(self, images: Tensor, labels: Tensor, *, last: bool, mixed: Mixed | None = None) -> Tensor:
+        """Add the gradient of one micro-batch; return what was minimised, detached.
 
         Args:
             images: Normalised, [B, 3, H, W].
             labels: Class ids, int64 [B].
             last: Whether it is the step's last micro-batch: gradients are then averaged over the ranks.
+            mixed: What was mixed into the images, if anything was.
         """
         ...
 
@@ -58,22 +63,22 @@ class Engine(Protocol):
         ...
 
 
-def average_gradients_of(network: Network, *, compiled: bool) -> DistributedDataParallel:
-    """Wrap `network` so that backward averages its gradients over the ranks while it still runs.
+def average_gradients_of(trained: Trained, *, compiled: bool) -> DistributedDataParallel:
+    """Wrap `trained` so that backward averages its gradients over the ranks while it still runs.
 
     Buffers are left alone: they are averaged before every evaluation and save.
 
     Args:
-        network: On its device.
-        compiled: Whether to compile the wrapper. Compiled inside of it, the network would hand over all its gradients
+        trained: On its device.
+        compiled: Whether to compile the wrapper. Compiled inside of it, it would hand over all its gradients
             at the end of backward; torch cuts the compiled wrapper where a bucket of them is complete.
     """
-    device = network.classifier.weight.device
+    device = trained.classifier.weight.device
     with warnings.catch_warnings():
         # torch 2.14 renames the argument; the releases before it know only this name.
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
         replica = DistributedDataParallel(
-            network,
+            trained,
             device_ids=[device.index] if device.type == "cuda" else None,
             broadcast_buffers=False,
             gradient_as_bucket_view=True,

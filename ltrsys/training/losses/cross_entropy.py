@@ -2,9 +2,34 @@
 
 from __future__ import annotations
 
-from functools import partial
+from typing import TYPE_CHECKING
 
-from ltrsys.training.losses.base import LOSSES, Loss, LossContext, LossFunction
+from ltrsys.training.losses.base import LOSSES, Loss, LossContext, LossFunction, Outputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class SoftmaxCrossEntropy:
+    """torch's cross-entropy with label smoothing, by sample or at once their mean."""
+
+    def __init__(self, label_smoothing: float) -> None:
+        self._label_smoothing = label_smoothing
+
+    def __call__(self, outputs: Outputs) -> Tensor:
+        """Return the loss of each sample, [B]."""
+        return self._by(outputs, "none")
+
+    def mean(self, outputs: Outputs) -> Tensor:
+        """Return their mean, []."""
+        return self._by(outputs, "mean")
+
+    def _by(self, outputs: Outputs, reduction: str) -> Tensor:
+        from torch.nn import functional
+
+        return functional.cross_entropy(
+            outputs.logits_BC, outputs.labels_B, label_smoothing=self._label_smoothing, reduction=reduction
+        )
 
 
 @LOSSES.register
@@ -18,6 +43,8 @@ class CrossEntropy(Loss):
 
     def build(self, context: LossContext) -> LossFunction:
         """Return torch's cross-entropy."""
-        from torch.nn import functional
+        return SoftmaxCrossEntropy(context.label_smoothing)
 
-        return partial(functional.cross_entropy, label_smoothing=context.label_smoothing)
+    def build_mean(self, loss: LossFunction) -> LossFunction:
+        """Return torch's own mean, whose last bits are not those of the mean of the samples: old runs go on alike."""
+        return loss.mean if isinstance(loss, SoftmaxCrossEntropy) else super().build_mean(loss)

@@ -43,10 +43,23 @@ class Optimizer(MethodSection):
 OPTIMIZERS: Registry[type[Optimizer]] = Registry("optimizer", "ltrsys.training.optimizers")
 
 
-def build_optimizer(network: Network, config: Optimizer, device: torch.device) -> torch.optim.Optimizer:
+def build_optimizer(
+    network: Network,
+    config: Optimizer,
+    device: torch.device,
+    loss: nn.Module | None = None,
+    loss_lr: float | None = None,
+) -> torch.optim.Optimizer:
     """Build the optimizer of all trainable parameters; weight decay acts on every one, as in the paper's code.
 
     Backbone and classifier are groups of their own where their learning rates differ (Places-LT).
+
+    Args:
+        network: On the device.
+        config: The section `train.optimizer`.
+        device: Where it runs.
+        loss: The loss, where it has parameters: a group of their own.
+        loss_lr: Their learning rate; None for that of the classifier.
 
     Raises:
         UsageError: Where the optimizer cannot run on this machine.
@@ -54,6 +67,8 @@ def build_optimizer(network: Network, config: Optimizer, device: torch.device) -
     parts: list[tuple[nn.Module, float]] = [(network, config.lr)]
     if config.backbone_lr is not None:
         parts = [(network.classifier, config.lr), (network.backbone, config.backbone_lr)]
+    if loss is not None:
+        parts.append((loss, config.lr if loss_lr is None else loss_lr))
     groups = [
         {"params": [parameter for parameter in part.parameters() if parameter.requires_grad], "lr": lr, BASE_LR: lr}
         for part, lr in parts
@@ -67,7 +82,7 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
         group["lr"] = group[BASE_LR] * factor
 
 
-def state_by_name(optimizer: torch.optim.Optimizer, network: Network) -> dict[str, Tensor]:
+def state_by_name(optimizer: torch.optim.Optimizer, trained: nn.Module) -> dict[str, Tensor]:
     """Return the optimizer's state as `<parameter>.<what>`, such as `classifier.bias.momentum_buffer`.
 
     Empty before the first step.
@@ -77,11 +92,11 @@ def state_by_name(optimizer: torch.optim.Optimizer, network: Network) -> dict[st
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
 
     options = StateDictOptions(flatten_optimizer_state_dict=True)
-    flat: dict[str, Any] = get_optimizer_state_dict(network, optimizer, options=options)
+    flat: dict[str, Any] = get_optimizer_state_dict(trained, optimizer, options=options)
     return {name.removeprefix("state."): value for name, value in flat.items() if name.startswith("state.")}
 
 
-def load_state_by_name(optimizer: torch.optim.Optimizer, network: Network, state: Mapping[str, Tensor]) -> None:
+def load_state_by_name(optimizer: torch.optim.Optimizer, trained: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Take over what `state_by_name` returned, copied, in the memory format of the parameters."""
     if not state:
         return
@@ -94,9 +109,9 @@ def load_state_by_name(optimizer: torch.optim.Optimizer, network: Network, state
 
     options = StateDictOptions(flatten_optimizer_state_dict=True)
     flat: dict[str, Any] = get_optimizer_state_dict(
-        network, optimizer, options=options
+        trained, optimizer, options=options
     )  # with a state that is to be replaced
     for name, value in state.items():
         place = torch.empty_like(flat[f"state.{name}"], memory_format=torch.preserve_format)
         flat[f"state.{name}"] = place.copy_(value)
-    set_optimizer_state_dict(network, optimizer, flat, options=options)
+    set_optimizer_state_dict(trained, optimizer, flat, options=options)

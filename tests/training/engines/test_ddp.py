@@ -1,7 +1,6 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 from ltrsys.models.config import ModelConfig
@@ -11,6 +10,7 @@ from ltrsys.training.config import TrainConfig
 from ltrsys.training.engines.starting import start_engine
 from ltrsys.training.supervision.process_group import process_group
 from ltrsys.world import World
+from tests.training.objectives import make_objective
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def make_engine(device, accumulation=1, **config):
     torch.manual_seed(0)
     network = build_network(ModelConfig(backbone="resnet10", stem="small"), 3).to(device)
     config = TrainConfig(**{"engine": "ddp", "precision": "float32"} | config)
-    return start_engine(network, config, cross_entropy, accumulation=accumulation, micro_batch_size=2)
+    return start_engine(network, config, make_objective(device), accumulation=accumulation, micro_batch_size=2)
 
 
 def make_batch(seed=0, size=2):
@@ -41,6 +41,20 @@ def test_weights_and_statistics_stay_float32_in_mixed_precision(device, precisio
     assert {value.dtype for value in engine.network.state_dict().values() if value.is_floating_point()} == {
         torch.float32
     }
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])
+def test_the_loss_is_given_float32_whatever_the_precision(device, precision, monkeypatch):
+    given = []
+
+    def objective(outputs, mixed):
+        given.extend((outputs.logits_BC, outputs.features_BD))
+        return outputs.logits_BC.square().mean()
+
+    engine = make_engine(device, precision=precision)
+    monkeypatch.setattr(engine, "objective", objective)
+    engine.accumulate(*make_batch(), last=True)
+    assert [(tuple(one.shape), one.dtype) for one in given] == [((2, 3), torch.float32), ((2, 512), torch.float32)]
 
 
 def test_fp16_scales_the_loss_and_skips_a_step_whose_gradients_overflow(device):

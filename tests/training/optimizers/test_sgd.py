@@ -49,6 +49,15 @@ def test_the_backbone_has_a_learning_rate_of_its_own_throughout_the_schedule(net
     assert lr_of[network.backbone.conv1.weight] == pytest.approx(0.0025)
 
 
+def test_a_loss_with_parameters_has_a_learning_rate_of_its_own(network):
+    loss = torch.nn.Linear(2, 2, bias=False)
+    optimizer = build_optimizer(network, SGD(lr=0.1), CPU, loss, 0.01)
+    set_learning_rates(optimizer, 0.5)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.05, 0.005]
+    assert optimizer.param_groups[1]["params"] == [loss.weight]
+    assert build_optimizer(network, SGD(lr=0.1), CPU, loss).param_groups[1]["lr"] == 0.1
+
+
 def test_one_fused_step_is_the_textbook_s(network):
     config = SGD(lr=0.1, momentum=0.9, weight_decay=0.01)
     optimizer = build_optimizer(network, config, CPU)

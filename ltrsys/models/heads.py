@@ -1,0 +1,72 @@
+"""What makes the logits of features: a linear layer, or one that compares directions alone.
+
+B samples, D features, C classes.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ltrsys.models.config import HeadName
+
+INITIAL_SCALE = 10.0
+"""The learned scale of a cosine head at the start (Gidaris and Komodakis, 2018)."""
+OLTR_SCALE = 16.0
+
+
+class CosineHead(nn.Module):
+    """Logits s·cos(w, x) with a learned s (Gidaris & Komodakis, 2018, section 3.2). State dict: weight, scale."""
+
+    def __init__(self, feature_dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.weight = _random_weight(feature_dim, num_classes)
+        # of one dimension: what DeepSpeed keeps of a parameter of none is taken for a number that all parameters share
+        self.scale = nn.Parameter(torch.full((1,), INITIAL_SCALE))
+
+    def fix_scale(self, scale: float) -> None:
+        """Set s, which is then not learned any more."""
+        with torch.no_grad():
+            self.scale.fill_(scale)
+        self.scale.requires_grad_(False)
+
+    def forward(self, features_BD: Tensor) -> Tensor:
+        """Return the logits, [B, C]."""
+        return cosine_logits(features_BD, self.weight, self.scale)
+
+
+class OLTRCosineHead(nn.Module):
+    """Logits 16·|x|/(1+|x|)·cos(w, x) (Liu et al., 2019, in their code `CosNorm_Classifier`). State dict: weight."""
+
+    def __init__(self, feature_dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.weight = _random_weight(feature_dim, num_classes)
+
+    def forward(self, features_BD: Tensor) -> Tensor:
+        """Return the logits, [B, C]."""
+        return oltr_logits(features_BD, self.weight)
+
+
+Head = nn.Linear | CosineHead | OLTRCosineHead
+"""Features [B, D] -> logits [B, C]; each has a `weight`, [C, D]."""
+
+
+def build_head(name: HeadName, feature_dim: int, num_classes: int) -> Head:
+    """Build the head that `model.head` names, with random weights from torch's global generator."""
+    kinds: dict[HeadName, type[Head]] = {"linear": nn.Linear, "cosine": CosineHead, "oltr_cosine": OLTRCosineHead}
+    return kinds[name](feature_dim, num_classes)
+
+
+def cosine_logits(features_BD: Tensor, weight_CD: Tensor, scale: Tensor) -> Tensor:
+    """Return s·cos(w, x), [B, C]; under autocast the norms are float32, and the product is of autocast's type."""
+    return scale * functional.linear(functional.normalize(features_BD), functional.normalize(weight_CD))
+
+
+def oltr_logits(features_BD: Tensor, weight_CD: Tensor) -> Tensor:
+    """Return 16·|x|/(1+|x|)·cos(w, x), [B, C]; the first two factors together are x/(1+|x|)."""
+    squashed_BD = features_BD / (1 + features_BD.norm(dim=1, keepdim=True))
+    return OLTR_SCALE * functional.linear(squashed_BD, functional.normalize(weight_CD))
+
+
+def _random_weight(feature_dim: int, num_classes: int) -> nn.Parameter:
+    """Draw the weights as those of a linear layer are."""
+    return nn.Parameter(nn.Linear(feature_dim, num_classes, bias=False).weight.detach())

@@ -1,0 +1,62 @@
+"""mixup: every image becomes a mean of itself and another of its micro-batch (Zhang et al., 2018, equation 1).
+
+Pairs and weights are counter-based random numbers, addressed by the position of the sample within the epoch: any number
+of ranks, and a run that is resumed, mix the same micro-batches alike.
+
+B samples.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ltrsys.data.loading.loader import Batch
+from ltrsys.random import WORDS_PER_COUNTER, Stream, uniforms, words
+from ltrsys.training.objective import Mixed
+
+
+def mix(batch: Batch, *, alpha: float, seed: int, epoch: int) -> tuple[Tensor, Mixed | None]:
+    """Mix the images of a micro-batch on their device, without waiting for it.
+
+    Args:
+        batch: What the loader made.
+        alpha: Of the Beta(alpha, alpha) distribution that each image's share is drawn from; 0 mixes nothing.
+        seed: Of the run.
+        epoch: Counted from 0.
+
+    Returns:
+        Images [B, 3, H, W] in the memory format of the batch's, and what was mixed into them, None for nothing.
+    """
+    if not alpha:
+        return batch.images, None
+    partners, shares = draw(batch.positions, alpha=alpha, seed=seed, epoch=epoch)
+    device = batch.labels.device
+    partners_B = torch.from_numpy(partners).to(device, non_blocking=True)
+    share_B = torch.from_numpy(shares).to(device, non_blocking=True)
+    share_B111 = share_B[:, None, None, None].to(batch.images.dtype)
+    images = torch.lerp(batch.images, batch.images[partners_B], 1 - share_B111)
+    return images, Mixed(batch.labels[partners_B], share_B)
+
+
+def draw(
+    positions: NDArray[np.int64], *, alpha: float, seed: int, epoch: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Draw what the samples of a micro-batch are mixed with.
+
+    Args:
+        positions: Their global positions within the epoch, [B].
+        alpha: Of the Beta distribution, above 0.
+        seed: Of the run.
+        epoch: Counted from 0.
+
+    Returns:
+        Their partners, a uniformly random permutation of 0..B-1, int64 [B]; their own shares, float32 [B].
+    """
+    from scipy.special import betaincinv
+
+    first = int(positions.min()) // WORDS_PER_COUNTER * WORDS_PER_COUNTER
+    count, places = int(positions.max()) + 1 - first, positions - first
+    keys = words(count, seed=seed, stream=Stream.MIXUP_PARTNERS, major=epoch, first=first)[places]
+    drawn = uniforms(count, seed=seed, stream=Stream.MIXUP_SHARES, major=epoch, first=first)[places]
+    return np.argsort(keys, kind="stable"), betaincinv(alpha, alpha, drawn).astype(np.float32)
