@@ -1,17 +1,17 @@
 """The rows of a study: each classifier of each training, measured once and kept in the run folder.
 
-RUN/rows/<classifier>-<fingerprint>.npz holds the line of `results.json` and the class that was predicted for each
+RUN/rows/<classifier>-<fingerprint>.safetensors holds the line of `results.json` and the class that was predicted for each
 image. Another study that asks for the same row finds it there.
 """
 
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
 from ltrsys.classifiers.joint import Joint
 from ltrsys.config.reading import load_config
@@ -24,7 +24,7 @@ from ltrsys.evaluation.split import EvaluatedSplit
 from ltrsys.evaluation.tilting import Tilting
 from ltrsys.features.bank import BankIdentity, FeatureBank, fingerprint
 from ltrsys.features.extraction import make_bank
-from ltrsys.files import explained, replaced
+from ltrsys.models.weights import save_tensors
 from ltrsys.second_stage.fitting import Fitter, evaluated_split, nothing_to_report_on, val_split
 from ltrsys.second_stage.store import Fitted
 from ltrsys.studies.study import OpenStudy, Row, Training
@@ -83,7 +83,7 @@ class Measurer:
         balance = config.balance
         tilts = [sorted(set(balance.tilt_grid)), balance.select_by, val.name]
         current = fingerprint([fitter.fingerprint(row.classifier), name, config.shots.model_dump(mode="json"), tilts])
-        path = training.run.path / "rows" / f"{row.classifier}-{current[:16]}.npz"
+        path = training.run.path / "rows" / f"{row.classifier}-{current[:16]}.safetensors"
         if not path.exists():
             if not compute:
                 return None
@@ -114,18 +114,16 @@ class Measurer:
 
 
 def _save(path: Path, split: EvaluatedSplit, fitted: Fitted, measured: Line) -> None:
-    line = measured.model_dump_json()
-    with explained(path), replaced(path) as file:
-        np.savez_compressed(
-            file, line=np.array(line), predictions=split.predictions(fitted.classifier).astype(np.int32)
-        )
+    predictions = torch.from_numpy(split.predictions(fitted.classifier).astype(np.int32))
+    save_tensors({"predictions": predictions}, path, {"line": measured.model_dump_json()})
 
 
 def _load(path: Path, split: EvaluatedSplit) -> Measured:
     try:
-        with np.load(path) as content:
-            line, predictions = str(content["line"]), content["predictions"].astype(np.int64)
-        measured: Any = Line.model_validate_json(line)
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise DataError(f"{path}: not a row of a study ({error}). Delete it and run the study again.") from None
-    return Measured(measured, split.split.labels, predictions, split.split.num_classes)
+        with safe_open(path, framework="pt") as file:
+            line = Line.model_validate_json(file.metadata()["line"])
+            predictions = file.get_tensor("predictions").numpy().astype(np.int64)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: not a row of a study ({reason}). Delete it and run the study again.") from None
+    return Measured(line, split.split.labels, predictions, split.split.num_classes)

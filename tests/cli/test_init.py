@@ -57,7 +57,8 @@ def test_what_it_writes_is_trained_and_balanced(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert ltrsys("init", tiny_shards, "--out", "my.yaml", "--backbone", "resnet10", "--gpus", "0") == 0
-    short = ("train.epochs=1", "data.samples_per_epoch=32", "tracking.wandb=disabled")
+    # DDP: of DeepSpeed a process has one life
+    short = ("train.epochs=1", "data.samples_per_epoch=32", "tracking.wandb=disabled", "train.engine=ddp")
     assert ltrsys("train", "--config", "my.yaml", *short) == 0
     capsys.readouterr()
     assert ltrsys("balance", "runs/my", "--json") == 0

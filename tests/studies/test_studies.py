@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from safetensors import safe_open
 
 from ltrsys.cli.main import main
 from ltrsys.metrics.class_mean import paired_test_of_class_mean, paired_test_of_shares
@@ -104,14 +105,14 @@ def _rows_are_those_of_balance(run: Path, table: dict) -> None:
     assert ltrsys("balance", run, "--classifiers", "joint,crt") == 0
     lines = {line["classifier"]: line for line in json.loads((run / "results.json").read_text())["results"]}
     for name, row in (("joint", 0), ("crt", 2)):
-        both = [line_of(path)["all"] for path in run.parent.glob(f"letters-instance-*/rows/{name}-*.npz")]
+        both = [line_of(path)["all"] for path in run.parent.glob(f"letters-instance-*/rows/{name}-*.safetensors")]
         assert lines[name]["all"] in both
         assert table["rows"][row]["accuracy"]["all"]["mean"] == pytest.approx(sum(both) / 2)
 
 
 def line_of(path: Path) -> dict:
-    with np.load(path) as content:
-        return json.loads(str(content["line"]))
+    with safe_open(path, framework="np") as file:
+        return json.loads(file.metadata()["line"])
 
 
 def _joined(text: str) -> str:
