@@ -32,7 +32,7 @@ NEW_SHARE = 0.01
 
 def measure(quick: bool) -> list[Table]:
     """Return the table of building and of updating."""
-    return table(images=400 if quick else 10_000, rounds=2 if quick else 5)
+    return table(images=400 if quick else 100_000, rounds=2 if quick else 3)
 
 
 def table(images: int, rounds: int) -> list[Table]:

@@ -1,7 +1,7 @@
 """The rows of a study: each classifier of each training, measured once and kept in the run folder.
 
-RUN/rows/<classifier>-<fingerprint>.safetensors holds the line of `results.json` and the class that was predicted for each
-image. Another study that asks for the same row finds it there.
+RUN/rows/<classifier>-<fingerprint>.safetensors holds the line of `results.json` and the class that was predicted for
+each image. Another study that asks for the same row finds it there.
 """
 
 import json
