@@ -15,9 +15,12 @@ from ltrsys.data.shards.build_folder import ready_folder
 from ltrsys.data.shards.manifest import write_manifest
 from ltrsys.data.shards.tar import jpeg_offsets, sample_bytes, tar_bytes, write_tar
 from ltrsys.data.validation.staging import Staged, jpegs_of
-from ltrsys.data.validation.workers import RunTasks
+from ltrsys.data.validation.workers import RunTasks, run_here
 from ltrsys.files import read_json, replaced, write_json
 from ltrsys.progress import progress
+
+WORTH_A_PROCESS = 256 * 2**20
+"""Bytes that take longer to write than processes take to start."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ def write_split(
             tasks.append((out, name, number, key, int(own[0]), samples.labels[own], staged.take(own)))
             key, number = key + len(own), number + 1
     with progress(f"writing {name} shards", sum(len(task[-1]) for task in tasks)) as advance:
-        for place, record in zip(places, run(_write_shard, tasks), strict=True):
+        small = sum(int(task[-1].sizes.sum()) for task in tasks) < WORTH_A_PROCESS
+        for place, record in zip(places, (run_here if small else run)(_write_shard, tasks), strict=True):
             shards[place] = record
             advance(record.samples)
     records = _with_keys([record for record in shards if record is not None])

@@ -17,7 +17,7 @@ from ltrsys.data.index.columns import checksum
 from ltrsys.data.sources.source import ReadImage
 from ltrsys.data.validation.images import ImageRejectedError, check_image
 from ltrsys.data.validation.looks import THUMBNAIL, perceptual_hashes
-from ltrsys.data.validation.workers import RunTasks
+from ltrsys.data.validation.workers import RunTasks, run_here
 from ltrsys.errors import DataError
 from ltrsys.files import read_json, replaced, write_json
 from ltrsys.progress import progress
@@ -141,7 +141,7 @@ def stage(
     tasks = [(folder, first + number, chunk, read, version, resize) for number, chunk in enumerate(chunks)]
     parts = [known]
     with progress("checking images", len(missing)) as advance:
-        for part in run(check_chunk, tasks):
+        for part in (run if len(tasks) > 1 else run_here)(check_chunk, tasks):
             parts.append(part)
             advance(len(part))
     every = Staged.concatenated(parts)

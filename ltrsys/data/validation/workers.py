@@ -34,7 +34,7 @@ def run_tasks(workers: int) -> Iterator[RunTasks]:
         LtrsysError: Where a process died.
     """
     if workers == 1:
-        yield _run_here
+        yield run_here
         return
     # Not forked: a fork of a process with threads, such as torch's or DALI's, can hang.
     context = multiprocessing.get_context("spawn")
@@ -55,7 +55,8 @@ def run_tasks(workers: int) -> Iterator[RunTasks]:
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _run_here(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]]) -> Iterator[T]:
+def run_here(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]]) -> Iterator[T]:
+    """Run the tasks in this process: a new one takes a second to start."""
     for task in tasks:
         yield function(*task)
 
