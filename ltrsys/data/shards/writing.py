@@ -19,7 +19,7 @@ from ltrsys.data.validation.workers import RunTasks, run_here
 from ltrsys.files import read_json, replaced, write_json
 from ltrsys.progress import progress
 
-WORTH_A_PROCESS = 256 * 2**20
+WORTH_A_PROCESS = 512 * 2**20
 """Bytes that take longer to write than processes take to start."""
 
 
