@@ -25,6 +25,8 @@ from ltrsys.runs.trained_on import keep_record
 from ltrsys.second_stage.store import load_fitted
 from tests.classifiers.runs import make_run, without_splits, write_model
 
+pytestmark = pytest.mark.long
+
 REPORT = {
     "accuracy_by_split.png",
     "trade_off.png",

@@ -15,7 +15,7 @@ from tests.classifiers.runs import make_config
 from tests.cli.test_balance import ltrsys
 from tests.models.test_published import paper_layout
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.long]
 
 
 @pytest.fixture

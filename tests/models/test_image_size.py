@@ -9,7 +9,7 @@ from ltrsys.models.config import ModelConfig
 from ltrsys.models.image_size import build_without_memory, check_image_size, nearest_size
 from ltrsys.models.network import build_network
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.long]
 
 
 @pytest.mark.parametrize(

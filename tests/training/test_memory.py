@@ -15,6 +15,8 @@ from ltrsys.world import World
 from tests.training.conftest import losses_of, read_metrics
 from tests.training.ranks import run as run_until
 
+pytestmark = pytest.mark.long
+
 FULL = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.6 GiB of which 1 GiB is free."
 
 

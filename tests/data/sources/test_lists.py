@@ -97,6 +97,7 @@ def test_an_absurd_label_is_refused_without_num_classes_too(tmp_path: Path) -> N
         read(tmp_path, "a.jpg 99999999999\n")
 
 
+@pytest.mark.long
 def test_a_label_far_above_the_others_is_an_error_unless_the_number_of_classes_was_given(tmp_path: Path) -> None:
     touch(tmp_path, "0.jpg", "1.jpg", "2.jpg", "3.jpg")
     text = "0.jpg 0\n1.jpg 1\n2.jpg 500000\n3.jpg 2\n"

@@ -16,6 +16,8 @@ import torch
 
 from ltrsys.kernels.gpu.extension import load_extension
 
+pytestmark = pytest.mark.long
+
 SOURCE = """
 #include <Python.h>
 

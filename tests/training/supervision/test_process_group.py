@@ -13,6 +13,8 @@ from ltrsys.training.supervision.heartbeat import Limits
 from ltrsys.training.supervision.process_group import free_port, process_group
 from ltrsys.world import World
 
+pytestmark = pytest.mark.long
+
 LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
