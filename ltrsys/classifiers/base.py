@@ -6,7 +6,7 @@ N samples, C classes, D features.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
@@ -79,6 +79,13 @@ class FitContext:
 
         assert self.val is not None, "nothing is selected on val"
         return score(self.val.labels, predictions_N, self.val.num_classes, self.select_by) or 0.0
+
+
+def best_of_grid(
+    grid: Sequence[float], scores: Sequence[float], cost: Callable[[float], float] = lambda value: value
+) -> float:
+    """Return the value of `grid` with the highest score; of equals that of the lowest `cost`, or else the smallest."""
+    return max(zip(grid, scores, strict=True), key=lambda point: (point[1], -cost(point[0])))[0]
 
 
 class Classifier(Method, ABC, Generic[C]):

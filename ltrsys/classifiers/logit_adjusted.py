@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field
 
-from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, SelectedOn, Selection, ValSplit
+from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, SelectedOn, Selection, ValSplit, best_of_grid
 from ltrsys.classifiers.joint import Joint
 from ltrsys.classifiers.tilt import log_prior, tilted_predictions
 from ltrsys.errors import UsageError
@@ -67,7 +67,7 @@ class LogitAdjusted(Classifier[LogitAdjustedConfig]):
         if context.val is not None:
             predictions = tilted_predictions(joint, context.val, log_prior_C, config.grid, context.device)
             scores = [context.score(row) for row in predictions]
-            t = max(zip(config.grid, scores, strict=True), key=lambda point: (point[1], -point[0]))[0]
+            t = best_of_grid(config.grid, scores)
         where = selection.select_on if selection else None
         return cls(joint, -t * log_prior_C.to(context.device), t, where, bool(selection and selection.val_is_test))
 

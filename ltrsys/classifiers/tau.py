@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, SelectedOn, Selection, ValSplit
+from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, SelectedOn, Selection, ValSplit, best_of_grid
 from ltrsys.errors import UsageError
 from ltrsys.features.config import RetrainConfig
 from ltrsys.section import Section
@@ -91,11 +91,11 @@ class TauNorm(Classifier[TauConfig]):
         elif select_on == "val":
             assert context.val is not None
             predictions = sweep(joint, context.val, config.grid, context.device)
-            tau = _best(config.grid, [context.score(row) for row in predictions])
+            tau = best_of_grid(config.grid, [context.score(row) for row in predictions])
         else:
             predictions = sweep(joint, train, config.grid, context.device)
             means = [mean_class_accuracy(train.labels, row, train.num_classes) or 0.0 for row in predictions]
-            tau = _best(config.grid, means)
+            tau = best_of_grid(config.grid, means)
         return cls(joint.weight_CD, tau, select_on, context.selection.val_is_test)
 
     def scores(self, features_ND: Tensor) -> Tensor:
@@ -145,11 +145,6 @@ def sweep(joint: Joint, split: BankSplit, grid: list[float], device: torch.devic
             classes.append(tau_sweep(features_ND, joint.weight_CD, taus).cpu().numpy())
             advance(len(labels_N))
     return np.concatenate(classes, axis=1)
-
-
-def _best(grid: list[float], accuracies: list[float]) -> float:
-    """Return the tau of the highest accuracy; the smallest of equals, whatever the order of the grid."""
-    return max(zip(grid, accuracies, strict=True), key=lambda point: (point[1], -point[0]))[0]
 
 
 def _learn(joint: Joint, train: BankSplit, config: TauConfig, *, seed: int, device: torch.device) -> float:

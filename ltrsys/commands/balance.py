@@ -78,9 +78,7 @@ def balance_run(
     old = _old_results(run, reported)
     fitted = {name: fitter.fitted(name) for name in CLASSIFIERS.names() if name in config.balance.classifiers}
     fitted |= _still_current(old, fitter, reported, except_for=fitted.keys())
-    val_split_of_bank = bank.split(val.name) if val.name else None
-    grid = sorted(set(config.balance.tilt_grid))
-    tilting = Tilting(reported, val_split_of_bank, config.balance.select_by, grid, joint)
+    tilting = Tilting.of(reported, bank, val, config.balance, joint)
     lines = [tilting.with_tilt(_line_of(one, reported, old, joint), one) for one in fitted.values()]
     tau = config.balance.of("tau")
     curve = reported.tau_curve(joint, tau.grid) if "tau" in fitted and isinstance(tau, TauConfig) else None
@@ -221,7 +219,7 @@ def _still_current(
     kept = {}
     for line in old.results if old else []:
         current = None if line.classifier in except_for else fitter.current(line.classifier)
-        if current and line.fingerprint == reported.line_fingerprint(current):
+        if current and line.fingerprint == reported.line_fingerprint(current.fingerprint):
             kept[line.classifier] = current
     return kept
 
@@ -229,7 +227,7 @@ def _still_current(
 def _line_of(fitted: Fitted, reported: EvaluatedSplit, old: Results | None, joint: Joint) -> Line:
     """Return the line of a classifier: the one there is, or a new one."""
     line = old.line(fitted.classifier.name) if old else None
-    if line and line.complete and line.fingerprint == reported.line_fingerprint(fitted):
+    if line and line.complete and line.fingerprint == reported.line_fingerprint(fitted.fingerprint):
         return line
     return reported.line(fitted, joint)
 

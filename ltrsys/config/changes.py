@@ -14,6 +14,14 @@ def fixed_values(section: Section, when: MayChange) -> dict[str, Any]:
     return dict(_fixed(section, values, when, ""))
 
 
+def differences(then: Section, now: Section, when: MayChange) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the dotted keys, ascending, that may not change at the time `when` and have, with both values."""
+    before, after = fixed_values(then, when), fixed_values(now, when)
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) != after.get(key):
+            yield key, before.get(key), after.get(key)
+
+
 def changeable_keys(section: Section, when: MayChange, prefix: str = "") -> Iterator[str]:
     """Yield the dotted keys that may change; `section.*` where all of a section may."""
     for name, field in type(section).model_fields.items():

@@ -92,12 +92,12 @@ class EvaluatedSplit:
             mean_class_accuracy=measured.mean_class_accuracy,
             confidence_95=measured.confidence_95,
             versus_joint=versus,
-            fingerprint=self.line_fingerprint(fitted),
+            fingerprint=self.line_fingerprint(fitted.fingerprint),
         )
 
-    def line_fingerprint(self, fitted: Fitted) -> str:
-        """SHA-256 of all that a line depends on."""
-        return fingerprint([fitted.fingerprint, self.name, self.shots.model_dump(mode="json")])
+    def line_fingerprint(self, fit: str) -> str:
+        """SHA-256 of all that a line depends on: `fit` is that of all that the fit of its classifier depends on."""
+        return fingerprint([fit, self.name, self.shots.model_dump(mode="json")])
 
     def results(self, dataset: Dataset, lines: Sequence[Line], curve: TauCurve | None = None) -> Results:
         """Put lines, in the paper's order, into the form of results.json."""

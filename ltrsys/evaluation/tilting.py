@@ -6,14 +6,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ltrsys.classifiers.base import Classifier
+from ltrsys.classifiers.base import Classifier, ValSplit, best_of_grid
 from ltrsys.classifiers.joint import Joint
 from ltrsys.classifiers.tilt import log_prior, tilted_predictions
 from ltrsys.evaluation.results import EqualManyShot, Line, Tilt, TiltCurve
 from ltrsys.evaluation.split import EvaluatedSplit
-from ltrsys.features.bank import BankSplit, fingerprint
+from ltrsys.features.bank import BankSplit, FeatureBank, fingerprint
 from ltrsys.metrics.accuracy import ALL_COLUMNS, accuracy_by_column, paired_test, percentage, score
 from ltrsys.metrics.config import SelectBy
+from ltrsys.second_stage.config import BalanceConfig
 from ltrsys.second_stage.store import Fitted
 
 WITHOUT_VAL = 1.0
@@ -35,11 +36,23 @@ class Tilting:
     _predictions: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     _best: dict[str, float] = field(default_factory=dict)
 
+    @classmethod
+    def of(
+        cls, reported: EvaluatedSplit, bank: FeatureBank, val: ValSplit, config: BalanceConfig, joint: Joint
+    ) -> "Tilting":
+        """Tilt as the section `balance` says, and choose on the split that may be selected on."""
+        on = bank.split(val.name) if val.name else None
+        return cls(reported, on, config.select_by, sorted(set(config.tilt_grid)), joint)
+
+    def fingerprint(self, fit: str) -> str:
+        """SHA-256 of all that a tilt depends on: `fit` is that of all that the fit of its classifier depends on."""
+        return fingerprint([self.reported.line_fingerprint(fit), self.grid, self.select_by, self.val is not None])
+
     def with_tilt(self, line: Line, fitted: Fitted) -> Line:
         """Return the line with its tilt; the one that it has, if nothing that it depends on has changed."""
         if not self.grid:
             return line.model_copy(update={"tilt": None})
-        current = fingerprint([self.reported.line_fingerprint(fitted), self.grid, self.select_by, self.val is not None])
+        current = self.fingerprint(fitted.fingerprint)
         if line.tilt is not None and line.tilt.fingerprint == current:
             return line
         return line.model_copy(update={"tilt": self._tilt(fitted.classifier, current)})
@@ -73,8 +86,7 @@ class Tilting:
             labels, num_classes = self.val.labels, self.val.num_classes
             rows = self._tilted(classifier, self.val)
             scores = [score(labels, row, num_classes, self.select_by) or 0.0 for row in rows]
-            best = max(zip(self.grid, scores, strict=True), key=lambda point: (point[1], -abs(point[0])))
-            self._best[classifier.name] = best[0]
+            self._best[classifier.name] = best_of_grid(self.grid, scores, cost=abs)
         return self._best[classifier.name]
 
     def _equal_many_shot(self, classifier: Classifier[Any]) -> EqualManyShot | None:

@@ -42,7 +42,7 @@ def results_table(results: Results) -> Table:
             CLASSIFIERS.get(line.classifier).label,
             *cells,
             _interval(line.confidence_95.get(fair)),
-            _p_value(_p_value_of(line, fair)),
+            p_value(_p_value_of(line, fair)),
             parameters(line),
         )
     return table
@@ -82,7 +82,7 @@ def tilt_table(results: Results) -> Table | None:
             "–" if tilt.chosen is None else f"{tilt.chosen:g}",
             *(_number(value) for value in values.values()),
             "–" if at_equal is None else f"{at_equal.few:.1f}",
-            _p_value(None if at_equal is None else at_equal.p_value),
+            p_value(None if at_equal is None else at_equal.p_value),
         )
     return table
 
@@ -155,7 +155,8 @@ def _interval(interval: tuple[float, float] | None) -> str:
     return "–" if interval is None else f"{interval[0]:.1f}–{interval[1]:.1f}"
 
 
-def _p_value(value: float | None) -> str:
+def p_value(value: float | None) -> str:
+    """Return what a table shows of a p-value."""
     if value is None:
         return "–"
     return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -66,9 +67,10 @@ class MetricsLog:
             run.path.mkdir(parents=True, exist_ok=True)
             self._file = open(run.metrics, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 closed by `close`
         try:
+            tracking = config.tracking
+            new = TrackedJob(run.path, config.name, name, tracking.project, tracking.tags, config.dump())
             for kind in TRACKERS:
-                tracking, run_id = config.tracking, (run_ids or {}).get(kind.name)
-                job = TrackedJob(run.path, config.name, name, tracking.project, tracking.tags, config.dump(), run_id)
+                job = replace(new, run_id=(run_ids or {}).get(kind.name))
                 if (tracker := kind.open(job, tracking.setting_of(kind))) is not None:
                     self._trackers.append(tracker)
         except BaseException:

@@ -81,7 +81,7 @@ class Fitter:
     val: ValSplit
     seed: int
     device: torch.device
-    head: HeadName = "linear"
+    head: HeadName
     """Of the network: `model.head`."""
 
     def fitted(self, name: str) -> Fitted:

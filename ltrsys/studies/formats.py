@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from ltrsys.reporting.table import p_value
 from ltrsys.studies.table import Line, StudyTable, as_json, title_of
 
 PUBLISHED = "published"
@@ -17,25 +18,19 @@ PUBLISHED = "published"
 def headings(table: StudyTable) -> list[str]:
     """Return the headings of all columns: ours, p, the published ones and the parameters."""
     ours = [title_of(column) for column in table.columns]
-    p_value = ["p"] if table.versus is not None else []
+    tested = ["p"] if table.versus is not None else []
     published = [f"{PUBLISHED} {title_of(column)}" for column in table.reference_columns]
-    return ["", *ours, *p_value, *published, "parameters"]
+    return ["", *ours, *tested, *published, "parameters"]
 
 
 def cells(table: StudyTable, line: Line) -> list[str]:
     """Return the texts of a row below `headings`."""
     ours = [str(line.cells[column]) for column in table.columns]
-    p_value = [_p(line.p_value)] if table.versus is not None else []
+    tested = [p_value(line.p_value)] if table.versus is not None else []
     published = [
         f"{line.reference[column]:.1f}" if column in line.reference else "" for column in table.reference_columns
     ]
-    return [line.label, *ours, *p_value, *published, line.parameters]
-
-
-def _p(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
+    return [line.label, *ours, *tested, *published, line.parameters]
 
 
 def terminal(table: StudyTable, width: int | None = None) -> str:

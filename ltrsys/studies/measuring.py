@@ -22,7 +22,7 @@ from ltrsys.errors import DataError, UsageError
 from ltrsys.evaluation.results import Line
 from ltrsys.evaluation.split import EvaluatedSplit
 from ltrsys.evaluation.tilting import Tilting
-from ltrsys.features.bank import BankIdentity, FeatureBank, fingerprint
+from ltrsys.features.bank import BankIdentity, FeatureBank
 from ltrsys.features.extraction import make_bank
 from ltrsys.models.weights import save_tensors
 from ltrsys.second_stage.fitting import Fitter, evaluated_split, nothing_to_report_on, val_split
@@ -78,20 +78,17 @@ class Measurer:
         if name is None:
             raise DataError(nothing_to_report_on(dataset))
         val = val_split(config.balance, dataset)
-        fitter = Fitter(training.run, bank, config.balance, val, config.seed, self.device)
+        fitter = Fitter(training.run, bank, config.balance, val, config.seed, self.device, config.model.head)
         split = EvaluatedSplit(name, bank.split(name), bank.split("train").class_counts, config.shots, self.device)
-        balance = config.balance
-        tilts = [sorted(set(balance.tilt_grid)), balance.select_by, val.name]
-        current = fingerprint([fitter.fingerprint(row.classifier), name, config.shots.model_dump(mode="json"), tilts])
+        joint = Joint.of_model(training.run.model, self.device, config.model.head)
+        tilting = Tilting.of(split, bank, val, config.balance, joint)
+        current = tilting.fingerprint(fitter.fingerprint(row.classifier))
         path = training.run.path / "rows" / f"{row.classifier}-{current[:16]}.safetensors"
         if not path.exists():
             if not compute:
                 return None
             # what has settings of its own must not take the place of the run's classifier
             fitted = fitter.fit(row.classifier) if row.settings else fitter.fitted(row.classifier)
-            joint = Joint.of_model(training.run.model, self.device, config.model.head)
-            on = bank.split(val.name) if val.name else None
-            tilting = Tilting(split, on, balance.select_by, sorted(set(balance.tilt_grid)), joint)
             _save(path, split, fitted, tilting.with_tilt(split.line(fitted, joint), fitted))
         return _load(path, split)
 

@@ -21,12 +21,13 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ltrsys.classifiers.base import CLASSIFIERS
-from ltrsys.config.changes import fixed_values
+from ltrsys.config.changes import differences
 from ltrsys.config.reading import load_config, load_run_config
 from ltrsys.config.schema import Config
 from ltrsys.errors import UsageError, first_problem
 from ltrsys.registry import nearest
 from ltrsys.runs.folder import RunFolder
+from ltrsys.second_stage.fitting import check_head
 from ltrsys.section import MayChange, Section
 
 Column = Literal["many", "medium", "few", "all", "mean_class_accuracy", "top3", "top5"]
@@ -126,14 +127,11 @@ class Training:
         """Raise a UsageError where the run folder is of another config: a study before, or somebody's own run."""
         if not self.run.config_file.exists():
             return
-        then = fixed_values(load_run_config(self.run), MayChange.ON_RESUME)
-        now = fixed_values(self.config, MayChange.ON_RESUME)
-        for key in sorted(now.keys() | then.keys()):
-            if now.get(key) != then.get(key):
-                raise UsageError(
-                    f"{self.run.path}: was made with {key}={then.get(key)}, but this study says {now.get(key)}. Call "
-                    f"the study's run `{self.key}` otherwise, or move that folder away."
-                )
+        for key, then, now in differences(load_run_config(self.run), self.config, MayChange.ON_RESUME):
+            raise UsageError(
+                f"{self.run.path}: was made with {key}={then}, but this study says {now}. Call the study's run "
+                f"`{self.key}` otherwise, or move that folder away."
+            )
 
 
 @dataclass(frozen=True)
@@ -168,9 +166,14 @@ class OpenStudy:
         """All trainings, in the order of the file; their configs are read.
 
         Raises:
-            UsageError: Where a config is wrong, or two runs would share a folder.
+            UsageError: Where a config is wrong, a classifier does not apply to the head of its run, or two runs would
+                share a folder.
         """
         trainings = [training for key in self.study.runs for training in self.of(key)]
+        for training in trainings:
+            check_head(
+                [row.classifier for row in self.study.rows if row.run == training.key], training.config.model.head
+            )
         folders: dict[Path, Training] = {}
         for training in trainings:
             other = folders.setdefault(training.run.path, training)

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from ltrsys.metrics.accuracy import heading
 from ltrsys.metrics.class_mean import paired_test_of_shares
 from ltrsys.studies.measuring import Measured
-from ltrsys.studies.study import Column, Row, Study
+from ltrsys.studies.study import Row, Study
 
-TITLES: Mapping[Column, str] = {"mean_class_accuracy": "mean", "top3": "top 3", "top5": "top 5"}
+TITLES = {"top3": "top 3", "top5": "top 5"}
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def make_table(study: Study, measured: Mapping[str, Sequence[Measured | None]]) 
 
 def title_of(column: str) -> str:
     """Return the heading of a column."""
-    return TITLES.get(column, column)  # type: ignore[call-overload]  # a column may have no other
+    return TITLES.get(column, heading(column))
 
 
 def _line(study: Study, row: Row, found: list[Measured], against: list[Measured]) -> Line:

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from ltrsys import __version__
-from ltrsys.config.changes import fixed_values, may_change
+from ltrsys.config.changes import differences, may_change
 from ltrsys.config.schema import Config
 from ltrsys.data.index.difference import Difference
 from ltrsys.data.plan.planner import VERSION as PLAN_VERSION
@@ -32,15 +32,14 @@ def check_same_experiment(
     Raises:
         UsageError: Names the first key, or the dataset or the file of class weights, that differs.
     """
-    now, then = (fixed_values(one, MayChange.ON_RESUME) for one in (config, _stored_config(progress, config, path)))
     without_meaning = {"data.shuffle_window"} if progress.plan == 1 else set()
     if _before_select_by(progress):
         without_meaning.add("train.select_by")
-    for key in sorted((now.keys() | then.keys()) - without_meaning):
-        if now.get(key) != then.get(key):
+    for key, then, now in differences(_stored_config(progress, config, path), config, MayChange.ON_RESUME):
+        if key not in without_meaning:
             raise UsageError(
-                f"{path}: this run was begun with {key}={then.get(key)}, but the config now says {now.get(key)}. "
-                "Put it back, or choose another name for the new run."
+                f"{path}: this run was begun with {key}={then}, but the config now says {now}. Put it back, or choose "
+                "another name for the new run."
             )
     if progress.dataset != dataset:
         differs = "their fingerprints differ" if changes is None else changes

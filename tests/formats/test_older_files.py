@@ -70,7 +70,7 @@ def test_classifiers_rank_as_they_did_and_are_not_fitted_anew(files):
         torch.tensor(expected["features"]),
         load_config(files / "config.yaml", ["balance.select_by=accuracy"]),
     )
-    fitter = Fitter(RunFolder(files), Bank(), config.balance, ValSplit("val"), config.seed, CPU)
+    fitter = Fitter(RunFolder(files), Bank(), config.balance, ValSplit("val"), config.seed, CPU, "linear")
     for name, ranking in expected["rankings"].items():
         fitted = load_fitted(files / "classifiers", name, CPU)
         assert fitted.classifier.rank(features, 2).tolist() == ranking
@@ -82,7 +82,7 @@ def test_classifiers_rank_as_they_did_and_are_not_fitted_anew(files):
 @every_version
 def test_tau_is_chosen_anew_where_it_is_chosen_by_another_measure_and_nothing_else_is(files):
     config = load_config(files / "config.yaml")
-    fitter = Fitter(RunFolder(files), Bank(), config.balance, ValSplit("val"), config.seed, CPU)
+    fitter = Fitter(RunFolder(files), Bank(), config.balance, ValSplit("val"), config.seed, CPU, "linear")
     assert config.balance.select_by == "mean_class_accuracy"
     assert [name for name in ("joint", "ncm", "crt", "tau", "lws") if fitter.current(name) is None] == ["tau"]
 

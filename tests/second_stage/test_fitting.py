@@ -63,7 +63,7 @@ def test_without_val_and_test_there_is_nothing_to_report(tiny_shards: Path, tmp_
 
 
 def fitter(path: Path, *, val: ValSplit = VAL, **balance: object) -> Fitter:
-    return Fitter(RunFolder(path), Bank(), BALANCE.model()(**balance), val, 0, torch.device("cpu"))
+    return Fitter(RunFolder(path), Bank(), BALANCE.model()(**balance), val, 0, torch.device("cpu"), "linear")
 
 
 @pytest.mark.parametrize("name", ["joint", "ncm", "crt", "lws"])

@@ -133,6 +133,8 @@ def _joined(text: str) -> str:
           "rows": [{"label": "a", "run": "instance"}]}, "the runs `instance` and `instance` share the folder"),
         ({"runs": {"instance": {"config": "letters.yaml", "overrides": ["train.epoch=3"]}}, "versus": None,
           "rows": [{"label": "a", "run": "instance"}]}, "Did you mean `train.epochs`?"),
+        ({"runs": {"instance": {"config": "letters.yaml", "overrides": ["model.head=cosine"]}}, "versus": None,
+          "rows": [{"label": "a", "run": "instance", "classifier": "tau"}]}, "tau does not apply to model.head=cosine"),
     ],
 )  # fmt: skip
 def test_a_wrong_study_is_one_line(

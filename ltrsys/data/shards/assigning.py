@@ -11,7 +11,7 @@ from ltrsys.data.shards.listed import Listed
 from ltrsys.data.shards.manifest import splits_of
 from ltrsys.data.shards.splitting import TEST, TRAIN, VAL, groups_by, make_splits, position
 from ltrsys.data.sources.source import Source
-from ltrsys.data.validation.duplicates import find_duplicates, joined
+from ltrsys.data.validation.duplicates import Duplicates, joined
 from ltrsys.data.validation.staging import Staged
 from ltrsys.errors import UsageError
 
@@ -37,13 +37,14 @@ def groups_of(source: Source, options: BuildOptions) -> NDArray[np.object_]:
     return np.concatenate([*parts.values()])
 
 
-def with_splits(listed: Listed, earlier: Staged, options: BuildOptions) -> Listed:
+def with_splits(listed: Listed, earlier: Staged, options: BuildOptions, found: Duplicates | None) -> Listed:
     """Give training images to the splits that are made here.
 
     Args:
         listed: All images.
         earlier: Those of an earlier build, which keep their splits.
         options: The shares, and what is not parted.
+        found: The duplicates among `listed`, if they were looked for.
     """
     shares = options.shares
     if not (shares.val or shares.test):
@@ -56,6 +57,8 @@ def with_splits(listed: Listed, earlier: Staged, options: BuildOptions) -> Liste
     if any(share and split not in had for split, share in ((VAL, shares.val), (TEST, shares.test))):
         fixed[fixed == TRAIN] = -1  # a split that is new takes its images from there
     units, positions = _units(own, options)
+    if found is not None and options.duplicates == "together":
+        units, positions = joined(units, positions, found.cluster[train])
     splits = listed.splits.copy()
     splits[train] = make_splits(units, positions, own.labels, shares, fixed)
     return replace(listed, splits=splits)
@@ -72,6 +75,4 @@ def _units(listed: Listed, options: BuildOptions) -> tuple[NDArray[np.int64], ND
     number: dict[bytes, int] = {}
     units = np.array([number.setdefault(key, len(number)) for key in keys], dtype=np.int64)
     positions = np.array([position(key, options.seed) for key in number])
-    if options.duplicates == "together":
-        return joined(units, positions, find_duplicates(listed.staged.pixels, listed.staged.looks).cluster)
     return units, positions

@@ -12,6 +12,7 @@ Until the end what is staged takes as much space again as the shards.
 
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,7 +40,7 @@ from ltrsys.data.shards.manifest import staged_in_shards
 from ltrsys.data.shards.updating import changes, keep_classes, keep_strata
 from ltrsys.data.shards.writing import Samples, following, write_split
 from ltrsys.data.sources.source import Source
-from ltrsys.data.validation.duplicates import confirmed, find_duplicates, surplus, write_duplicates
+from ltrsys.data.validation.duplicates import Duplicates, confirmed, find_duplicates, surplus, write_duplicates
 from ltrsys.data.validation.staging import CHUNK, NOTHING, Staged, stage
 from ltrsys.data.validation.workers import RunTasks, run_tasks
 from ltrsys.files import read_json
@@ -106,8 +107,11 @@ class _Build:
         num_chunks = sum(-(-len(items) // CHUNK) for items in self.source.splits.values())
         with run_tasks(max(1, min(workers, num_chunks))) as run:
             listed = self._checked(earlier, groups, run, refuse=refuse)
-            listed = with_splits(listed, earlier, self.options)
-            listed = self._without_duplicates(listed)
+            wanted = self.options.duplicates != "off"
+            found = find_duplicates(listed.staged.pixels, listed.staged.looks) if wanted else None
+            listed = with_splits(listed, earlier, self.options, found)
+            if found is not None:
+                listed = self._without_duplicates(listed, found)
             warn_of_empty_classes(self.source, listed)
             if self.before is not None:
                 log.info("%s: %s", self.out, changes(self.before, earlier, listed.staged, listed.labels, listed.splits))
@@ -145,11 +149,9 @@ class _Build:
         write_rejected(self.out / REJECTED, self.source, staged, refuse=refuse)
         return usable_images(self.source, staged, groups)
 
-    def _without_duplicates(self, listed: Listed) -> Listed:
+    def _without_duplicates(self, listed: Listed, found: Duplicates) -> Listed:
         """Report the images that are the same picture, and leave them out where that is wanted."""
-        if self.options.duplicates == "off":
-            return listed
-        found = confirmed(find_duplicates(listed.staged.pixels, listed.staged.looks), listed.staged)
+        found = confirmed(found, listed.staged)
         dropped = surplus(found, listed.splits) if self.options.duplicates == "drop" else np.zeros(len(listed), bool)
         classes = [self.source.classes[label].name for label in listed.labels]
         count = write_duplicates(
@@ -172,6 +174,11 @@ class _Build:
             )
         return listed.take(np.flatnonzero(~dropped))
 
+    @cached_property
+    def _same_layout(self) -> bool:
+        """Whether what is brought up to date was laid out by the same rules."""
+        return self.before is not None and same_layout(self.plan, read_json(self.out / "build.json", "build"))
+
     def _laid_out(self, name: SplitName, listed: Listed) -> Samples:
         """Give the images of a split their order."""
         if name == "train":
@@ -185,7 +192,7 @@ class _Build:
             order = np.arange(len(listed))
             strata = [StratumRecord(band=0, first=0, samples=len(listed))] if len(listed) else []
         split = self.before.split(name) if self.before is not None and self.before.has(name) else None
-        same = self.before is not None and same_layout(self.plan, read_json(self.out / "build.json", "build"))
-        order, kept = keep_strata(order, strata, listed.staged, listed.labels, split if same else None)
+        kept_split = split if self._same_layout else None
+        order, kept = keep_strata(order, strata, listed.staged, listed.labels, kept_split)
         next_key, next_shard = (0, 0) if split is None else following(split)
         return Samples(listed.staged.take(order), listed.labels[order], strata, kept, next_key, next_shard)

@@ -40,10 +40,6 @@ class Items:
     def __len__(self) -> int:
         return len(self.names)
 
-    def part(self, first: int, end: int) -> "Items":
-        """Return the images from place `first` to before `end`."""
-        return self.take(np.arange(first, min(end, len(self)), dtype=np.int64))
-
     def take(self, chosen: NDArray[np.int64]) -> "Items":
         """Return the images at the places `chosen`."""
         details = {column: values[chosen] for column, values in self.details.items()}

@@ -131,12 +131,13 @@ def stage(
     Returns:
         What became of the images, in the order of `items`.
     """
-    known = Staged.concatenated([earlier, *(_read(path) for path in sorted(folder.glob("*.json")))])
+    records = sorted(folder.glob("*.json"))
+    known = Staged.concatenated([earlier, *map(_read, records)])
     places = {item: place for place, item in enumerate(known.items)}
     missing = [
         item for item in items if item not in places or known.versions[places[item]] != _version_of(item, version)
     ]
-    first = 1 + max((int(path.stem) for path in folder.glob("*.json")), default=-1)
+    first = 1 + max((int(path.stem) for path in records), default=-1)
     chunks = [missing[start : start + CHUNK] for start in range(0, len(missing), CHUNK)]
     tasks = [(folder, first + number, chunk, read, version, resize) for number, chunk in enumerate(chunks)]
     parts = [known]
