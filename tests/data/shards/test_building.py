@@ -1,7 +1,6 @@
 """Shards are the same bytes however they came about, and hold what the index says."""
 
 import fcntl
-import filecmp
 import io
 import json
 import logging
@@ -10,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,11 +20,9 @@ from nvidia.dali import fn, pipeline_def
 from PIL import Image
 
 from ltrsys.data.index.dataset import Dataset
-from ltrsys.data.reading.verify import verify
 from ltrsys.data.shards.build_folder import BuildOptions
 from ltrsys.data.shards.building import build_shards
 from ltrsys.data.shards.layout import class_bands
-from ltrsys.data.shards.manifest import read_manifest
 from ltrsys.data.sources.digits import read_digits
 from ltrsys.data.sources.folder import read_folder
 from ltrsys.data.sources.lists import read_lists
@@ -35,6 +31,7 @@ from ltrsys.data.sources.source import Source
 from ltrsys.errors import DataError, LtrsysError, UsageError
 from tests.conftest import TINY_COUNTS
 from tests.data.interruptions import Dies, Noted
+from tests.data.shards.datasets import add, assert_same, split_of_item, times
 
 
 @pytest.fixture(scope="session")
@@ -47,27 +44,6 @@ def built(digits: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("digits") / "shards"
     build_shards(digits, out)
     return out
-
-
-def assert_same(one: Path, other: Path) -> None:
-    names = [str(path.relative_to(one)) for path in one.rglob("*") if path.is_file()]
-    assert sorted(names) == sorted(str(path.relative_to(other)) for path in other.rglob("*") if path.is_file())
-    assert filecmp.cmpfiles(one, other, names, shallow=False)[1:] == ([], [])
-
-
-def times(folder: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """Three classes of four small JPEGs in a folder each."""
-    for label, name in enumerate(("ant", "bee", "cat")):
-        (tmp_path / "photos" / "train" / name).mkdir(parents=True)
-        for number in range(4):
-            image = Image.new("RGB", (24 + number, 16 + label), (60 * label, 50 * number, 90))
-            image.save(tmp_path / "photos" / "train" / name / f"{number}.jpg")
-    return tmp_path / "photos"
 
 
 def test_the_index_points_to_each_image_and_its_label(tiny_shards: Path) -> None:
@@ -365,196 +341,6 @@ def test_the_first_ten_bad_images_are_named(photos: Path, tmp_path: Path) -> Non
         build_shards(source, tmp_path / "shards")
 
 
-def test_another_list_is_another_build_unless_it_is_an_update(photos: Path, tmp_path: Path) -> None:
-    build_shards(read_folder(photos), tmp_path / "shards")
-    Image.new("RGB", (30, 20)).save(photos / "train/cat/9.jpg")
-    with pytest.raises(DataError, match=r"a finished build, with other images. Bring it up to date with --update"):
-        build_shards(read_folder(photos), tmp_path / "shards")
-    dataset = build_shards(read_folder(photos), tmp_path / "shards", update=True)
-    assert dataset.split("train").class_counts.tolist() == [4, 4, 5]
-
-
-def of_dataset(dataset: Dataset) -> dict[str, list[tuple[str, bytes]]]:
-    """Return the class and the JPEG of every sample, sorted, by split; all that makes two datasets the same."""
-    found = {}
-    for name in dataset.record.splits:
-        split = dataset.split(name)
-        samples = []
-        for sample in range(len(split)):
-            with open(split.shard_path(int(split.shard[sample])), "rb") as file:
-                file.seek(int(split.offset[sample]))
-                jpeg = file.read(int(split.size[sample]))
-            samples.append((dataset.record.classes[split.label[sample]].name, jpeg))
-        found[name] = sorted(samples)
-    return found
-
-
-@pytest.fixture
-def herbarium(tmp_path: Path) -> Path:
-    """Three classes of 40, 12 and 4 photographs: three strata."""
-    for name, count in (("ash", 40), ("elm", 12), ("oak", 4)):
-        (tmp_path / "herbarium" / name).mkdir(parents=True)
-        for number in range(count):
-            add(tmp_path / "herbarium" / name / f"{number}.jpg")
-    return tmp_path / "herbarium"
-
-
-def add(path: Path) -> None:
-    path.parent.mkdir(exist_ok=True)
-    random = np.random.default_rng(zlib.crc32(f"{path.parent.name}/{path.name}".encode()))
-    Image.fromarray(random.integers(0, 256, (24, 30, 3), dtype=np.uint8)).save(path, quality=85)
-
-
-def test_an_update_gives_the_dataset_of_a_build_and_writes_only_what_changes(
-    herbarium: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    out, notes = tmp_path / "shards", tmp_path / "notes"
-    before = build_shards(read_folder(herbarium), out).split("train").class_counts.sum()
-    written = times(out)
-    add(herbarium / "oak" / "new.jpg")
-    add(herbarium / "oak" / "newer.jpg")
-    source = read_folder(herbarium)
-    with caplog.at_level(logging.INFO, "ltrsys"):
-        after = build_shards(replace(source, read=Noted(source.read, notes)), out, update=True)
-    assert "58 images: 2 added." in caplog.text
-    assert sorted(notes.read_text().split()) == ["oak/new.jpg", "oak/newer.jpg"]
-    assert of_dataset(after) == of_dataset(build_shards(source, tmp_path / "afresh"))
-    assert after.split("train").class_counts.sum() > before
-    kept = [path for path, time in written.items() if path.suffix == ".tar" and path.exists()]
-    assert {path.name for path in kept} >= {"train-000001.tar", "train-000002.tar"}, "elm and ash stay"
-    assert all(path.stat().st_mtime_ns == written[path] for path in kept)
-    assert list(verify(after)) == []
-    assert not (out / ".build").exists()
-
-
-def test_an_update_moves_no_image_to_another_split(herbarium: Path, tmp_path: Path) -> None:
-    out, options = tmp_path / "shards", BuildOptions(val=0.2, test=0.2)
-    before = split_of_item(build_shards(read_folder(herbarium), out, options))
-    assert set(before.values()) == {"train", "val", "test"}
-    for number in range(30):
-        add(herbarium / ("oak", "elm", "yew")[number % 3] / f"new{number}.jpg")
-    after = split_of_item(build_shards(read_folder(herbarium), out, options, update=True))
-    assert {item: after[item] for item in before} == before
-    assert {after[item] for item in after.keys() - before.keys()} == {"train", "val", "test"}
-
-
-def test_an_update_that_forgets_the_shares_is_refused(herbarium: Path, tmp_path: Path) -> None:
-    build_shards(read_folder(herbarium), tmp_path / "shards", BuildOptions(val=0.2, test=0.1))
-    with pytest.raises(DataError, match=r"was built with --val 0.2 and --test 0.1, and without it all of these images"):
-        build_shards(read_folder(herbarium), tmp_path / "shards", update=True)
-
-
-def split_of_item(dataset: Dataset) -> dict[bytes, str]:
-    names = dataset.record.splits
-    return {item: name for name in names for item in read_manifest(dataset.split(name))["item"]}
-
-
-def test_an_update_follows_removed_replaced_and_relabelled_images(
-    herbarium: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    out = tmp_path / "shards"
-    build_shards(read_folder(herbarium), out)
-    (herbarium / "ash" / "3.jpg").unlink()
-    add(herbarium / "elm" / "x.jpg")
-    (herbarium / "elm" / "x.jpg").replace(herbarium / "elm" / "2.jpg")  # other pixels under an old name
-    (herbarium / "oak" / "1.jpg").rename(herbarium / "elm" / "was_an_oak.jpg")
-    with caplog.at_level(logging.INFO, "ltrsys"):
-        after = build_shards(read_folder(herbarium), out, update=True)
-    assert "55 images: 1 added, 2 removed, 1 replaced." in caplog.text
-    assert of_dataset(after) == of_dataset(build_shards(read_folder(herbarium), tmp_path / "afresh"))
-    assert list(verify(after)) == []
-
-
-def test_an_update_keeps_the_ids_of_old_classes(herbarium: Path, tmp_path: Path) -> None:
-    out = tmp_path / "shards"
-    build_shards(read_folder(herbarium), out)
-    (herbarium / "birch").mkdir()
-    add(herbarium / "birch" / "0.jpg")
-    shutil.rmtree(herbarium / "elm")
-    after = build_shards(read_folder(herbarium), out, update=True)
-    assert [record.name for record in after.record.classes] == ["ash", "elm", "oak", "birch"]
-    assert after.split("train").class_counts.tolist() == [40, 0, 4, 1]
-
-
-def test_an_update_again_and_again_stays_whole(herbarium: Path, tmp_path: Path) -> None:
-    out = tmp_path / "shards"
-    build_shards(read_folder(herbarium), out)
-    for number in range(4):
-        add(herbarium / ("oak", "elm")[number % 2] / f"new{number}.jpg")
-        dataset = build_shards(read_folder(herbarium), out, update=True)
-        assert list(verify(dataset)) == []
-        keys: list[str] = []
-        for shard in range(len(dataset.split("train").record.shards)):
-            with tarfile.open(dataset.split("train").shard_path(shard)) as tar:
-                keys += tar.getnames()
-        assert len(set(keys)) == len(keys), "webdataset takes samples by their keys"
-    assert of_dataset(dataset) == of_dataset(build_shards(read_folder(herbarium), tmp_path / "afresh"))
-    shards = {path.name for path in (out / "train" / "shards").iterdir()}
-    assert shards == {shard.name for shard in dataset.record.splits["train"].shards}, "nothing old is left"
-
-
-def test_nothing_new_is_an_update_too(herbarium: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    out = tmp_path / "shards"
-    before = build_shards(read_folder(herbarium), out)
-    with caplog.at_level(logging.INFO, "ltrsys"):
-        after = build_shards(read_folder(herbarium), out, update=True)
-    assert "nothing has changed" in caplog.text
-    assert after.fingerprint == before.fingerprint
-
-
-def test_an_update_that_was_killed_leaves_the_old_build_and_goes_on(herbarium: Path, tmp_path: Path) -> None:
-    out = tmp_path / "shards"
-    old = of_dataset(build_shards(read_folder(herbarium), out))
-    add(herbarium / "oak" / "new.jpg")
-    source = read_folder(herbarium)
-    with pytest.raises(KeyboardInterrupt):
-        build_shards(replace(source, read=Interrupts()), out, update=True)
-    assert of_dataset(Dataset.open(out)) == old
-    after = build_shards(read_folder(herbarium), out, update=True)
-    assert of_dataset(after) == of_dataset(build_shards(source, tmp_path / "afresh"))
-
-
-class Interrupts:
-    """A reader that ends the build, as Ctrl-C does."""
-
-    def __call__(self, item: str) -> bytes:
-        raise KeyboardInterrupt
-
-
-def test_a_release_that_was_killed_is_finished_by_the_next_command(
-    herbarium: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever file was the last one that found its place."""
-    for stop_at in range(1, 12):
-        out = tmp_path / f"shards{stop_at}"
-        build_shards(read_folder(herbarium), out)
-        add(herbarium / "oak" / f"new{stop_at}.jpg")
-        moved = 0
-        real = os.replace
-
-        def replace_some(source: Path, target: Path, stop_at: int = stop_at, real=real) -> None:
-            nonlocal moved
-            if "ready" in Path(source).parts and "partial" not in str(source):
-                moved += 1
-                if moved == stop_at:
-                    raise InterruptedError
-            real(source, target)
-
-        monkeypatch.setattr(os, "replace", replace_some)
-        interrupted = False
-        try:
-            build_shards(read_folder(herbarium), out, update=True)
-        except InterruptedError:
-            interrupted = True
-        monkeypatch.undo()
-        after = build_shards(read_folder(herbarium), out, update=True)
-        assert list(verify(after)) == []
-        assert len(after.split("train")) == 56 + stop_at
-        if not interrupted:
-            break
-    assert not interrupted, "every file was tried"
-
-
 @pytest.mark.parametrize("duplicates", ["report", "together", "drop"])
 def test_duplicates_across_splits(
     herbarium: Path, tmp_path: Path, duplicates: str, caplog: pytest.LogCaptureFixture
@@ -670,15 +456,3 @@ def test_a_file_name_that_is_not_utf_8_is_kept(photos: Path, tmp_path: Path) -> 
     assert os.fsencode(json.loads(line)["item"]) == b"train/bee/n\xef.jpg"
     update = build_shards(read_folder(photos), tmp_path / "shards", on_reject="list", update=True)
     assert update.fingerprint == dataset.fingerprint
-
-
-def test_shards_of_an_earlier_version_cannot_be_updated_and_say_so(herbarium: Path, tmp_path: Path) -> None:
-    out = tmp_path / "shards"
-    build_shards(read_folder(herbarium), out)
-    (out / "train" / "images.parquet").unlink()
-    with pytest.raises(DataError, match=r"images.parquet: is missing: these shards were built by ltrsys 0.2.0"):
-        build_shards(read_folder(herbarium), out, update=True)
-    (out / "train" / "images.parquet").write_bytes(b"PAR1 cut")
-    with pytest.raises(DataError, match="not a list of the images of a split"):
-        build_shards(read_folder(herbarium), out, update=True)
-    assert Dataset.open(out).split("train").class_counts.tolist() == [40, 12, 4]
