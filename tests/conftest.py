@@ -16,6 +16,8 @@ from ltrsys.data.shards.building import build_shards
 from ltrsys.data.sources.glyphs import read_glyphs
 from ltrsys.data.sources.long_tail import cut_to_long_tail
 
+pytest_plugins = ["tests.trainings"]
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Hide GPUs from all tests but theirs (`pytest -m gpu`): the others compare bits, which only a CPU repeats."""

@@ -11,7 +11,7 @@ from ltrsys import device as device_module
 from ltrsys.config.reading import load_config
 from ltrsys.device import choose_device, describe_device, set_up_gpu
 from ltrsys.errors import LtrsysError
-from ltrsys.training.trainer import train
+from ltrsys.first_stage.trainer import train
 from ltrsys.world import World
 
 CPU = torch.device("cpu")
@@ -107,7 +107,7 @@ def test_a_gpu_is_described_by_name_and_driver(machine, monkeypatch):
 
 @pytest.mark.usefixtures("one_thread")
 def test_the_first_line_of_a_run_says_what_it_computes_on(tmp_path, tiny_shards, caplog):
-    from tests.training.conftest import config_writer
+    from tests.trainings import config_writer
 
     config = load_config(config_writer(tmp_path, tiny_shards)(train__epochs=1))
     with caplog.at_level(logging.INFO, logger="ltrsys"):

@@ -24,7 +24,7 @@ def train(
     world = World.detect()
     try:
         loaded = load_config(config, overrides or [])
-        from ltrsys.training.trainer import train as train_run  # slow to import: a wrong config is told before
+        from ltrsys.first_stage.trainer import train as train_run  # slow to import: a wrong config is told before
 
         train_run(loaded, world)
     except UsageError as error:

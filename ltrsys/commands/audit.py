@@ -25,11 +25,11 @@ from ltrsys.data.reading.opening import open_dataset
 from ltrsys.data.reading.quarantine import quarantined, replacements
 from ltrsys.errors import DataError
 from ltrsys.files import read_json
+from ltrsys.first_stage.resuming import check_same_experiment
+from ltrsys.first_stage.starting import planner_of_training
 from ltrsys.runs.audit_log import attempt_folders, row_type
 from ltrsys.runs.folder import RunFolder
 from ltrsys.training.checkpoints.folder import CheckpointFolder
-from ltrsys.training.resuming import check_same_experiment
-from ltrsys.training.starting import planner_of_training
 
 SHOWN = 5
 """Findings that are told one by one."""

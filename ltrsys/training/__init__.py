@@ -1,1 +1,1 @@
-"""The first stage: the training loop, its engines, its checkpoints."""
+"""What a training is made of: engines, losses, optimizers, schedules, checkpoints, supervision."""

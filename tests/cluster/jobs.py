@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from tests.cluster.slurm import SlurmCluster
-from tests.training.conftest import ROOT
+from tests.trainings import ROOT
 
 
 def submit_script(

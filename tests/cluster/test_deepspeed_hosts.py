@@ -13,7 +13,7 @@ import pytest
 
 from ltrsys.commands.audit import audit_run
 from tests.cluster.hosts import ADDRESSES, INTERFACE, TwoHosts
-from tests.training.conftest import ROOT, config_writer, read_metrics
+from tests.trainings import ROOT, config_writer, read_metrics
 
 pytestmark = [pytest.mark.netns, pytest.mark.distributed]
 

@@ -11,7 +11,7 @@ import pytest
 from tests.cluster.jobs import wait_for_end
 from tests.cluster.slurm import SlurmCluster
 from tests.studies.test_studies import written
-from tests.training.conftest import ROOT
+from tests.trainings import ROOT
 
 pytestmark = [pytest.mark.slurm, pytest.mark.distributed]
 

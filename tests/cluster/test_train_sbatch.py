@@ -10,7 +10,7 @@ import pytest
 from ltrsys.commands.audit import audit_run
 from tests.cluster.jobs import program, submit_script, wait_for_end
 from tests.cluster.slurm import SlurmCluster
-from tests.training.conftest import ROOT, config_writer, read_metrics
+from tests.trainings import ROOT, config_writer, read_metrics
 
 pytestmark = [pytest.mark.slurm, pytest.mark.distributed]
 

@@ -11,8 +11,8 @@ from ltrsys.data.shards.building import build_shards
 from ltrsys.data.sources.glyphs import read_glyphs
 from ltrsys.errors import DataError, LtrsysError, UsageError
 from ltrsys.runs.audit_log import attempt_folders, begin_attempt, row_type
-from tests.training.conftest import config_writer
-from tests.training.ranks import run as run_in_this_process
+from tests.first_stage.ranks import run as run_in_this_process
+from tests.trainings import config_writer
 
 ROWS = row_type(12)
 

@@ -10,11 +10,11 @@ from ltrsys.classifiers.base import CLASSIFIERS, ValSplit
 from ltrsys.config.reading import load_config
 from ltrsys.errors import UsageError
 from ltrsys.evaluation.results import read_results
+from ltrsys.first_stage.resuming import as_begun, check_same_experiment, check_same_plan
 from ltrsys.runs.folder import RunFolder
 from ltrsys.second_stage.fitting import Fitter
 from ltrsys.second_stage.store import load_fitted
 from ltrsys.training.checkpoints.checkpoint import Checkpoint
-from ltrsys.training.resuming import as_begun, check_same_experiment, check_same_plan
 
 VERSIONS = sorted(path for path in (Path(__file__).parent / "files").iterdir() if path.is_dir())
 CPU = torch.device("cpu")

@@ -17,13 +17,13 @@ from ltrsys.data.loading.loader import Batch, TrainLoader
 from ltrsys.data.plan.batching import Batching
 from ltrsys.data.plan.planner import Planner
 from ltrsys.errors import LtrsysError
+from ltrsys.first_stage.trainer import Trainer, train
 from ltrsys.training.losses.base import LOSSES
 from ltrsys.training.memory import largest_that_fits
 from ltrsys.training.mixup import mix
-from ltrsys.training.trainer import Trainer, train
 from ltrsys.world import World
-from tests.training.conftest import config_writer, losses_of, read_metrics, start_processes
 from tests.training.steps import TOLERANCE, alone, losses, resumed_losses, watched_steps
+from tests.trainings import config_writer, losses_of, read_metrics, start_processes
 
 pytestmark = [
     pytest.mark.gpu,

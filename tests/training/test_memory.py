@@ -8,12 +8,12 @@ from ltrsys.config.reading import load_config
 from ltrsys.data.plan.batching import Batching
 from ltrsys.device import within_memory
 from ltrsys.errors import LtrsysError
+from ltrsys.first_stage.trainer import train
 from ltrsys.training.checkpoints.folder import CheckpointFolder
 from ltrsys.training.memory import largest_that_fits, memory_advice
-from ltrsys.training.trainer import train
 from ltrsys.world import World
-from tests.training.conftest import losses_of, read_metrics
-from tests.training.ranks import run as run_until
+from tests.first_stage.ranks import run as run_until
+from tests.trainings import losses_of, read_metrics
 
 pytestmark = pytest.mark.long
 

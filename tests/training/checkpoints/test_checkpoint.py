@@ -7,8 +7,8 @@ from safetensors.torch import save_file
 from ltrsys.config.schema import Config
 from ltrsys.data.plan.planner import VERSION
 from ltrsys.errors import DataError, UsageError
+from ltrsys.first_stage.resuming import check_same_experiment, check_same_plan
 from ltrsys.training.checkpoints.checkpoint import Checkpoint, Progress
-from ltrsys.training.resuming import check_same_experiment, check_same_plan
 
 CONFIG = Config.model_validate({"name": "run", "data": {"shards": "shards"}})
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.training.conftest import config_writer, losses_of, read_metrics, run_ranks
+from tests.trainings import config_writer, losses_of, read_metrics, run_ranks
 
 pytestmark = pytest.mark.distributed
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from ltrsys.training.supervision.process_group import free_port
-from tests.training.conftest import RANKS
 from tests.training.supervision.watched_ranks import HOSTS, TIMEOUT, run_watched
+from tests.trainings import RANKS
 
 pytestmark = pytest.mark.distributed
 

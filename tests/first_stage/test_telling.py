@@ -1,6 +1,6 @@
 from ltrsys.data.config import DataConfig
 from ltrsys.data.index.dataset import Dataset
-from ltrsys.training.telling import describe_fetching
+from ltrsys.first_stage.telling import describe_fetching
 
 
 def large(shards, train_bytes, val_bytes):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ltrsys.training.supervision.process_group import free_port
-from tests.training.conftest import ROOT, losses_of, read_metrics
+from tests.trainings import ROOT, losses_of, read_metrics
 
 pytestmark = pytest.mark.distributed
 DEEPSPEED = Path(sys.executable).with_name("deepspeed")

@@ -19,8 +19,8 @@ from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.plan.planner import Planner
 from ltrsys.errors import DataError
 from tests.data.servers import serving
-from tests.training.conftest import ROOT, losses_of, read_metrics, run_ranks, start_ranks
-from tests.training.ranks import run as run_in_this_process
+from tests.first_stage.ranks import run as run_in_this_process
+from tests.trainings import ROOT, losses_of, read_metrics, run_ranks, start_ranks
 
 pytestmark = pytest.mark.long
 

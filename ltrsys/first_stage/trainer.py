@@ -17,25 +17,10 @@ from ltrsys.data.reading.opening import open_dataset
 from ltrsys.data.reading.quarantine import Quarantine
 from ltrsys.device import set_up_gpu, within_memory
 from ltrsys.errors import DataError
-from ltrsys.models.image_size import check_image_size
-from ltrsys.models.weights import save_network
-from ltrsys.progress import Advance, progress
-from ltrsys.runs.audit_log import AuditLog
-from ltrsys.runs.folder import RunFolder
-from ltrsys.runs.lock import locked
-from ltrsys.runs.tracking import MetricsLog
-from ltrsys.runs.trained_on import keep_record
-from ltrsys.second_stage.fitting import evaluated_split, nothing_to_report_on
-from ltrsys.training.checkpoints.folder import CheckpointFolder
-from ltrsys.training.checkpoints.rank_state import restore_rank_state
-from ltrsys.training.engines.batch_norm import average_buffers
-from ltrsys.training.evaluating import Evaluator
-from ltrsys.training.memory import memory_advice
-from ltrsys.training.meter import Meter
-from ltrsys.training.mixup import mix
-from ltrsys.training.resuming import as_begun
-from ltrsys.training.saving import Saver
-from ltrsys.training.starting import (
+from ltrsys.first_stage.evaluating import Evaluator
+from ltrsys.first_stage.resuming import as_begun
+from ltrsys.first_stage.saving import Saver
+from ltrsys.first_stage.starting import (
     check_images_of_a_class,
     engine_of_training,
     find_checkpoint,
@@ -48,11 +33,26 @@ from ltrsys.training.starting import (
     planner_of_training,
     plans_of_this_node,
 )
+from ltrsys.first_stage.telling import conclusion, describe_processes, describe_run
+from ltrsys.models.image_size import check_image_size
+from ltrsys.models.weights import save_network
+from ltrsys.progress import Advance, progress
+from ltrsys.runs.audit_log import AuditLog
+from ltrsys.runs.folder import RunFolder
+from ltrsys.runs.lock import locked
+from ltrsys.runs.tracking import MetricsLog
+from ltrsys.runs.trained_on import keep_record
+from ltrsys.second_stage.fitting import evaluated_split, nothing_to_report_on
+from ltrsys.training.checkpoints.folder import CheckpointFolder
+from ltrsys.training.checkpoints.rank_state import restore_rank_state
+from ltrsys.training.engines.batch_norm import average_buffers
+from ltrsys.training.memory import memory_advice
+from ltrsys.training.meter import Meter
+from ltrsys.training.mixup import mix
 from ltrsys.training.supervision.loss_watch import LossWatch
 from ltrsys.training.supervision.process_group import process_group
 from ltrsys.training.supervision.requests import Request, Requests
 from ltrsys.training.supervision.watchdog import Reached, watched
-from ltrsys.training.telling import conclusion, describe_processes, describe_run
 from ltrsys.world import World
 
 log = logging.getLogger("ltrsys")

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 
 from ltrsys.config.reading import load_config
+from ltrsys.first_stage.trainer import Trainer
 from ltrsys.training.supervision.process_group import process_group
-from ltrsys.training.trainer import Trainer
 from ltrsys.world import World
 
 

@@ -11,12 +11,12 @@ from ltrsys.config.schema import Config
 from ltrsys.data.index.dataset import Dataset, Split
 from ltrsys.data.loading.loader import EvaluationLoader
 from ltrsys.data.plan.batching import Batching
+from ltrsys.first_stage.telling import describe_accuracies
 from ltrsys.metrics.accuracy import accuracy_by_column, shot_of_class
 from ltrsys.models.network import Network
 from ltrsys.runs.tracking import MetricsLog
 from ltrsys.training.checkpoints.checkpoint import Progress
 from ltrsys.training.engines.batch_norm import average_buffers
-from ltrsys.training.telling import describe_accuracies
 from ltrsys.training.validation import predict_split
 
 log = logging.getLogger("ltrsys")

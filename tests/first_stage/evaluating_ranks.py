@@ -18,7 +18,7 @@ from ltrsys.models.network import Network
 from ltrsys.training.supervision.process_group import process_group
 from ltrsys.training.validation import predict_split
 from ltrsys.world import World
-from tests.training.ranks import become_rank
+from tests.first_stage.ranks import become_rank
 
 NUM_CLASSES, SIDE = 8142, 8
 TEST_IMAGES = 3 * NUM_CLASSES

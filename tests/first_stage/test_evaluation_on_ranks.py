@@ -17,8 +17,8 @@ from ltrsys.data.index.records import ClassRecord
 from ltrsys.data.shards.building import build_shards
 from ltrsys.data.sources.source import Items, Source
 from ltrsys.metrics.accuracy import accuracy_by_column, shot_of_class
-from tests.training.conftest import finish, start_processes
-from tests.training.evaluating_ranks import NUM_CLASSES, TEST_IMAGES, evaluate_rank, nearest_colours, read_image
+from tests.first_stage.evaluating_ranks import NUM_CLASSES, TEST_IMAGES, evaluate_rank, nearest_colours, read_image
+from tests.trainings import finish, start_processes
 
 pytestmark = pytest.mark.distributed
 

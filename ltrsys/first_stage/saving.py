@@ -68,7 +68,7 @@ class Saver:
     def is_written(self) -> bool:
         """Wait until the first rank has written the last checkpoint; return whether it could. Called by all ranks."""
         self.reached(f"stopping after step {self.progress.step}")
-        written = torch.tensor(int(self.checkpoints.wait()), device=self.device)  # noqa: TID251 no step comes after it
+        written = torch.tensor(int(self.checkpoints.wait()), device=self.device)
         dist.broadcast(written, src=0)  # before it, no rank ends: a launcher may then kill the one that still writes
         return bool(written)
 

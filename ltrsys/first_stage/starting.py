@@ -16,6 +16,7 @@ from ltrsys.data.plan.planner import VERSION as PLAN_VERSION
 from ltrsys.data.plan.planner import Planner
 from ltrsys.data.reading.opening import open_dataset
 from ltrsys.errors import LtrsysError, UsageError
+from ltrsys.first_stage.resuming import check_same_experiment, check_same_plan
 from ltrsys.models.heads import CosineHead
 from ltrsys.models.network import Network, build_network
 from ltrsys.models.weights import load_backbone
@@ -29,7 +30,6 @@ from ltrsys.training.engines.starting import start_engine
 from ltrsys.training.losses.base import LossContext
 from ltrsys.training.memory import largest_micro_batch_size
 from ltrsys.training.objective import Objective
-from ltrsys.training.resuming import check_same_experiment, check_same_plan
 from ltrsys.world import World
 
 
@@ -184,7 +184,7 @@ def number_of_attempt(run: RunFolder, progress: Progress, batching: Batching, de
             micro_batch_size=batching.micro_batch_size,
             batch_size=batching.batch_size,
         )
-    told = torch.tensor([attempt, progress.step], device=device)  # noqa: TID251 no step has begun
+    told = torch.tensor([attempt, progress.step], device=device)
     dist.broadcast(told, src=0)
     attempt, step = told.tolist()
     if step != progress.step:

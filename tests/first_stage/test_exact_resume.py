@@ -16,12 +16,12 @@ from safetensors.torch import load_file
 from ltrsys.commands.audit import audit_run
 from ltrsys.config.reading import load_config
 from ltrsys.errors import DataError, LtrsysError, UsageError
+from ltrsys.first_stage.trainer import train
 from ltrsys.training.checkpoints.checkpoint import Checkpoint, Progress
 from ltrsys.training.checkpoints.folder import CheckpointFolder
-from ltrsys.training.trainer import train
 from ltrsys.world import World
-from tests.training.conftest import ROOT, losses_of, read_metrics, run_ranks, start_ranks
-from tests.training.ranks import run as run_in_this_process
+from tests.first_stage.ranks import run as run_in_this_process
+from tests.trainings import ROOT, losses_of, read_metrics, run_ranks, start_ranks
 
 pytestmark = pytest.mark.distributed
 

@@ -7,10 +7,10 @@ import torch
 
 from ltrsys.config.reading import load_config
 from ltrsys.errors import UsageError
+from ltrsys.first_stage.trainer import train
 from ltrsys.training.checkpoints.checkpoint import Checkpoint
-from ltrsys.training.trainer import train
 from ltrsys.world import World
-from tests.training.conftest import losses_of, run_on_one_thread, run_ranks
+from tests.trainings import losses_of, run_on_one_thread, run_ranks
 
 pytestmark = pytest.mark.long
 

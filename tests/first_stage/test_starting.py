@@ -4,7 +4,7 @@ import pytest
 
 from ltrsys.config.reading import load_config
 from ltrsys.errors import UsageError
-from ltrsys.training import trainer
+from ltrsys.first_stage import trainer
 from ltrsys.world import World
 
 

@@ -13,14 +13,14 @@ from ltrsys.data.shards.building import build_shards
 from ltrsys.data.sources.glyphs import read_glyphs
 from ltrsys.data.sources.long_tail import cut_to_long_tail
 from ltrsys.errors import DataError, LtrsysError, UsageError
+from ltrsys.first_stage.trainer import Trainer, train
 from ltrsys.runs.folder import RunFolder
 from ltrsys.training.checkpoints.checkpoint import Checkpoint
 from ltrsys.training.checkpoints.folder import CheckpointFolder
-from ltrsys.training.trainer import Trainer, train
 from ltrsys.world import World
 from tests.classifiers.runs import without_splits
-from tests.training.conftest import losses_of, read_metrics
-from tests.training.ranks import run as run_until
+from tests.first_stage.ranks import run as run_until
+from tests.trainings import losses_of, read_metrics
 
 pytestmark = pytest.mark.long
 
@@ -226,7 +226,7 @@ def recognising(monkeypatch, natural_val):
         labels = Dataset.open(natural_val).split("val").label.astype(np.int64)
         return np.where(np.isin(labels, next(epochs)), labels, (labels + 1) % 4)
 
-    monkeypatch.setattr("ltrsys.training.evaluating.predict_split", predict)
+    monkeypatch.setattr("ltrsys.first_stage.evaluating.predict_split", predict)
 
 
 @pytest.mark.parametrize(
