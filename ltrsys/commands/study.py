@@ -61,8 +61,8 @@ def table_of(study: OpenStudy, *, compute: bool) -> StudyTable:
     for training in study.trainings:
         training.check()
     measurer = Measurer.of(study)
-    measured: dict[str, list[Measured | None]] = {}
+    measured: list[list[Measured | None]] = []
     for row in study.study.rows:
         own = [training for training in study.trainings if training.key == row.run]
-        measured[row.label] = [measurer.measured(row, training, compute=compute) for training in own]
+        measured.append([measurer.measured(row, training, compute=compute) for training in own])
     return make_table(study.study, measured)

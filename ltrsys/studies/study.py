@@ -44,10 +44,11 @@ class StudyRun(Section):
 
 
 class Row(Section):
-    """One line of the table: a classifier of a run."""
+    """One line of the table: a classifier of a run, or published numbers alone."""
 
     label: str
-    run: str
+    run: str | None = None
+    """None for published numbers that are not measured again."""
     classifier: str = "joint"
     settings: dict[str, Any] = Field(default={})
     """Of the classifier, as in the section `balance.<classifier>`."""
@@ -70,7 +71,8 @@ class Study(Section):
     """Also show each row at the tilt that is best on val, and its few-shot accuracy at the many-shot accuracy of the
     tilted joint classifier of the same training (`ltrsys.evaluation.tilting`)."""
     versus: str | None = None
-    """The label of the row that the others are compared with by a paired test."""
+    """The label of the row that the others are compared with by a paired test. Where several sections have such a row,
+    each is compared with that of its own section."""
 
     @field_validator("rows")
     @classmethod
@@ -84,19 +86,28 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Study":
-        labels = [row.label for row in self.rows]
+        places = [(row.section, row.label) for row in self.rows]
         for row in self.rows:
-            if row.run not in self.runs:
+            if row.run is None and not row.reference:
+                raise ValueError(f"row `{row.label}` has neither a run nor reference numbers. Give it one of them")
+            if row.run is not None and row.run not in self.runs:
                 raise ValueError(f"row `{row.label}`: there is no run `{row.run}`. {nearest(row.run, self.runs)}")
             if row.reference and not self.source:
                 raise ValueError(
                     f"row `{row.label}` has reference numbers, and the study has no `source`. Say whose they are"
                 )
-            if labels.count(row.label) > 1:
+            if places.count((row.section, row.label)) > 1:
                 raise ValueError(f"two rows are called `{row.label}`. Give one another label")
+        labels = [row.label for row in self.rows if row.run is not None]
         if self.versus is not None and self.versus not in labels:
-            raise ValueError(f"versus: there is no row `{self.versus}`. {nearest(self.versus, labels)}")
+            raise ValueError(f"versus: there is no row `{self.versus}` of a run. {nearest(self.versus, labels)}")
         return self
+
+    def compared_with(self, row: Row) -> Row | None:
+        """Return the row that `versus` names in the section of `row`, or else anywhere; None where there is no such."""
+        named = [other for other in self.rows if other.label == self.versus and other.run is not None]
+        beside = [other for other in named if other.section == row.section]
+        return next(iter([*beside, *named]), None)
 
 
 @dataclass(frozen=True)

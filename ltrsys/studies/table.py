@@ -1,6 +1,6 @@
 """The table of a study: means and spreads over seeds, paired tests, and published numbers beside ours."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,16 +86,15 @@ class StudyTable:
         return notes
 
 
-def make_table(study: Study, measured: Mapping[str, Sequence[Measured | None]]) -> StudyTable:
-    """Put what was measured, by the label of the row and in the order of the seeds, into a table."""
-    found = {label: [one for one in seeds if one is not None] for label, seeds in measured.items()}
-    against = found[study.versus] if study.versus is not None else []
+def make_table(study: Study, measured: Sequence[Sequence[Measured | None]]) -> StudyTable:
+    """Put what was measured, in the order of the rows and of the seeds, into a table."""
+    found = [[one for one in seeds if one is not None] for seeds in measured]
     return StudyTable(
         title=study.title,
         source=study.source,
         columns=[*study.columns, *((TILTED_FEW, TILTED_MEAN, FEW_AT_EQUAL) if study.equal_footing else ())],
         versus=study.versus,
-        lines=[_line(study, row, found[row.label], against) for row in study.rows],
+        lines=[_line(study, row, own, _against(study, row, found)) for row, own in zip(study.rows, found, strict=True)],
     )
 
 
@@ -104,16 +103,21 @@ def title_of(column: str) -> str:
     return TITLES.get(column, heading(column))
 
 
+def _against(study: Study, row: Row, found: list[list[Measured]]) -> list[Measured]:
+    """Return the measurements that those of a row are compared with; none for the row that others are compared with."""
+    other = study.compared_with(row)
+    return [] if other is None or other is row else found[study.rows.index(other)]
+
+
 def _line(study: Study, row: Row, found: list[Measured], against: list[Measured]) -> Line:
-    compared = bool(against) and bool(found) and row.label != study.versus
     return Line(
         label=row.label,
         section=row.section,
         seeds=len(found),
-        wanted=len(study.runs[row.run].seeds),
+        wanted=0 if row.run is None else len(study.runs[row.run].seeds),
         cells={column: _cell([getattr(one.line, column) for one in found]) for column in study.columns}
         | (_on_equal_footing(found) if study.equal_footing else {}),
-        p_value=_p_value(found, against) if compared else None,
+        p_value=_p_value(found, against) if found and against else None,
         reference={column: row.reference[column] for column in study.columns if column in row.reference},
         parameters=_parameters(found),
     )

@@ -15,6 +15,7 @@ from ltrsys.cli.main import main
 from ltrsys.metrics.class_mean import paired_test_of_class_mean, paired_test_of_shares
 from ltrsys.runs.folder import RunFolder
 from ltrsys.studies.formats import FORMATS
+from ltrsys.studies.study import Study
 from ltrsys.studies.table import Cell, Line, StudyTable
 
 CONFIG = {
@@ -126,7 +127,8 @@ def _joined(text: str) -> str:
         ({"rows": [{"label": "a", "run": "instance", "classifier": "crtt"}], "versus": None},
          "`crtt`: unknown classifier. Did you mean crt?"),
         ({"source": None}, "row `Instance` has reference numbers, and the study has no `source`"),
-        ({"versus": "cRTT"}, "versus: there is no row `cRTT`. Did you mean cRT?"),
+        ({"versus": "cRTT"}, "versus: there is no row `cRTT` of a run. Did you mean cRT?"),
+        ({"rows": [{"label": "a"}]}, "row `a` has neither a run nor reference numbers"),
         ({"rows": [STUDY["rows"][0], STUDY["rows"][0]]}, "two rows are called `Instance`"),
         ({"colums": ["all"]}, "colums"),
         ({"runs": {"instance": {"config": "letters.yaml", "seeds": [0, 0]}}, "versus": None,
@@ -144,6 +146,31 @@ def test_a_wrong_study_is_one_line(
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert message in error
+
+
+def test_rows_are_compared_within_their_section_where_it_has_the_row_that_is_named() -> None:
+    runs = {"small": {"config": "letters.yaml"}}
+    rows = [
+        {"label": label, "run": "small", "section": section}
+        for section, label in (("A", "Joint"), ("A", "cRT"), ("B", "cRT"), ("B", "Joint"), ("", "LWS"))
+    ]
+    study = Study.model_validate({"title": "", "runs": runs, "versus": "Joint", "rows": rows})
+    against = [study.compared_with(row) for row in study.rows]
+    assert [None if row is None else (row.section, row.label) for row in against] == [
+        ("A", "Joint"), ("A", "Joint"), ("B", "Joint"), ("B", "Joint"), ("A", "Joint"),
+    ]  # fmt: skip
+
+
+def test_published_numbers_stand_alone_where_a_row_has_no_run(
+    tiny_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"label": "FSLwF", "reference": {"all": 28.4}}, {"label": "Joint", "run": "instance"}]
+    path = written(tmp_path, tiny_shards, rows=rows, versus="Joint", equal_footing=False)
+    assert ltrsys("study", "show", path, "--format", "csv") == 0
+    line = next(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert (line["row"], line["published all"], line["all"], line["p"]) == ("FSLwF", "28.4", "", "")
+    assert ltrsys("study", "show", path) == 0
+    assert "Not all trainings are measured: Joint." in _joined(capsys.readouterr().out)
 
 
 def test_a_study_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
