@@ -4,7 +4,6 @@ RUN/rows/<classifier>-<fingerprint>.safetensors holds the line of `results.json`
 each image. Another study that asks for the same row finds it there.
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,11 +13,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from ltrsys.classifiers.joint import Joint
-from ltrsys.config.reading import load_config
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.reading.opening import open_dataset
 from ltrsys.device import choose_device
-from ltrsys.errors import DataError, UsageError
+from ltrsys.errors import DataError
 from ltrsys.evaluation.results import Line
 from ltrsys.evaluation.split import EvaluatedSplit
 from ltrsys.evaluation.tilting import Tilting
@@ -65,11 +63,7 @@ class Measurer:
         """
         if training.state != "trained":
             return None
-        settings = [f"balance.{row.classifier}.{key}={json.dumps(value)}" for key, value in row.settings.items()]
-        try:
-            config = load_config(training.config_file, [*training.overrides, *settings])
-        except UsageError as error:
-            raise UsageError(f"{self.study.path}: row `{row.label}`: {error}") from None
+        config = self.study.config_of(row, training)
         opened = self._open(training, compute=compute)
         if opened is None:
             return None

@@ -11,6 +11,7 @@ rows:
   - {label: "Joint, class-balanced", run: balanced, classifier: joint}
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +23,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ltrsys.classifiers.base import CLASSIFIERS
 from ltrsys.config.changes import differences
-from ltrsys.config.reading import load_config, load_run_config
+from ltrsys.config.reading import YamlLoader, load_config, load_run_config
 from ltrsys.config.schema import Config
 from ltrsys.errors import UsageError, first_problem
 from ltrsys.registry import nearest
@@ -162,7 +163,7 @@ class OpenStudy:
             UsageError: Where it cannot be read, or is wrong.
         """
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+            values = yaml.load(path.read_text(encoding="utf-8"), Loader=YamlLoader)
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{path}: cannot read this study: {getattr(error, 'strerror', None) or error}.") from None
         except yaml.YAMLError as error:
@@ -201,6 +202,19 @@ class OpenStudy:
         beside = self.path.parent / run.config
         config_file = beside if beside.exists() else Path(run.config)
         base = load_config(config_file, [*run.overrides, *self.changes])
+        name = base.name if base.name.endswith(key) else f"{base.name}-{key}"
         for seed in run.seeds:
-            own = (*run.overrides, *self.changes, f"name={base.name}-{key}-seed{seed}", f"seed={seed}")
+            own = (*run.overrides, *self.changes, f"name={name}-seed{seed}", f"seed={seed}")
             yield Training(key, seed, config_file, own, load_config(config_file, own))
+
+    def config_of(self, row: Row, training: Training) -> Config:
+        """Return the config of a training with the settings of a row.
+
+        Raises:
+            UsageError: Where a setting is wrong.
+        """
+        settings = [f"balance.{row.classifier}.{key}={json.dumps(value)}" for key, value in row.settings.items()]
+        try:
+            return load_config(training.config_file, [*training.overrides, *settings])
+        except UsageError as error:
+            raise UsageError(f"{self.path}: row `{row.label}`: {error}") from None

@@ -4,7 +4,9 @@ from typing import Any
 import pytest
 import yaml
 
+from ltrsys.config.changes import differences
 from ltrsys.config.reading import load_config
+from ltrsys.section import MayChange
 from ltrsys.studies.study import OpenStudy
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
@@ -15,6 +17,10 @@ EXPERIMENTS = [path for path in RECIPES if path.stem not in ("base", "debug")]
 
 def name_of(path: Path) -> str:
     return f"{path.parent.name}/{path.stem}"
+
+
+def study_of(path: Path) -> str:
+    return f"{path.parent.parent.name}/{path.stem}"
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -29,12 +35,32 @@ def test_recipe_loads(path):
     load_config(path)
 
 
-@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", STUDIES, ids=study_of)
 def test_a_study_is_read_and_says_what_it_is(path):
     study = OpenStudy.read(path)
     assert study.trainings
-    assert study.study.source
-    assert "twin of the paper's" in path.read_text().splitlines()[0]
+    assert study.study.source.startswith("Kang et al., 2020, ")
+    own = path.parent.parent.name in ("glyphs", "digits")
+    assert ("twin of the paper's" if own else "of the paper") in path.read_text().splitlines()[0]
+    command = f"# ltrsys study run {path.relative_to(CONFIGS.parent)}"
+    assert any(line.startswith(command) for line in path.read_text().splitlines())
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=study_of)
+def test_the_settings_of_a_study_s_rows_are_known(path):
+    study = OpenStudy.read(path)
+    for row in study.study.rows:
+        for training in study.trainings:
+            if training.key == row.run:
+                study.config_of(row, training)
+
+
+def test_the_trainings_of_one_folder_are_the_same_in_all_studies_of_a_dataset():
+    made = {}
+    for path in STUDIES:
+        for training in OpenStudy.read(path).trainings:
+            other = made.setdefault((path.parent, training.run.path), training)
+            assert list(differences(other.config, training.config, MayChange.ON_RESUME)) == [], path
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=name_of)
