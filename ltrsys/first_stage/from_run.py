@@ -9,7 +9,7 @@ from ltrsys.config.schema import Config
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.errors import UsageError
 from ltrsys.models.network import Network
-from ltrsys.models.weights import load_parts
+from ltrsys.models.weights import load_parts, metadata_of
 from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.trained_on import changes_since
 
@@ -66,6 +66,15 @@ def fill_from_run(network: Network, path: Path, *, fresh: Collection[str] = ()) 
         DataError: Where the weights are damaged, or another part is not the network's (names the tensor).
     """
     load_parts(network, RunFolder(path).model, fresh=fresh)
+
+
+def digest_of_start(path: Path) -> str | None:
+    """Return the SHA-256 of the weights that the trained run in the folder `path` was started from, if from any.
+
+    Raises:
+        DataError: Where its model is damaged.
+    """
+    return metadata_of(RunFolder(path).model).get(STARTED_FROM)
 
 
 def digest_of_weights(path: Path) -> str:
