@@ -40,8 +40,9 @@ def test_a_study_is_read_and_says_what_it_is(path):
     study = OpenStudy.read(path)
     assert study.trainings
     assert study.study.source.startswith("Kang et al., 2020, ")
-    own = path.parent.parent.name in ("glyphs", "digits")
-    assert ("twin of the paper's" if own else "of the paper") in path.read_text().splitlines()[0]
+    first, *_ = path.read_text().splitlines()
+    assert path.stem.replace("_", " ").capitalize() in first
+    assert ("twin of the paper's" in first) == (path.parent.parent.name in ("glyphs", "digits"))
     command = f"# ltrsys study run {path.relative_to(CONFIGS.parent)}"
     assert any(line.startswith(command) for line in path.read_text().splitlines())
 
@@ -61,6 +62,22 @@ def test_the_trainings_of_one_folder_are_the_same_in_all_studies_of_a_dataset():
         for training in OpenStudy.read(path).trainings:
             other = made.setdefault((path.parent, training.run.path), training)
             assert list(differences(other.config, training.config, MayChange.ON_RESUME)) == [], path
+
+
+def test_table_1_retrains_for_ten_epochs_what_it_says():
+    study = OpenStudy.read(CONFIGS / "imagenet_lt" / "studies" / "table_1.yaml")
+    assert [row.label for row in study.study.rows] == ["B+C", "B+C (0.1 lr)", "LB+C", "C (cRT)"]
+    first, *retrained = study.trainings
+    assert [training.config.train.trainable for training in retrained] == ["all", "all", "last_block"]
+    assert [training.config.train.optimizer.backbone_lr for training in retrained] == [None, 0.02, None]
+    for training in retrained:
+        train = training.config.train
+        assert (train.epochs, train.optimizer.lr, train.reset_classifier) == (10, 0.2, True)
+        assert train.schedule.kind == "cosine"
+        assert training.config.data.sampler.kind == "class_balanced"
+        assert train.from_run == first.run.path
+    crt = first.config.balance.of("crt")
+    assert (crt.epochs, crt.lr) == (10, 0.2)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=name_of)
