@@ -108,7 +108,7 @@ def initial_objective(
         UsageError: Where the loss needs what is not installed.
     """
     device = network.classifier.weight.device
-    context = LossContext(class_counts, config.train.label_smoothing, device, network.feature_dim)
+    context = LossContext(class_counts, config.train.label_smoothing, device, network.feature_dim, network.centroids)
     objective = Objective(config.train.loss, context, config.seed)
     if checkpoint:
         objective.load_state(checkpoint.loss)
