@@ -79,6 +79,25 @@ class Config(Section):
             raise ValueError(f"data.image_size={self.data.image_size} does not fit into data.resize={self.data.resize}")
         return self
 
+    @model_validator(mode="after")
+    def _one_start(self) -> "Config":
+        train = self.train
+        if train.from_run is None:
+            if train.reset_classifier and self.model.weights is None:
+                raise ValueError(
+                    "train.reset_classifier=true has no classifier to draw anew, since training starts from random "
+                    "weights: give train.from_run, or leave it out"
+                )
+            return self
+        if self.model.weights is not None:
+            raise ValueError(
+                f"train.from_run={train.from_run} and model.weights={self.model.weights} both say what training starts "
+                "from: give one of them"
+            )
+        if train.from_run.absolute() == self.run_folder.absolute():
+            raise ValueError(f"train.from_run={train.from_run} is this run's own folder: give another run, or name")
+        return self
+
     def dump(self) -> dict[str, Any]:
         """Return the config as plain values, ready for YAML."""
         return self.model_dump(mode="json")

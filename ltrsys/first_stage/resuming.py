@@ -41,6 +41,12 @@ def check_same_experiment(
                 f"{path}: this run was begun with {key}={then}, but the config now says {now}. Put it back, or choose "
                 "another name for the new run."
             )
+    started_from = progress.config.get("train", {}).get("from_run")
+    if (started_from is None) != (config.train.from_run is None):  # where that run is now, nobody needs to know
+        raise UsageError(
+            f"{path}: this run was begun with train.from_run={started_from}, but the config now says "
+            f"{config.train.from_run}. Put it back, or choose another name for the new run."
+        )
     if progress.dataset != dataset:
         differs = "their fingerprints differ" if changes is None else changes
         raise UsageError(

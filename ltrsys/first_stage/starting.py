@@ -16,6 +16,7 @@ from ltrsys.data.plan.planner import VERSION as PLAN_VERSION
 from ltrsys.data.plan.planner import Planner
 from ltrsys.data.reading.opening import open_dataset
 from ltrsys.errors import LtrsysError, UsageError
+from ltrsys.first_stage.from_run import check_from_run, digest_of_weights, fill_from_run
 from ltrsys.first_stage.resuming import check_same_experiment, check_same_plan
 from ltrsys.models.heads import CosineHead
 from ltrsys.models.network import Network, build_network
@@ -72,6 +73,17 @@ def find_checkpoint(
     return checkpoint
 
 
+def check_start(config: Config) -> None:
+    """Refuse a run to start from that does not fit, before anything is written; a run that has begun needs none.
+
+    Raises:
+        UsageError: Says what differs.
+    """
+    if config.train.from_run is None or CheckpointFolder(RunFolder(config.run_folder).checkpoints, kept=1).has_any():
+        return
+    check_from_run(config, open_dataset(config.data))
+
+
 def no_progress(config: Config, dataset: Dataset, batching: Batching) -> Progress:
     """Return the progress of a run that has not begun."""
     return Progress(
@@ -79,18 +91,27 @@ def no_progress(config: Config, dataset: Dataset, batching: Batching) -> Progres
         dataset=dataset.fingerprint,
         config=config.dump(),
         sampler_weights=config.data.sampler.digest(),
+        started_from=None if config.train.from_run is None else digest_of_weights(config.train.from_run),
         micro_batch_size=batching.micro_batch_size,
         world_size=batching.world.world_size,
     )
 
 
-def initial_network(config: Config, num_classes: int, checkpoint: Checkpoint | None, device: torch.device) -> Network:
-    """Build the network, with the same weights on every rank, on this rank's device."""
+def initial_network(config: Config, dataset: Dataset, checkpoint: Checkpoint | None, device: torch.device) -> Network:
+    """Build the network, with the same weights on every rank, on this rank's device.
+
+    Raises:
+        UsageError: Where `train.from_run` names a run that does not fit.
+        DataError: Where a file of weights is damaged, or of another network.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        network = build_network(config.model, num_classes)
+        network = build_network(config.model, dataset.num_classes)
     if checkpoint:
         network.load_state_dict(dict(checkpoint.network))
+    elif config.train.from_run is not None:
+        check_from_run(config, dataset)
+        fill_from_run(network, config.train.from_run, fresh=["classifier"] * config.train.reset_classifier)
     elif config.model.weights is not None:
         load_backbone(network, Path(config.model.weights))
     if (scale := config.train.loss.fixed_scale) is not None:

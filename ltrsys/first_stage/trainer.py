@@ -18,10 +18,12 @@ from ltrsys.data.reading.quarantine import Quarantine
 from ltrsys.device import set_up_gpu, within_memory
 from ltrsys.errors import DataError
 from ltrsys.first_stage.evaluating import Evaluator
+from ltrsys.first_stage.from_run import STARTED_FROM
 from ltrsys.first_stage.resuming import as_begun
 from ltrsys.first_stage.saving import Saver
 from ltrsys.first_stage.starting import (
     check_images_of_a_class,
+    check_start,
     engine_of_training,
     find_checkpoint,
     finished,
@@ -74,6 +76,7 @@ def train(config: Config, world: World) -> None:
             print(f"{describe_run(config, done)}\nThere is nothing left to do.")
         return
     check_image_size(config.model, config.data.image_size, one_by_one=config.train.micro_batch_size == 1)
+    check_start(config)
     timeout = config.train.timeout_seconds
     with ExitStack() as stack:
         device = stack.enter_context(process_group(world, timeout, config.train.device))
@@ -118,7 +121,7 @@ class Trainer:
         checkpoint = find_checkpoint(self.run, self.checkpoints, config, self.dataset)
         if checkpoint:
             self.config = config = as_begun(config, checkpoint.progress, told=world.is_main)
-        network = initial_network(config, self.dataset.num_classes, checkpoint, device)
+        network = initial_network(config, self.dataset, checkpoint, device)
         objective = initial_objective(config, self.train_split.class_counts, network, checkpoint)
         size = images_at_once(config, world, network, objective, checkpoint)
         self.batching = Batching(config.train.batch_size, size, world, config.data.lanes, planner.samples_per_draw)
@@ -198,7 +201,8 @@ class Trainer:
         fetched = torch.full((), self.loader.bytes_fetched, dtype=torch.int64, device=self.device)
         dist.all_reduce(fetched)
         if shown:
-            save_network(self.engine.network, self.run.model)
+            origin = self.progress.started_from
+            save_network(self.engine.network, self.run.model, None if origin is None else {STARTED_FROM: origin})
             print(conclusion(self.config, self.progress, self.dataset, self.world, int(fetched)))
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -37,9 +37,9 @@ _NAMED = re.compile(r"GLOBAL ([\w.]+)")
 """What a pickle wants to call, in torch's refusal."""
 
 
-def save_network(network: Network, path: Path) -> None:
+def save_network(network: Network, path: Path, metadata: dict[str, str] | None = None) -> None:
     """Write backbone and classifier to a safetensors file, whole or not at all."""
-    save_tensors(dict(network.state_dict()), path)
+    save_tensors(dict(network.state_dict()), path, metadata)
 
 
 def load_network(config: ModelConfig, num_classes: int, path: Path) -> Network:
@@ -75,6 +75,27 @@ def load_backbone(network: Network, path: Path) -> None:
             fresh = network.backbone.get_submodule(part).state_dict()
             own |= {f"{part}.{name}": tensor for name, tensor in fresh.items()}
     _fill(network.backbone, own, path)
+
+
+def load_parts(network: nn.Module, path: Path, *, fresh: Collection[str] = ()) -> None:
+    """Fill a network from a file of `save_network`, except for some of its parts.
+
+    Args:
+        network: What is filled.
+        path: The file.
+        fresh: Names of submodules that stay as they are, such as `classifier`: the file need not hold them, and what it
+            holds of them is not looked at.
+
+    Raises:
+        DataError: Where the file is missing or damaged, or the other parts are not those of the network (names the
+            tensor).
+    """
+
+    def is_fresh(name: str) -> bool:
+        return any(name.startswith(f"{part}.") for part in fresh)
+
+    own = {name: tensor for name, tensor in network.state_dict().items() if is_fresh(name)}
+    _fill(network, own | {name: one for name, one in load_tensors(path).items() if not is_fresh(name)}, path)
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:

@@ -1,5 +1,6 @@
 """The section `train`."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -31,6 +32,11 @@ class TrainConfig(Section):
 
     engine: Annotated[Literal["deepspeed", "ddp"], MayChange.ON_RESUME] = "deepspeed"
     """`ddp` is torch's DistributedDataParallel: the reference implementation for the other."""
+    from_run: Annotated[Path | None, MayChange.ON_RESUME] = Field(default=None, strict=False)
+    """The folder of a trained run, whose backbone and classifier are started from. It is read once, at the start: later
+    it may be elsewhere."""
+    reset_classifier: bool = False
+    """Draw the classifier anew from the seed, where `from_run` would give it."""
     epochs: Count = 90
     batch_size: Count = 512
     """Samples of one optimizer step, over all ranks."""

@@ -8,7 +8,7 @@ from ltrsys.errors import DataError
 from ltrsys.models.backbones.base import build_backbone
 from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import build_network
-from ltrsys.models.weights import load_backbone, load_network, save_network
+from ltrsys.models.weights import load_backbone, load_network, load_parts, save_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -47,6 +47,21 @@ def test_only_the_backbone_is_taken_from_a_run_with_other_classes(saved):
     load_backbone(other, path)
     assert torch.equal(other.backbone.conv1.weight, network.backbone.conv1.weight)
     assert torch.equal(other.classifier.weight, classifier)
+
+
+def test_parts_that_are_told_to_start_fresh_are_left_alone_whether_the_file_has_them_or_not(saved):
+    network, path = saved
+    other = build_network(CONFIG, 5)
+    other.attention = torch.nn.Linear(3, 3)
+    before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
+    with pytest.raises(DataError, match=r"tensor `attention\.weight` is missing"):
+        load_parts(other, path)
+    load_parts(other, path, fresh=["classifier", "attention"])
+    then, now = network.state_dict(), other.state_dict()
+    assert all(torch.equal(now[name], then[name]) for name in then if name.startswith("backbone."))
+    assert all(torch.equal(now[name], before[name]) for name in now if not name.startswith("backbone."))
+    load_parts(other, path, fresh=["attention"])
+    assert all(torch.equal(other.state_dict()[name], then[name]) for name in then)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])

@@ -59,6 +59,8 @@ class Progress(BaseModel):
     config: dict[str, Any]
     sampler_weights: str | None = None
     """SHA-256 of the file that `data.sampler.weights` names, which the config has only the name of."""
+    started_from: str | None = None
+    """SHA-256 of the weights of the run that `train.from_run` named at the start, which may be gone since."""
 
     @model_validator(mode="before")
     @classmethod

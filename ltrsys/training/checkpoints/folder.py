@@ -30,6 +30,14 @@ class CheckpointFolder:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
 
+    def has_any(self) -> bool:
+        """Return whether there is a checkpoint, whole or damaged.
+
+        Raises:
+            LtrsysError: Where the folder is there and cannot be read.
+        """
+        return next(self._newest_first(), None) is not None
+
     def newest(self) -> tuple[Path, Checkpoint] | None:
         """Return the newest checkpoint that is whole, and its path; None where there is none at all.
 
