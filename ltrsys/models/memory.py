@@ -5,6 +5,7 @@ B samples, D features, C classes.
 """
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Self
 
@@ -59,7 +60,7 @@ class Memory:
             functional.linear(features_BD, self.hallucinator_weight_CD, self.hallucinator_bias_C), dim=1
         )
         selected_BD = torch.tanh(functional.linear(features_BD, self.selector_weight_DD, self.selector_bias_D))
-        with torch.autocast(features_BD.device.type, enabled=False):
+        with _without_autocast(features_BD.device.type):  # which would not tell near centroids from one another
             remembered_BD = shares_BC.to(self.centroids_CD.dtype) @ self.centroids_CD
             reach_B1 = REACH / self._distance(features_BD)
         return reach_B1 * (features_BD + selected_BD * remembered_BD)
@@ -70,3 +71,8 @@ class Memory:
         nearness_BC = features_BD @ centroids_CD.T - centroids_CD.square().sum(dim=1) / 2
         nearest_BD = centroids_CD[nearness_BC.argmax(dim=1)]
         return torch.linalg.vector_norm(features_BD - nearest_BD, dim=1, keepdim=True).clamp_min(NEAREST)
+
+
+def _without_autocast(device_type: str) -> AbstractContextManager[object]:
+    """Leave autocast, of which the meta device, where shapes are tried, knows nothing."""
+    return nullcontext() if device_type == "meta" else torch.autocast(device_type, enabled=False)
