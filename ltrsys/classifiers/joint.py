@@ -16,12 +16,22 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from ltrsys.models.memory import Memory
+
 C = TypeVar("C", bound=Section)
 
 TENSORS: dict[HeadName, tuple[str, ...]] = {
     "linear": ("weight", "bias"),
     "cosine": ("weight", "scale"),
     "oltr_cosine": ("weight",),
+    "oltr_memory": (
+        "weight",
+        "centroids",
+        "hallucinator.weight",
+        "hallucinator.bias",
+        "selector.weight",
+        "selector.bias",
+    ),
 }
 """What a model's file holds of each head."""
 
@@ -68,17 +78,21 @@ class Joint(LinearClassifier[Section]):
     """`model.head`; but for `linear` there is no bias."""
     scale: Tensor | None = None
     """The factor of a cosine head, [1]."""
+    memory: Memory | None = None
+    """What `oltr_memory` adds to a feature."""
 
     @classmethod
     def fit(cls, context: FitContext, config: Section) -> Self:
         """Take it as it is."""
         joint = context.joint()
-        return cls(joint.weight_CD, joint.bias_C, joint.head, joint.scale)
+        return cls(joint.weight_CD, joint.bias_C, joint.head, joint.scale, joint.memory)
 
     def scores(self, features_ND: Tensor) -> Tensor:
         """Return the logits of its head, [N, C]."""
         from ltrsys.models.heads import cosine_logits, oltr_logits
 
+        if self.memory is not None:
+            return oltr_logits(self.memory.recall(features_ND), self.weight_CD)
         if self.head == "oltr_cosine":
             return oltr_logits(features_ND, self.weight_CD)
         if self.scale is not None:
@@ -99,16 +113,17 @@ class Joint(LinearClassifier[Section]):
         return str(params.get("head", ""))
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return W and, if it has them, b and the scale."""
-        return super().tensors() | ({} if self.scale is None else {"scale": self.scale})
+        """Return W and, if it has them, b, the scale and the memory."""
+        scale = {} if self.scale is None else {"scale": self.scale}
+        return super().tensors() | scale | ({} if self.memory is None else self.memory.tensors())
 
     @classmethod
     def restore(cls, tensors: Mapping[str, Tensor], params: Mapping[str, Any], selected_on: SelectedOn | None) -> Self:
         """Make it from these."""
-        return cls(tensors["weight"], tensors.get("bias"), params.get("head", "linear"), tensors.get("scale"))
+        return cls._of(tensors, params.get("head", "linear"))
 
     @classmethod
-    def of_model(cls, path: Path, device: torch.device, head: HeadName = "linear") -> Joint:
+    def of_model(cls, path: Path, device: torch.device, head: HeadName = "linear") -> Self:
         """Take the classifier out of a run's `model.safetensors`.
 
         Args:
@@ -134,4 +149,11 @@ class Joint(LinearClassifier[Section]):
                     f"{path}: tensor `{stored}` holds NaN or infinity: the training has diverged. Train again."
                 )
             own[name] = tensors[stored].float().to(device)
-        return cls(own["weight"], own.get("bias"), head, own.get("scale"))
+        return cls._of(own, head)
+
+    @classmethod
+    def _of(cls, tensors: Mapping[str, Tensor], head: HeadName) -> Self:
+        from ltrsys.models.memory import Memory
+
+        memory = Memory.of(tensors) if head == "oltr_memory" else None
+        return cls(tensors["weight"], tensors.get("bias"), head, tensors.get("scale"), memory)

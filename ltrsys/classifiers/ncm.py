@@ -10,12 +10,7 @@ from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, Selecte
 from ltrsys.section import Section
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
-
-    from ltrsys.features.bank import BankSplit
-    from ltrsys.kernels import ClassSums
-    from ltrsys.progress import Advance
 
 
 class NCMConfig(Section):
@@ -61,6 +56,7 @@ class NearestClassMean(Classifier[NCMConfig]):
         """
         import torch
 
+        from ltrsys.features.class_means import largest_of_bank, sums_of_bank
         from ltrsys.progress import progress
 
         train, device = context.train, context.device
@@ -68,13 +64,13 @@ class NearestClassMean(Classifier[NCMConfig]):
         with progress("class means", passes * len(train)) as advance:
             center_D = torch.zeros(train.num_features, device=device)
             if config.feature == "l2n":
-                sums = _sums(train, device, advance, normalize=True)
+                sums = sums_of_bank(train, device, advance, normalize=True)
             else:
-                largest = _largest(train, device, advance)
-                sums = _sums(train, device, advance, largest=largest)
+                largest = largest_of_bank(train, device, advance)
+                sums = sums_of_bank(train, device, advance, largest=largest)
                 if config.feature == "cl2n":
                     center_D = (sums.sums_CD.sum(dim=0) / len(train)).float()
-                    sums = _sums(train, device, advance, normalize=True, center=center_D)
+                    sums = sums_of_bank(train, device, advance, normalize=True, center=center_D)
         return cls(sums.means().float(), sums.counts_C.nonzero()[:, 0], center_D, config)
 
     def rank(self, features_ND: Tensor, k: int) -> Tensor:
@@ -123,27 +119,3 @@ class NearestClassMean(Classifier[NCMConfig]):
     def restore(cls, tensors: Mapping[str, Tensor], params: Mapping[str, Any], selected_on: SelectedOn | None) -> Self:
         """Make it from its means."""
         return cls(tensors["means"], tensors["present"], tensors["center"], NCMConfig(**params))
-
-
-def _sums(train: BankSplit, device: torch.device, advance: Advance, **options: Any) -> ClassSums:
-    """Sum the features of each class over the whole split."""
-    from ltrsys.kernels import ClassSums
-
-    most_rows = int(train.class_counts.max())
-    sums = ClassSums(train.num_classes, train.num_features, num_rows=most_rows, device=device, **options)
-    for features_ND, labels_N in train.blocks(device):
-        sums.add(features_ND, labels_N)
-        advance(len(labels_N))
-    return sums
-
-
-def _largest(train: BankSplit, device: torch.device, advance: Advance) -> float:
-    """Return the largest magnitude of any feature of the split."""
-    import torch
-
-    largest = 0.0
-    for features_ND, labels_N in train.blocks(device):
-        low, high = torch.aminmax(features_ND)
-        largest = max(largest, -float(low), float(high))
-        advance(len(labels_N))
-    return largest

@@ -64,6 +64,11 @@ class Config(Section):
                 f"train.loss.kind={loss.kind} is not made for model.head={self.model.head}: give "
                 f"model.head={loss.needs_head} or another loss"
             )
+        if self.model.head == "oltr_memory" and not loss.learns_centroids:
+            raise ValueError(
+                f"model.head=oltr_memory needs a loss that learns its centroids, and train.loss.kind={loss.kind} does "
+                "not: give train.loss.kind=oltr_centroids"
+            )
         if loss.needs_several_of_a_class and self.data.sampler.images_per_draw < 2:
             raise ValueError(
                 f"train.loss.kind={loss.kind} needs several images of a class in a batch, which "

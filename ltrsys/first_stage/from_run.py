@@ -36,7 +36,9 @@ def check_from_run(config: Config, dataset: Dataset) -> None:
     theirs, ours = load_run_config(run).model, config.model
     if not run.model.exists():
         raise UsageError(f"{named}: that run has no model yet. Let its training end first, or give another run.")
-    compared = ["backbone", "stem", *(() if config.train.reset_classifier else ("head",))]
+    compared = ["backbone", "stem", "feature_layer", *(() if config.train.reset_classifier else ("head",))]
+    if theirs.attention != "none":  # else it is added
+        compared += ["attention", "attention_side"]
     for key in compared:
         then, now = getattr(theirs, key), getattr(ours, key)
         if then != now:
@@ -75,6 +77,16 @@ def digest_of_start(path: Path) -> str | None:
         DataError: Where its model is damaged.
     """
     return metadata_of(RunFolder(path).model).get(STARTED_FROM)
+
+
+def parts_to_begin(config: Config) -> list[str]:
+    """Return the names of the submodules that do not come from the run that `train.from_run` names."""
+    assert config.train.from_run is not None
+    fresh = ["classifier"] * config.train.reset_classifier
+    theirs = load_run_config(RunFolder(config.train.from_run)).model
+    if config.model.attention != theirs.attention:
+        fresh.append("backbone.avgpool.attention")
+    return fresh
 
 
 def digest_of_weights(path: Path) -> str:

@@ -16,7 +16,8 @@ from ltrsys.data.plan.planner import VERSION as PLAN_VERSION
 from ltrsys.data.plan.planner import Planner
 from ltrsys.data.reading.opening import open_dataset
 from ltrsys.errors import LtrsysError, UsageError
-from ltrsys.first_stage.from_run import check_from_run, digest_of_weights, fill_from_run
+from ltrsys.first_stage.from_run import check_from_run, digest_of_weights, fill_from_run, parts_to_begin
+from ltrsys.first_stage.memory import check_memory
 from ltrsys.first_stage.resuming import check_same_experiment, check_same_plan
 from ltrsys.models.freezing import freeze
 from ltrsys.models.heads import CosineHead
@@ -81,13 +82,15 @@ def check_start(config: Config) -> None:
     A run that has begun does not look for the one that it started from.
 
     Raises:
-        UsageError: Says what differs, or is not there.
+        UsageError: Says what differs, is not there, or needs such a run.
     """
     if config.train.trainable != "all":
         freeze(build_without_memory(config.model), config.model, config.train.trainable)
-    if config.train.from_run is None or CheckpointFolder(RunFolder(config.run_folder).checkpoints, kept=1).has_any():
+    if CheckpointFolder(RunFolder(config.run_folder).checkpoints, kept=1).has_any():
         return
-    check_from_run(config, open_dataset(config.data))
+    check_memory(config)
+    if config.train.from_run is not None:
+        check_from_run(config, open_dataset(config.data))
 
 
 def no_progress(config: Config, dataset: Dataset, batching: Batching) -> Progress:
@@ -117,7 +120,7 @@ def initial_network(config: Config, dataset: Dataset, checkpoint: Checkpoint | N
         network.load_state_dict(dict(checkpoint.network))
     elif config.train.from_run is not None:
         check_from_run(config, dataset)
-        fill_from_run(network, config.train.from_run, fresh=["classifier"] * config.train.reset_classifier)
+        fill_from_run(network, config.train.from_run, fresh=parts_to_begin(config))
     elif config.model.weights is not None:
         load_backbone(network, Path(config.model.weights))
     if (scale := config.train.loss.fixed_scale) is not None:
@@ -136,7 +139,7 @@ def initial_objective(
         UsageError: Where the loss needs what is not installed.
     """
     device = network.classifier.weight.device
-    context = LossContext(class_counts, config.train.label_smoothing, device, network.feature_dim)
+    context = LossContext(class_counts, config.train.label_smoothing, device, network.feature_dim, network.centroids)
     objective = Objective(config.train.loss, context, config.seed)
     if checkpoint:
         objective.load_state(checkpoint.loss)

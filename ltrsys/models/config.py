@@ -5,9 +5,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from ltrsys.section import Section
+from ltrsys.section import Count, Section
 
-HeadName = Literal["linear", "cosine", "oltr_cosine"]
+HeadName = Literal["linear", "cosine", "oltr_cosine", "oltr_memory"]
 Trainable = Literal["all", "last_block", "classifier"]
 
 
@@ -18,7 +18,15 @@ class ModelConfig(Section):
     """resnet10/50/101/152, resnext50/101/152_32x4d, or any classification model of torchvision by name."""
     stem: Literal["imagenet", "small"] = "imagenet"
     """`small` is a 3x3, stride-1 stem without pooling, for images of about 32 pixels."""
+    attention: Literal["none", "modulated"] = "none"
+    """`modulated` is OLTR's attention over the places of the last feature map of a residual network."""
+    attention_side: Count = 7
+    """Side of that map, which attention is built for: 7 for images of 224 pixels."""
+    feature_layer: Count | None = None
+    """Size of a linear layer with a ReLU between the pooled features and the head, which OLTR has (512); none if not
+    given."""
     head: HeadName = "linear"
-    """What makes logits of features: W x + b; s·cos(w, x) with a learned s; or OLTR's 16·|x|/(1+|x|)·cos(w, x)."""
+    """What makes logits of features: W x + b; s·cos(w, x) with a learned s; OLTR's 16·|x|/(1+|x|)·cos(w, x); or the
+    same of features that OLTR's memory of the classes has added to."""
     weights: Path | None = Field(default=None, strict=False)
     """A safetensors file of backbone weights to start from (as `model.safetensors` of a run)."""

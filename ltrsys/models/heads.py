@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ltrsys.models.config import HeadName
+from ltrsys.models.memory import Memory
 
 INITIAL_SCALE = 10.0
 """The learned scale of a cosine head at the start (Gidaris and Komodakis, 2018)."""
@@ -46,13 +47,48 @@ class OLTRCosineHead(nn.Module):
         return oltr_logits(features_BD, self.weight)
 
 
-Head = nn.Linear | CosineHead | OLTRCosineHead
+class OLTRMemoryHead(OLTRCosineHead):
+    """The same logits of features that the memory has added to (Liu et al., 2019, section 3.3).
+
+    State dict: weight, centroids, hallucinator.*, selector.*. The head reads the centroids and gives them no gradient:
+    a loss learns them (`ltrsys.training.losses.base.LossContext.centroids`).
+    """
+
+    def __init__(self, feature_dim: int, num_classes: int) -> None:
+        super().__init__(feature_dim, num_classes)
+        self.hallucinator = nn.Linear(feature_dim, num_classes)
+        self.selector = nn.Linear(feature_dim, feature_dim)
+        self.centroids = nn.Parameter(torch.zeros(num_classes, feature_dim))
+
+    @torch.no_grad()
+    def begin(self, centroids_CD: Tensor, weight_CD: Tensor, bias_C: Tensor) -> None:
+        """Take the class means of stage 1 for centroids, and its classifier for the hallucinator."""
+        self.centroids.copy_(centroids_CD)
+        self.hallucinator.weight.copy_(weight_CD)
+        self.hallucinator.bias.copy_(bias_C)
+
+    @property
+    def memory(self) -> Memory:
+        """The centroids as they are now, without a gradient, and the layers that read them."""
+        return Memory.of(dict(self.named_parameters()) | {"centroids": self.centroids.detach()})
+
+    def forward(self, features_BD: Tensor) -> Tensor:
+        """Return the logits, [B, C]."""
+        return super().forward(self.memory.recall(features_BD))
+
+
+Head = nn.Linear | CosineHead | OLTRCosineHead | OLTRMemoryHead
 """Features [B, D] -> logits [B, C]; each has a `weight`, [C, D]."""
 
 
 def build_head(name: HeadName, feature_dim: int, num_classes: int) -> Head:
     """Build the head that `model.head` names, with random weights from torch's global generator."""
-    kinds: dict[HeadName, type[Head]] = {"linear": nn.Linear, "cosine": CosineHead, "oltr_cosine": OLTRCosineHead}
+    kinds: dict[HeadName, type[Head]] = {
+        "linear": nn.Linear,
+        "cosine": CosineHead,
+        "oltr_cosine": OLTRCosineHead,
+        "oltr_memory": OLTRMemoryHead,
+    }
     return kinds[name](feature_dim, num_classes)
 
 

@@ -27,7 +27,8 @@ def check_image_size(config: ModelConfig, image_size: int, *, one_by_one: bool =
         one_by_one: Whether it is trained on one image at a time, where BatchNorm may find a single value to a channel.
 
     Raises:
-        UsageError: Names both keys and the nearest size that fits; also for a backbone or a stem that does not exist.
+        UsageError: Names both keys and the nearest size that fits, or the side that attention is to be built for; also
+            for a backbone or a stem that does not exist.
     """
     network = build_without_memory(config).eval()
     if not _takes(network, image_size):
@@ -97,6 +98,8 @@ def _takes(network: Network, size: int) -> bool:
     try:
         with warnings.catch_warnings(action="ignore"):
             network(torch.empty(1, 3, size, size, device="meta"))
+    except UsageError:  # of attention that is built for another size: it says for which
+        raise
     except Exception:  # AssertionError, RuntimeError, ValueError: networks say of shapes what they like
         return False
     return True

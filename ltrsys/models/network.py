@@ -7,13 +7,14 @@ from torch import Tensor, nn
 
 from ltrsys.models.backbones.base import build_backbone
 from ltrsys.models.config import HeadName, ModelConfig
-from ltrsys.models.heads import Head, build_head
+from ltrsys.models.heads import Head, OLTRMemoryHead, build_head
 
 
 class Network(nn.Module):
     """Images [B, 3, H, W] -> logits [B, C]. State dict: backbone.*, classifier.weight, classifier.bias.
 
-    With a cosine head there is no bias, and where its scale is learned, there is classifier.scale.
+    With a cosine head there is no bias, and where its scale is learned, there is classifier.scale. What OLTR's memory
+    has, `ltrsys.models.heads` says.
     """
 
     def __init__(self, backbone: nn.Module, feature_dim: int, num_classes: int, head: HeadName = "linear") -> None:
@@ -59,6 +60,11 @@ class Network(nn.Module):
         """Return the logits, [B, C], of `images`, [B, 3, H, W]."""
         logits: Tensor = self.classifier(self.backbone(images))
         return logits
+
+    @property
+    def centroids(self) -> nn.Parameter | None:
+        """What of the classifier the loss alone learns, [C, D]: the memory of `model.head=oltr_memory`."""
+        return self.classifier.centroids if isinstance(self.classifier, OLTRMemoryHead) else None
 
 
 def build_network(config: ModelConfig, num_classes: int) -> Network:

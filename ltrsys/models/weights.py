@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ltrsys.errors import DataError
 from ltrsys.files import write_with
+from ltrsys.models.backbones.base import added_parts, head_places
 from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import Network, build_network
 
@@ -57,6 +58,8 @@ def load_network(config: ModelConfig, num_classes: int, path: Path) -> Network:
 def load_backbone(network: Network, path: Path) -> None:
     """Fill only the backbone from `path`: a run's `model.safetensors`, or torchvision's own file of the network.
 
+    Attention and a feature layer of which the file holds nothing stay as they are.
+
     Raises:
         DataError: Where the file is missing or damaged, or holds another backbone (names the tensor).
     """
@@ -65,8 +68,12 @@ def load_backbone(network: Network, path: Path) -> None:
         own = {name.removeprefix(BACKBONE): tensor for name, tensor in tensors.items() if name.startswith(BACKBONE)}
     else:
         # torchvision's files hold the head under a name that the headless backbone lacks.
-        heads = {name for name, module in network.backbone.named_modules() if isinstance(module, nn.Identity)}
+        heads = head_places(network.backbone)
         own = {name: tensor for name, tensor in tensors.items() if name.rpartition(".")[0] not in heads}
+    for part in added_parts(network.backbone):
+        if not any(name.startswith(f"{part}.") for name in own):
+            fresh = network.backbone.get_submodule(part).state_dict()
+            own |= {f"{part}.{name}": tensor for name, tensor in fresh.items()}
     _fill(network.backbone, own, path)
 
 

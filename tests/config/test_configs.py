@@ -6,13 +6,16 @@ import yaml
 
 from ltrsys.config.changes import differences
 from ltrsys.config.reading import load_config
+from ltrsys.models.image_size import check_image_size
 from ltrsys.section import MayChange
 from ltrsys.studies.study import OpenStudy
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 RECIPES = sorted(CONFIGS.glob("*/*.yaml"))
 STUDIES = sorted(CONFIGS.glob("*/studies/*.yaml"))
-EXPERIMENTS = [path for path in RECIPES if path.stem not in ("base", "debug")]
+OLTR = [path for path in RECIPES if "oltr" in path.stem]
+"""Of another method, with settings of its own."""
+EXPERIMENTS = [path for path in RECIPES if path.stem not in ("base", "debug") and path not in OLTR]
 
 
 def name_of(path: Path) -> str:
@@ -136,6 +139,21 @@ def test_every_first_stage_of_the_paper_s_tables_is_there():
         ("inaturalist_2018/resnet152_200", "data.mean", [0.466, 0.471, 0.380]),
         ("inaturalist_2018/resnet152_200", "balance.crt.epochs", 30),
         ("inaturalist_2018/resnet152_200", "balance.tau.select_on", "train"),
+        ("imagenet_lt/resnet10_oltr_stage1", "train.batch_size", 128),
+        ("imagenet_lt/resnet10_oltr_stage1", "train.epochs", 30),
+        ("imagenet_lt/resnet10_oltr_stage1", "train.schedule.every", 10),
+        ("imagenet_lt/resnet10_oltr_stage1", "train.optimizer.lr", 0.1),
+        ("imagenet_lt/resnet10_oltr_stage1", "model.head", "linear"),
+        ("imagenet_lt/resnet10_oltr", "train.batch_size", 128),
+        ("imagenet_lt/resnet10_oltr", "train.epochs", 60),
+        ("imagenet_lt/resnet10_oltr", "train.schedule.every", 20),
+        ("imagenet_lt/resnet10_oltr", "train.optimizer.lr", 0.1),
+        ("imagenet_lt/resnet10_oltr", "train.optimizer.backbone_lr", 0.01),
+        ("imagenet_lt/resnet10_oltr", "train.optimizer.weight_decay", 5e-4),
+        ("imagenet_lt/resnet10_oltr", "train.loss.lr", 0.01),
+        ("imagenet_lt/resnet10_oltr", "data.sampler.samples_per_draw", 4),
+        ("imagenet_lt/resnet10_oltr_on_ours", "train.from_run", "runs/imagenet_lt_resnet10"),
+        ("imagenet_lt/resnet10_oltr_on_ours", "model.feature_layer", None),
         ("places_lt/resnet152", "train.batch_size", 256),
         ("places_lt/resnet152", "train.optimizer.lr", 0.1),
         ("places_lt/resnet152", "train.optimizer.backbone_lr", 0.01),
@@ -148,3 +166,15 @@ def test_hyper_parameters_are_the_paper_s(recipe, key, value):
 def test_recipes_are_plain_yaml_so_that_other_tools_can_read_them():
     for path in RECIPES:
         assert isinstance(yaml.safe_load(path.read_text()), dict)
+
+
+@pytest.mark.parametrize("path", [path for path in OLTR if "stage1" not in path.stem], ids=name_of)
+def test_oltr_s_second_stages_begin_where_a_recipe_of_the_same_network_ends(path):
+    second = load_config(path)
+    ends = {load_config(other).run_folder: load_config(other) for other in RECIPES}
+    first = ends[second.train.from_run]
+    same = ("backbone", "stem", "feature_layer")
+    assert [getattr(first.model, key) for key in same] == [getattr(second.model, key) for key in same]
+    assert first.model.head == "linear"
+    assert first.data.shards == second.data.shards
+    check_image_size(second.model, second.data.image_size)

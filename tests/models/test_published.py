@@ -117,7 +117,7 @@ def test_every_tensor_that_does_not_fit_is_named(theirs, tmp_path):
     assert str(caught.value) == (
         f"{tmp_path / 'theirs.pth'}: not the tensors of model.backbone=resnet10: missing: backbone.conv1.weight, "
         "backbone.layer2.0.downsample.0.weight; superfluous: backbone.fc_add.weight, backbone.fc_add.bias; "
-        "of another shape: backbone.bn1.bias [65] instead of [64]. Give the config of the network it is of."
+        "of another shape: backbone.bn1.bias [65] instead of [64]. Its network has model.feature_layer=512."
     )
 
 
@@ -166,3 +166,104 @@ def test_a_pickled_network_is_refused_by_the_name_it_would_call(theirs, tmp_path
     (tmp_path / "plain.pth").write_bytes(pickle.dumps(theirs.state_dict(), protocol=2))
     with pytest.raises(DataError, match=r"plain\.pth: holds something other than plain tensors"):
         load_published(CONFIG, NUM_CLASSES, tmp_path / "plain.pth")
+
+
+class PlainAttention(nn.Module):
+    """Attention by the names of the paper's code, and as plain as can be."""
+
+    def __init__(self):
+        super().__init__()
+        self.theta, self.phi, self.g = (nn.Conv2d(512, 256, 1) for _ in range(3))
+        self.conv_mask = nn.Conv2d(256, 512, 1, bias=False)
+        self.fc_spatial = nn.Linear(512 * 4, 4)
+
+    def forward(self, x):
+        theta, phi, g = (layer(x).reshape(len(x), 256, 4) for layer in (self.theta, self.phi, self.g))
+        weights = torch.einsum("nkp,nkq->npq", theta, phi).softmax(dim=2)
+        mask = self.conv_mask(torch.einsum("npq,nkq->nkp", weights, g).reshape(len(x), 256, 2, 2))
+        return x + self.fc_spatial(x.reshape(len(x), -1)).softmax(dim=1).reshape(-1, 1, 2, 2) * mask
+
+
+class PlainMemory(nn.Module):
+    """OLTR's classifier by the names of the paper's code."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc_hallucinator, self.fc_selector = nn.Linear(512, NUM_CLASSES), nn.Linear(512, 512)
+        self.cosnorm_classifier = nn.Module()
+        self.cosnorm_classifier.weight = nn.Parameter(torch.randn(NUM_CLASSES, 512))
+
+    def forward(self, x, centroids):
+        reach = 10 / torch.cdist(x, centroids, compute_mode="donot_use_mm_for_euclid_dist").min(dim=1).values
+        remembered = self.fc_selector(x).tanh() * (self.fc_hallucinator(x).softmax(dim=1) @ centroids)
+        x = reach[:, None] * (x + remembered)
+        length = x.norm(dim=1, keepdim=True)
+        return 16 * (x / length * length / (1 + length)) @ nn.functional.normalize(self.cosnorm_classifier.weight).T
+
+
+def of_oltr(theirs, attention, layered, memory):
+    """What the paper's code saves of a network with some of OLTR's parts, and the logits of two images of 64 pixels."""
+    torch.manual_seed(5)
+    head, images = nn.Linear(512, NUM_CLASSES), torch.randn(2, 3, 64, 64)
+    fc_add, modulatedatt, clf, centroids = nn.Linear(512, 512), PlainAttention(), PlainMemory(), torch.randn(7, 512)
+    stem = (theirs.conv1, theirs.bn1, theirs.relu, theirs.maxpool)
+    with torch.no_grad():
+        maps = nn.Sequential(*stem, theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4)(images)
+        x = (modulatedatt(maps) if attention else maps).mean(dim=(2, 3))
+        x = fc_add(x).relu() if layered else x
+        logits = clf(x, centroids) if memory else head(x)
+    content = paper_layout(theirs)
+    state = content["state_dict_best"]
+    if attention:
+        named = modulatedatt.state_dict().items()
+        state["feat_model"] |= {f"module.modulatedatt.{name}": tensor for name, tensor in named}
+    if layered:
+        state["feat_model"] |= {f"module.fc_add.{name}": tensor for name, tensor in fc_add.state_dict().items()}
+    state["classifier"] = {f"module.fc.{name}": tensor for name, tensor in head.state_dict().items()}
+    if memory:
+        state["classifier"] = nn.DataParallel(clf).state_dict()
+        content["centroids"] = centroids
+    return content, images, logits
+
+
+PARTS = {
+    "layer": ({"feature_layer": 512}, (False, True, False)),
+    "attention": ({"attention": "modulated", "attention_side": 2}, (True, False, False)),
+    "layer and attention": (
+        {"feature_layer": 512, "attention": "modulated", "attention_side": 2},
+        (True, True, False),
+    ),
+    "all of OLTR": (
+        {"feature_layer": 512, "attention": "modulated", "attention_side": 2, "head": "oltr_memory"},
+        (True, True, True),
+    ),
+}
+
+
+@pytest.mark.parametrize("parts", PARTS)
+def test_networks_with_oltr_s_parts_say_what_theirs_said(parts, theirs, tmp_path):
+    settings, which = PARTS[parts]
+    content, images, logits = of_oltr(theirs, *which)
+    torch.save(content, tmp_path / "theirs.pth")
+    published = load_published(ModelConfig(backbone="resnet10", **settings), NUM_CLASSES, tmp_path / "theirs.pth")
+    assert published.layout == "paper"
+    with torch.no_grad():
+        torch.testing.assert_close(published.network.eval()(images), logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("parts", PARTS)
+def test_a_config_without_them_is_told_the_keys_to_give(parts, theirs, tmp_path):
+    settings, which = PARTS[parts]
+    content, *_ = of_oltr(theirs, *which)
+    torch.save(content, tmp_path / "theirs.pth")
+    with pytest.raises(DataError) as caught:
+        load_published(CONFIG, NUM_CLASSES, tmp_path / "theirs.pth")
+    advice = str(caught.value).rpartition("Its network has ")[2]
+    assert all(f"model.{key}={value}" in advice for key, value in settings.items())
+    assert "superfluous: backbone." in str(caught.value)
+
+
+def test_what_a_file_lacks_of_them_is_named(theirs, tmp_path):
+    torch.save(paper_layout(theirs), tmp_path / "theirs.pth")
+    with pytest.raises(DataError, match=r"missing: backbone\.fc\.linear\.weight, backbone\.fc\.linear\.bias\."):
+        load_published(ModelConfig(backbone="resnet10", feature_layer=512), NUM_CLASSES, tmp_path / "theirs.pth")

@@ -3,12 +3,15 @@
 import difflib
 import inspect
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from typing import Any
 
 import torchvision
 from torch import nn
 
 from ltrsys.errors import UsageError
+from ltrsys.models.backbones.attention import ModulatedAttention
+from ltrsys.models.backbones.feature_layer import FeatureLayer
 from ltrsys.models.config import ModelConfig
 from ltrsys.registry import Method, Registry
 
@@ -29,13 +32,16 @@ BACKBONES: Registry[type[Backbone]] = Registry("backbone", "ltrsys.models.backbo
 
 
 def build_backbone(config: ModelConfig) -> tuple[nn.Module, int]:
-    """Build `config.backbone` with random weights and without its head.
+    """Build `config.backbone` with random weights and without its head, and what `config` adds to it.
+
+    Attention is at `avgpool.attention`, and a feature layer in the place of the head, such as `fc`; all other tensors
+    have the names that they have without.
 
     Returns:
         The module, [B, 3, H, W] -> [B, D], and D.
 
     Raises:
-        UsageError: For a name that is not known, a network whose last layer is not linear, or a stem that
+        UsageError: For a name that is not known, a network whose last layer is not linear, or a stem or attention that
             the network does not have.
     """
     name = config.backbone
@@ -47,7 +53,23 @@ def build_backbone(config: ModelConfig) -> tuple[nn.Module, int]:
         raise UsageError(f"model.backbone: no network is called {name!r}. {_nearest(name)}")
     if config.stem == "small":
         _shrink_stem(network, name)
-    return network, _take_head_off(network, name)
+    place, feature_dim = _take_head_off(network, name)
+    if config.attention == "modulated":
+        _attend(network, name, feature_dim, config.attention_side)
+    if config.feature_layer is not None:
+        network.set_submodule(place, FeatureLayer(feature_dim, config.feature_layer))
+        feature_dim = config.feature_layer
+    return network, feature_dim
+
+
+def head_places(backbone: nn.Module) -> set[str]:
+    """Return the names of the modules that may stand where the backbone had its head when it was built."""
+    return {name for name, module in backbone.named_modules() if isinstance(module, nn.Identity | FeatureLayer)}
+
+
+def added_parts(backbone: nn.Module) -> set[str]:
+    """Return the names of the modules that the config adds to a backbone: files of it without them are whole."""
+    return {name for name, module in backbone.named_modules() if isinstance(module, ModulatedAttention | FeatureLayer)}
 
 
 def _torchvision_names() -> list[str]:
@@ -73,8 +95,19 @@ def _shrink_stem(network: nn.Module, name: str) -> None:
     network.conv1, network.maxpool = small, nn.Identity()
 
 
-def _take_head_off(network: nn.Module, name: str) -> int:
-    """Replace the last layer, which must be linear, by the identity; return how many features go into it."""
+def _attend(network: nn.Module, name: str, channels: int, side: int) -> None:
+    """Put attention between the last feature map, of `channels` channels and `side`² places, and its pooling."""
+    if not isinstance(network, torchvision.models.ResNet):
+        raise UsageError(
+            f"model.attention=modulated needs the last feature map of a residual network, and model.backbone={name} is "
+            "none. Use model.attention=none, or a ResNet or ResNeXt."
+        )
+    attention = ModulatedAttention(channels, side)
+    network.avgpool = nn.Sequential(OrderedDict(attention=attention, pool=network.avgpool))
+
+
+def _take_head_off(network: nn.Module, name: str) -> tuple[str, int]:
+    """Replace the last layer, which must be linear, by the identity; return its place and how many features go in."""
     *_, (path, head) = (
         (path, module) for path, module in network.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)
     )
@@ -84,7 +117,7 @@ def _take_head_off(network: nn.Module, name: str) -> int:
             "is no classifier to balance. Choose another network."
         )
     network.set_submodule(path, nn.Identity())
-    return head.in_features
+    return path, head.in_features
 
 
 def _nearest(name: str) -> str:

@@ -20,7 +20,7 @@ from ltrsys.registry import Registry
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,9 @@ class LossContext:
     """Where the logits will be."""
     num_features: int
     """D."""
+    centroids: nn.Parameter | None = None
+    """The memory of `model.head=oltr_memory`, [C, D]: a loss with `learns_centroids` is to give it a gradient in every
+    micro-batch. It is a parameter of the network, which trains and saves it: no module of the loss may register it."""
 
     def tensor(self, values: NDArray[np.float64]) -> Tensor:
         """Return `values` on the device, in torch's default type, float32."""
@@ -71,6 +74,8 @@ class Loss(MethodSection):
     """Whether `build_batch_term` returns one: it asks for labels that mixup does not have."""
     needs_head: ClassVar[HeadName | None] = None
     """The `model.head` that it is made for."""
+    learns_centroids: ClassVar[bool] = False
+    """Whether it learns `LossContext.centroids`, which `model.head=oltr_memory` asks for."""
     needs_several_of_a_class: ClassVar[bool] = False
     """Whether a micro-batch must hold several images of a class: that takes a sampler that draws them together."""
 
@@ -103,7 +108,7 @@ class Loss(MethodSection):
 
     @property
     def parameter_lr(self) -> float | None:
-        """The learning rate of its own parameters, before the schedule; None for that of the classifier."""
+        """The learning rate of what it learns, before the schedule; None for that of the classifier."""
         return None
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -20,6 +20,8 @@ class OLTRCentroids(CrossEntropy):
     source = "Liu et al., 2019, section 3.3; their code `DiscCentroidsLoss`, whose distances are squared"
     order = 90
 
+    learns_centroids: ClassVar[bool] = True
+
     weight: Annotated[float, Field(ge=0)] = 0.01
     repel: Annotated[float, Field(ge=0)] = 0.01
     margin: Annotated[float, Field(ge=0)] = 10.0
@@ -32,14 +34,10 @@ class OLTRCentroids(CrossEntropy):
         return self.lr
 
     def build(self, context: LossContext) -> LossFunction:
-        """Return it, as a module that holds the centroids, which begin as standard normal numbers."""
-        from ltrsys.training.losses.learned.centroids import CentroidLoss
+        """Return it: of the head's centroids where it has some, else as a module that holds centroids of its own."""
+        from ltrsys.training.losses.learned.centroids import CentroidFormula, CentroidLoss
 
-        return CentroidLoss(
-            super().build(context),
-            len(context.class_counts),
-            context.num_features,
-            weight=self.weight,
-            repel=self.repel,
-            margin=self.margin,
-        ).to(context.device)
+        formula = CentroidFormula(super().build(context), self.weight, self.repel, self.margin)
+        if (centroids := context.centroids) is not None:
+            return lambda outputs: formula(outputs, centroids)
+        return CentroidLoss(formula, len(context.class_counts), context.num_features).to(context.device)

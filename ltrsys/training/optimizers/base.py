@@ -52,14 +52,15 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """Build the optimizer of all trainable parameters; weight decay acts on every one, as in the paper's code.
 
-    Backbone and classifier are groups of their own where their learning rates differ (Places-LT).
+    Backbone and classifier are groups of their own where their learning rates differ (Places-LT), and so is what the
+    loss learns: parameters of its own, and centroids of the network.
 
     Args:
         network: On the device.
         config: The section `train.optimizer`.
         device: Where it runs.
-        loss: The loss, where it has parameters: a group of their own.
-        loss_lr: Their learning rate; None for that of the classifier.
+        loss: The loss, where it has parameters.
+        loss_lr: The learning rate of what it learns; None for that of the classifier.
 
     Raises:
         UsageError: Where the optimizer cannot run on this machine.
@@ -67,11 +68,15 @@ def build_optimizer(
     parts: list[tuple[nn.Module, float]] = [(network, config.lr)]
     if config.backbone_lr is not None:
         parts = [(network.classifier, config.lr), (network.backbone, config.backbone_lr)]
+    by_loss = [] if network.centroids is None else [network.centroids]
+    members = [([one for one in part.parameters() if one is not network.centroids], lr) for part, lr in parts]
     if loss is not None:
-        parts.append((loss, config.lr if loss_lr is None else loss_lr))
+        by_loss += loss.parameters()
+    if by_loss:
+        members.append((by_loss, config.lr if loss_lr is None else loss_lr))
     groups = [
-        {"params": [parameter for parameter in part.parameters() if parameter.requires_grad], "lr": lr, BASE_LR: lr}
-        for part, lr in parts
+        {"params": [parameter for parameter in parameters if parameter.requires_grad], "lr": lr, BASE_LR: lr}
+        for parameters, lr in members
     ]
     return config.build(groups, device)
 

@@ -1,8 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from tests.training.losses.cases import objective, outputs
+from ltrsys.training.losses.oltr_centroids import OLTRCentroids
+from ltrsys.training.objective import Objective
+from tests.training.losses.cases import context, objective, outputs
 
 
 @pytest.mark.parametrize("margin", [10.0, 1e3])
@@ -44,3 +48,15 @@ def test_the_gradient_of_the_centroids_is_that_of_their_values():
         return torch.func.functional_call(minimised.module, {"centroids": centroids}, (made,))
 
     assert torch.autograd.gradcheck(value, minimised.state()["centroids"].clone().requires_grad_())
+
+
+def test_the_centroids_of_a_head_are_learned_in_the_place_of_its_own():
+    made, alone = outputs(), objective("oltr_centroids", weight=0.3, repel=0.2, margin=1e3)
+    head = torch.nn.Parameter(alone.state()["centroids"].clone())
+    loss = OLTRCentroids(weight=0.3, repel=0.2, margin=1e3)
+    shared = Objective(loss, replace(context(), centroids=head))
+    assert (shared.module, shared.state()) == (None, {})  # the network trains and saves them
+    assert torch.equal(shared(made), alone(made))
+    shared(made).backward()
+    alone(made).backward()
+    assert torch.equal(head.grad, alone.module.centroids.grad)

@@ -33,6 +33,17 @@ def installed_apex(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
+@pytest.mark.parametrize("backbone_lr", [None, 0.01])
+def test_centroids_of_a_head_have_the_rate_of_the_loss_and_all_else_its_own(backbone_lr):
+    network = build_network(ModelConfig(backbone="resnet10", stem="small", head="oltr_memory"), 3)
+    optimizer = build_optimizer(network, SGD(lr=0.1, backbone_lr=backbone_lr), CPU, loss_lr=0.005)
+    rates = {parameter: group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(network.parameters()))
+    for name, parameter in network.named_parameters():
+        of_part = 0.1 if backbone_lr is None or name.startswith("classifier.") else backbone_lr
+        assert rates[parameter] == (0.005 if name == "classifier.centroids" else of_part)
+
+
 def test_every_parameter_is_trained_once(network):
     for config in (SGD(), SGD(backbone_lr=0.01)):
         optimizer = build_optimizer(network, config, CPU)
