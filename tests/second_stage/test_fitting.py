@@ -7,20 +7,32 @@ import pytest
 import torch
 
 from ltrsys.classifiers.base import Selection, ValSplit
+from ltrsys.classifiers.cosine_no_relu import CosineBeforeLastReLU
 from ltrsys.classifiers.tau import TauConfig, TauNorm
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.errors import UsageError
+from ltrsys.features.bank import BankIdentity, FeatureBank
 from ltrsys.metrics.config import SelectBy
+from ltrsys.models.config import ModelConfig
 from ltrsys.runs.folder import RunFolder
 from ltrsys.second_stage.config import BALANCE, BalanceConfig
-from ltrsys.second_stage.fitting import Fitter, evaluated_split, nothing_to_report_on, val_split
+from ltrsys.second_stage.fitting import (
+    Fitter,
+    check_features,
+    evaluated_split,
+    kinds_of,
+    nothing_to_report_on,
+    val_split,
+)
 from tests.classifiers.runs import without_splits
 
 VAL = ValSplit("val")
 
 
 class Bank:
-    fingerprint = "bank"
+    @staticmethod
+    def fingerprint_of(kind: str) -> str:
+        return "bank"
 
 
 def select(dataset: Dataset, select_on: str = "auto", *, val_is_test: bool = False) -> Selection:
@@ -78,3 +90,27 @@ def test_what_selects_on_val_is_fitted_anew_where_it_is_selected_by_something_el
     assert by_default != fitter(tmp_path, select_by="accuracy").fingerprint("tau")
     on_train = [fitter(tmp_path, val=ValSplit(None), select_by=by).fingerprint("tau") for by in get_args(SelectBy)]
     assert on_train[0] == on_train[1], "on train it is the mean over the classes, whatever is said for val"
+
+
+def test_a_classifier_depends_on_the_kind_of_features_that_it_takes(tmp_path: Path, monkeypatch) -> None:
+    bank = FeatureBank(tmp_path, BankIdentity("model", "dataset", {}), 2, ())
+    fits = Fitter(RunFolder(tmp_path), bank, BALANCE.model()(), VAL, 0, torch.device("cpu"), "linear")
+    before, other = fits.fingerprint("cosine_no_relu"), fits.fingerprint("cosine")
+    monkeypatch.setattr(CosineBeforeLastReLU, "features", "last")
+    assert fits.fingerprint("cosine_no_relu") != before
+    assert fits.fingerprint("cosine") == other
+
+
+def test_features_before_the_last_relu_are_made_for_those_alone_that_take_them() -> None:
+    assert kinds_of(["joint", "ncm", "cosine"]) == {"last"}
+    assert kinds_of(["joint", "cosine_no_relu"]) == {"last", "no_relu"}
+
+
+@pytest.mark.parametrize("backbone", ["vit_b_16", "efficientnet_b0", "densenet121"])
+def test_a_network_without_a_last_relu_before_pooling_is_refused_by_name(backbone: str) -> None:
+    model = ModelConfig(backbone=backbone)
+    refused = rf"cosine_no_relu does not apply to model\.backbone={backbone}: .* Give --classifiers joint,cosine\.$"
+    with pytest.raises(UsageError, match=refused):
+        check_features(["joint", "cosine_no_relu", "cosine"], model)
+    check_features(["joint", "cosine"], model)
+    check_features(["joint", "cosine_no_relu"], ModelConfig(backbone="resnext152_32x4d", stem="small"))

@@ -7,6 +7,7 @@ import torch
 
 from ltrsys.classifiers.base import CLASSIFIERS, Classifier
 from ltrsys.classifiers.cosine import CosineClassifier, CosineConfig
+from ltrsys.classifiers.cosine_no_relu import CosineBeforeLastReLU
 from ltrsys.classifiers.crt import RetrainedClassifier
 from ltrsys.classifiers.joint import Joint
 from ltrsys.classifiers.logit_adjusted import LogitAdjusted, LogitAdjustedConfig
@@ -33,6 +34,8 @@ def make(name: str, data: LongTail) -> Classifier:
         return MultiLayerPerceptron.fit(context(data.train), MLPConfig(epochs=1, layers=3, hidden=8, bias=False))
     if name == "cosine":
         return CosineClassifier.fit(context(data.train), CosineConfig(epochs=1))
+    if name == "cosine_no_relu":
+        return CosineBeforeLastReLU.fit(context(data.train), CosineConfig(epochs=1))
     if name == "logit_adjusted":
         return LogitAdjusted.fit(
             context(data.train, joint=data.joint, val=data.val, select_on="val"), LogitAdjustedConfig()
