@@ -9,12 +9,19 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 
 def last_relu(network: nn.Module) -> nn.Module | None:
-    """Return the module of the last ReLU, which average pooling follows; None where a network does not end like this.
+    """Return the module of the last ReLU, if average pooling alone follows it; None in any other network.
 
     It is that of the last block of torchvision's ResNet, which ResNeXt and Wide ResNet are too. A block calls one
     module for all of its ReLUs: the last call is that of the sum with the shortcut.
+
+    Args:
+        network: Without its head.
     """
-    if not isinstance(network, ResNet):
+    if not (
+        isinstance(network, ResNet)
+        and isinstance(network.avgpool, nn.AdaptiveAvgPool2d)
+        and isinstance(network.fc, nn.Identity)
+    ):
         return None
     block = list(network.layer4)[-1]
     return block.relu if isinstance(block, BasicBlock | Bottleneck) else None

@@ -90,8 +90,8 @@ def check_features(classifiers: Sequence[str], model: ModelConfig) -> None:
         left = ",".join(name for name in classifiers if name not in without) or "joint,ncm,crt"
         raise UsageError(
             f"balance.classifiers: {without[0]} does not apply to model.backbone={model.backbone}: it takes features "
-            "before the last ReLU, and only residual networks (ResNet, ResNeXt, Wide ResNet) have one right before "
-            f"pooling. Give --classifiers {left}."
+            "before a last ReLU that average pooling alone follows, as in residual networks (ResNet, ResNeXt, Wide "
+            f"ResNet). Give --classifiers {left}."
         )
 
 

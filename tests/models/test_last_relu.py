@@ -68,3 +68,10 @@ def test_other_networks_have_none(name: str) -> None:
     with torch.device("meta"):
         network, _ = build_backbone(ModelConfig(backbone=name))
     assert last_relu(network) is None
+
+
+@pytest.mark.parametrize("place", ["avgpool", "fc"])
+def test_a_residual_network_in_which_more_follows_than_pooling_has_none(place: str) -> None:
+    network = backbone_of("resnet10")
+    network.set_submodule(place, nn.Sequential(nn.ReLU(), network.get_submodule(place)))
+    assert last_relu(network) is None

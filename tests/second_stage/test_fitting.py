@@ -3,15 +3,17 @@
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 
-from ltrsys.classifiers.base import Selection, ValSplit
+from ltrsys.classifiers.base import FitContext, Selection, ValSplit
+from ltrsys.classifiers.cosine import CosineClassifier, CosineConfig
 from ltrsys.classifiers.cosine_no_relu import CosineBeforeLastReLU
 from ltrsys.classifiers.tau import TauConfig, TauNorm
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.errors import UsageError
-from ltrsys.features.bank import BankIdentity, FeatureBank
+from ltrsys.features.bank import FILES, BankIdentity, FeatureBank
 from ltrsys.metrics.config import SelectBy
 from ltrsys.models.config import ModelConfig
 from ltrsys.runs.folder import RunFolder
@@ -114,3 +116,27 @@ def test_a_network_without_a_last_relu_before_pooling_is_refused_by_name(backbon
         check_features(["joint", "cosine_no_relu", "cosine"], model)
     check_features(["joint", "cosine"], model)
     check_features(["joint", "cosine_no_relu"], ModelConfig(backbone="resnext152_32x4d", stem="small"))
+
+
+def test_a_classifier_is_fitted_and_selected_on_the_features_that_it_takes(tmp_path: Path, monkeypatch) -> None:
+    numbers, splits = np.random.default_rng(0), ("train", "val")
+    for name in splits:
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "labels.npy", np.arange(6) % 2)
+        for file in FILES.values():
+            np.save(tmp_path / name / file, numbers.normal(size=(6, 4)).astype(np.float32))
+    bank = FeatureBank(tmp_path, BankIdentity("model", "dataset", {}), 2, splits, splits)
+    contexts: dict[str, FitContext] = {}
+    plain = CosineClassifier.fit.__func__
+
+    def fit(cls: type[CosineClassifier], context: FitContext, config: CosineConfig) -> CosineClassifier:
+        contexts[cls.name] = context
+        return plain(cls, context, config)
+
+    monkeypatch.setattr(CosineClassifier, "fit", classmethod(fit))
+    monkeypatch.setattr(CosineClassifier, "selects_on", classmethod(lambda cls, config, val: Selection("val", "val")))
+    fits = Fitter(RunFolder(tmp_path), bank, BALANCE.model()(), VAL, 0, torch.device("cpu"), "linear")
+    for classifier, kind in (("cosine", "last"), ("cosine_no_relu", "no_relu")):
+        assert fits.fit(classifier).bank == bank.fingerprint_of(kind)
+        for name, split in zip(splits, (contexts[classifier].train, contexts[classifier].val), strict=True):
+            assert np.array_equal(split.features, np.load(tmp_path / name / FILES[kind]))
