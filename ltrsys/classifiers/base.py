@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
+from ltrsys.features.config import FeatureKind
 from ltrsys.metrics.config import SelectBy
 from ltrsys.registry import Method, Registry
 from ltrsys.section import Section
@@ -58,6 +59,7 @@ class FitContext:
     """What a classifier may be fitted on."""
 
     train: BankSplit
+    """With the kind of features that it asked for by `features`, as `val`."""
     val: BankSplit | None
     """The split that it asked for by `selects_on`."""
     selection: Selection | None
@@ -95,6 +97,9 @@ class Classifier(Method, ABC, Generic[C]):
     """Its settings, `balance.<name>`."""
     depends_on_seed: ClassVar[bool] = False
     """Whether the fit draws random numbers: a fitted one is fitted anew where the seed has changed."""
+    features: ClassVar[FeatureKind] = "last"
+    """The kind of features that it is fitted on and given to rank. Those of the kind `no_relu`, before the last ReLU,
+    are there only for residual networks, and made only where a classifier asks for them."""
     has_weight_norms: ClassVar[bool] = True
     """Whether a feature is compared with its weights by a product, so that their lengths mean something in a plot."""
     needs_linear_head: ClassVar[str | None] = None

@@ -32,7 +32,15 @@ from ltrsys.reporting.table import print_table
 from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.tracking import MetricsLog
 from ltrsys.runs.trained_on import changes_since
-from ltrsys.second_stage.fitting import Fitter, check_head, evaluated_split, nothing_to_report_on, val_split
+from ltrsys.second_stage.fitting import (
+    Fitter,
+    check_features,
+    check_head,
+    evaluated_split,
+    kinds_of,
+    nothing_to_report_on,
+    val_split,
+)
 from ltrsys.second_stage.store import Fitted, load_fitted
 from ltrsys.section import MayChange
 from ltrsys.world import World
@@ -61,12 +69,14 @@ def balance_run(
     _compare_with_training(run, config, dataset)
     name, val = evaluated_split(dataset), val_split(config.balance, dataset)
     check_head(config.balance.classifiers, config.model.head)
+    check_features(config.balance.classifiers, config.model)
     for classifier in config.balance.classifiers:  # what may not be selected on is told before all work
         CLASSIFIERS.get(classifier).selects_on(config.balance.of(classifier), val)
     world = World.detect()
     device = _device(world, config)
     with _joined(world, config):
-        bank = make_bank(run, config, dataset, world=world, device=device)
+        kinds = kinds_of(config.balance.classifiers)
+        bank = make_bank(run, config, dataset, world=world, device=device, kinds=kinds)
     if not world.is_main:
         return
     fitter = Fitter(run, bank, config.balance, val, config.seed, device, config.model.head)
@@ -131,10 +141,12 @@ def evaluate_run(
         raise DataError(f"{run.features}: {difference} since this bank was made. Run `ltrsys balance {folder}` again.")
     device = _device(World.detect(), config)
     fitted = load_fitted(run.classifiers, name, device)
-    if fitted.bank != bank.fingerprint:
+    kind = fitted.classifier.features
+    if fitted.bank != bank.fingerprint_of(kind):
         raise DataError(
             f"{run.classifiers}: {name} was fitted on another feature bank. Run `ltrsys balance {folder}` again."
         )
+    bank.require(split, kind)
     reported = _evaluated(bank, split, config, device)
     joint = Joint.of_model(run.model, device, config.model.head)
     _show(reported.results(dataset, [reported.line(fitted, joint)]), as_json)
@@ -215,10 +227,15 @@ def _old_results(run: RunFolder, reported: EvaluatedSplit) -> Results | None:
 def _still_current(
     old: Results | None, fitter: Fitter, reported: EvaluatedSplit, except_for: Container[str]
 ) -> dict[str, Fitted]:
-    """Return the classifiers that were not asked for now, but whose earlier lines still hold."""
+    """Return the classifiers that were not asked for now, but whose earlier lines still hold.
+
+    They are shown by the plots too, so the bank has to hold their features.
+    """
     kept = {}
     for line in old.results if old else []:
-        current = None if line.classifier in except_for else fitter.current(line.classifier)
+        if line.classifier in except_for or not fitter.bank.holds(CLASSIFIERS.get(line.classifier).features):
+            continue
+        current = fitter.current(line.classifier)
         if current and line.fingerprint == reported.line_fingerprint(current.fingerprint):
             kept[line.classifier] = current
     return kept

@@ -39,6 +39,7 @@ class EvaluatedSplit:
 
     name: SplitName
     split: BankSplit
+    """With all kinds of features that the classifiers under evaluation take."""
     train_counts: NDArray[np.int64]
     shots: ShotsConfig
     device: torch.device
@@ -63,7 +64,7 @@ class EvaluatedSplit:
         k = min(TOP, self.split.num_classes)
         with progress(f"{classifier.name} on {self.name}", len(self.split)) as advance:
             blocks = []
-            for features, labels in self.split.blocks(self.device):
+            for features, labels in self.split.of(classifier.features).blocks(self.device):
                 blocks.append(classifier.rank(features, k).cpu().numpy())
                 advance(len(labels))
         return np.concatenate(blocks)

@@ -74,8 +74,9 @@ class Tilting:
         return self._predictions[classifier.name]
 
     def _tilted(self, classifier: Classifier[Any], split: BankSplit) -> NDArray[np.int64]:
+        own = split.of(classifier.features)
         return tilted_predictions(
-            classifier, split, log_prior(self.reported.train_counts), self.grid, self.reported.device
+            classifier, own, log_prior(self.reported.train_counts), self.grid, self.reported.device
         )
 
     def _chosen(self, classifier: Classifier[Any]) -> float | None:

@@ -2,6 +2,7 @@
 
 RUN/features/bank.json                    what it was made from, and which splits are complete
 RUN/features/<split>/features.npy         float32 [n, D], memory-mapped; row i is sample i of the split
+RUN/features/<split>/features_no_relu.npy the same without the last ReLU, where a classifier asks for it
 RUN/features/<split>/labels.npy           int64 [n]
 RUN/features/batch_norm.safetensors       with `balance.bn: recalibrate`, the statistics measured again
 """
@@ -9,8 +10,8 @@ RUN/features/batch_norm.safetensors       with `balance.bn: recalibrate`, the st
 import hashlib
 import json
 import mmap
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,14 @@ from torch import Tensor
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.index.records import SplitName
 from ltrsys.errors import DataError
-from ltrsys.features.config import Featured
+from ltrsys.features.config import Featured, FeatureKind
 from ltrsys.files import read_json, write_json
 from ltrsys.runs.folder import RunFolder
 
 FORMAT = 1
+FILES: dict[FeatureKind, str] = {"last": "features.npy", "no_relu": "features_no_relu.npy"}
+"""What holds the features of each kind of a split."""
+
 BLOCK_ROWS = 8192
 """Rows that are read at once: 64 MB of 2048 features. A bank may be larger than the memory."""
 
@@ -47,6 +51,14 @@ class BankSplit:
     labels: NDArray[np.int64]
     """[n]."""
     num_classes: int
+    kind: FeatureKind = "last"
+    """Of `features`."""
+    features_by_kind: Mapping[FeatureKind, NDArray[np.float32]] = field(default_factory=dict)
+    """All features that the bank holds of these images; empty for what is not from a bank."""
+
+    def of(self, kind: FeatureKind) -> "BankSplit":
+        """Return the same images with their features of another kind; `FeatureBank.require` says if they are there."""
+        return self if kind == self.kind else replace(self, features=self.features_by_kind[kind], kind=kind)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -143,6 +155,9 @@ class FeatureBank:
     identity: BankIdentity
     num_classes: int
     complete: tuple[SplitName, ...]
+    """Those of which it holds the features of the kind `last`, and the labels."""
+    complete_no_relu: tuple[SplitName, ...] = ()
+    """Those of which it also holds the features before the last ReLU."""
 
     @classmethod
     def open(cls, folder: Path) -> "FeatureBank":
@@ -156,7 +171,13 @@ class FeatureBank:
         try:
             if values["format"] != FORMAT:
                 raise ValueError(f"format {values['format']} instead of {FORMAT}")
-            return cls(folder, BankIdentity(**values["identity"]), values["num_classes"], tuple(values["complete"]))
+            return cls(
+                folder,
+                BankIdentity(**values["identity"]),
+                values["num_classes"],
+                tuple(values["complete"]),
+                tuple(values.get("complete_no_relu", ())),  # which banks of older versions lack
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path}: not a feature bank's record ({error!r}). Delete the folder {folder}.") from None
 
@@ -167,30 +188,58 @@ class FeatureBank:
             "identity": asdict(self.identity),
             "num_classes": self.num_classes,
             "complete": list(self.complete),
+            "complete_no_relu": list(self.complete_no_relu),
         }
         write_json(self.folder / "bank.json", values)
 
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of what the bank was made from."""
-        return self.identity.fingerprint
+    def fingerprint_of(self, kind: FeatureKind) -> str:
+        """SHA-256 of what the features of a kind were made from."""
+        identity = self.identity.fingerprint
+        return identity if kind == "last" else fingerprint([identity, kind])
 
-    def split(self, name: SplitName) -> BankSplit:
-        """Open one split.
+    def splits(self, kind: FeatureKind) -> tuple[SplitName, ...]:
+        """Return the splits of which the bank holds features of this kind."""
+        return self.complete if kind == "last" else self.complete_no_relu
+
+    def holds(self, kind: FeatureKind) -> bool:
+        """Return whether it has features of this kind of every split that is in it."""
+        return set(self.complete) == set(self.splits(kind))
+
+    def with_split(self, name: SplitName, kinds: Collection[FeatureKind]) -> "FeatureBank":
+        """Return a bank that holds features of these kinds of one more split."""
+        return replace(
+            self,
+            complete=(*self.complete, name) if "last" in kinds else self.complete,
+            complete_no_relu=(*self.complete_no_relu, name) if "no_relu" in kinds else self.complete_no_relu,
+        )
+
+    def require(self, name: SplitName, kind: FeatureKind) -> None:
+        """Raise a DataError where the bank does not hold features of this kind of a split."""
+        if name not in self.complete:
+            have = ", ".join(self.complete) or "none"
+            raise DataError(f"{self.folder}: there is no `{name}` split in this feature bank (there is: {have}).")
+        if name not in self.splits(kind):
+            raise DataError(
+                f"{self.folder}: this feature bank has no features of the kind `{kind}` of the `{name}` split. "
+                f"Run `ltrsys balance {self.folder.parent}` with a classifier that takes them."
+            )
+
+    def split(self, name: SplitName, kind: FeatureKind = "last") -> BankSplit:
+        """Open one split, with its features of one kind; `of` of what is returned leads to its others.
 
         Raises:
             DataError: Where the bank does not hold it, or its files do not fit one another.
         """
-        if name not in self.complete:
-            have = ", ".join(self.complete) or "none"
-            raise DataError(f"{self.folder}: there is no `{name}` split in this feature bank (there is: {have}).")
+        self.require(name, kind)
         folder = split_folder(self.folder, name)
-        features, labels = (_open_array(folder / file) for file in ("features.npy", "labels.npy"))
-        if features.ndim != 2 or labels.shape != features.shape[:1]:
-            raise DataError(
-                f"{folder}: features {features.shape} and labels {labels.shape} do not fit. Delete {folder}."
-            )
-        return BankSplit(features, np.asarray(labels), self.num_classes)
+        labels = _open_array(folder / "labels.npy")
+        features = {one: _open_array(folder / file) for one, file in FILES.items() if name in self.splits(one)}
+        for array in features.values():
+            if array.ndim != 2 or labels.shape != array.shape[:1]:
+                raise DataError(
+                    f"{folder}: features {array.shape} and labels {labels.shape} do not fit. Delete {folder}."
+                )
+        return BankSplit(features[kind], np.asarray(labels), self.num_classes, kind, features)
 
 
 def _settings(config: Featured) -> dict[str, Any]:

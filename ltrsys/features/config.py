@@ -9,6 +9,9 @@ from ltrsys.models.config import ModelConfig
 from ltrsys.section import Count, Fraction, Positive, Section
 from ltrsys.training.config import TrainConfig
 
+FeatureKind = Literal["last", "no_relu"]
+"""Features as the network's own head gets them, or the same without the last ReLU, which comes before pooling."""
+
 
 class RetrainConfig(Section):
     """Training on the feature bank with class-balanced sampling (cRT, LWS, learned tau)."""

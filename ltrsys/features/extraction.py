@@ -3,23 +3,28 @@
 import logging
 import os
 import shutil
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.distributed
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from ltrsys.data.index.dataset import Dataset, Split
-from ltrsys.data.index.records import SPLITS
+from ltrsys.data.index.records import SPLITS, SplitName
 from ltrsys.data.loading.loader import EvaluationLoader
 from ltrsys.data.reading.quarantine import Quarantine
 from ltrsys.device import within_memory
 from ltrsys.errors import DataError
-from ltrsys.features.bank import BankIdentity, FeatureBank, split_folder
-from ltrsys.features.config import Featured
-from ltrsys.features.recalibration import recalibrate
+from ltrsys.features.bank import FILES, BankIdentity, FeatureBank, split_folder
+from ltrsys.features.config import Featured, FeatureKind
+from ltrsys.features.recalibration import recalibrate, restore
+from ltrsys.features.rows import RowFile
 from ltrsys.files import explained, write_array
+from ltrsys.models.last_relu import features_around_last_relu
 from ltrsys.models.weights import load_network
 from ltrsys.progress import track
 from ltrsys.runs.folder import RunFolder
@@ -28,29 +33,59 @@ from ltrsys.world import World
 log = logging.getLogger("ltrsys")
 
 
-def make_bank(run: RunFolder, config: Featured, dataset: Dataset, *, world: World, device: torch.device) -> FeatureBank:
-    """Return the feature bank of a trained run, computing only the splits that are missing.
+def make_bank(
+    run: RunFolder,
+    config: Featured,
+    dataset: Dataset,
+    *,
+    world: World,
+    device: torch.device,
+    kinds: Collection[FeatureKind] = (),
+) -> FeatureBank:
+    """Return the feature bank of a trained run, computing only the splits and kinds of features that are missing.
 
-    A bank made from another model, dataset or setting is made anew. Every rank must call this.
+    A bank made from another model, dataset or setting is made anew. What a split lacks of several kinds is made in one
+    pass over its images. Every rank must call this.
+
+    Args:
+        run: The run, with its model.
+        config: Of the run.
+        dataset: The images.
+        world: Which rank of how many this is.
+        device: Where it is computed.
+        kinds: The features that are wanted beside those of the kind `last`, which a bank always holds: all classifiers
+            are compared with the joint one, which takes these.
 
     Raises:
         DataError: For an image whose features are not finite (names it), or files that do not fit.
     """
     bank = _start(run, config, dataset, world)
-    missing = [name for name in SPLITS if dataset.has(name) and name not in bank.complete]
+    missing = _missing(bank, dataset, {"last", *kinds})
     if missing:
         network = load_network(config.model, dataset.num_classes, run.model).to(device)
         if config.train.channels_last:
             network.to(memory_format=torch.channels_last)
         backbone = network.backbone.eval()
-        if config.balance.bn == "recalibrate":
+        if config.balance.bn == "recalibrate" and bank.complete:
+            restore(backbone, run)  # measured by another number of ranks they would differ in the last bits
+        elif config.balance.bn == "recalibrate":
             recalibrate(backbone, config, dataset, run, world=world, device=device)
-        for name in missing:
-            _extract(backbone, network.feature_dim, dataset.split(name), run, config, world, device)
-            bank = FeatureBank(bank.folder, bank.identity, bank.num_classes, (*bank.complete, name))
+        for name, lacking in missing.items():
+            _extract(backbone, network.feature_dim, dataset.split(name), lacking, run, config, world, device)
+            bank = bank.with_split(name, lacking)
             if world.is_main:
                 bank.save()
     return bank
+
+
+def _missing(bank: FeatureBank, dataset: Dataset, kinds: Collection[FeatureKind]) -> dict[SplitName, list[FeatureKind]]:
+    """Return the kinds of features that each split of the dataset lacks, without those that lack none."""
+    lacking = {
+        name: [kind for kind in FILES if kind in kinds and name not in bank.splits(kind)]
+        for name in SPLITS
+        if dataset.has(name)
+    }
+    return {name: own for name, own in lacking.items() if own}
 
 
 def _start(run: RunFolder, config: Featured, dataset: Dataset, world: World) -> FeatureBank:
@@ -78,46 +113,60 @@ def _extract(
     backbone: nn.Module,
     feature_dim: int,
     split: Split,
+    kinds: Sequence[FeatureKind],
     run: RunFolder,
     config: Featured,
     world: World,
     device: torch.device,
 ) -> None:
     folder = split_folder(run.features, split.name)
-    beside, path = folder / "features.partial.npy", folder / "features.npy"
+    paths = {kind: folder / FILES[kind] for kind in kinds}
+    beside = {kind: path.with_suffix(".partial.npy") for kind, path in paths.items()}
     if world.is_main:
-        with explained(path):
+        with explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            np.lib.format.open_memmap(beside, mode="w+", dtype=np.float32, shape=(len(split), feature_dim))
-        write_array(folder / "labels.npy", np.asarray(split.label, dtype=np.int64))
+            for path in beside.values():
+                np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(len(split), feature_dim))
+        if "last" in kinds:  # or they are there
+            write_array(folder / "labels.npy", np.asarray(split.label, dtype=np.int64))
     barrier(world)
     quarantine = Quarantine.of(split, config.data, run.quarantine) if split.name == "train" else None
     write_features(backbone, split, beside, config, world=world, device=device, quarantine=quarantine)
     barrier(world)
     if world.is_main:
-        os.replace(beside, path)
+        for kind, path in paths.items():
+            os.replace(beside[kind], path)
     barrier(world)
 
 
 def write_features(
     backbone: nn.Module,
     split: Split,
-    path: Path,
+    paths: Mapping[FeatureKind, Path],
     config: Featured,
     *,
     world: World,
     device: torch.device,
     quarantine: Quarantine | None = None,
 ) -> None:
-    """Write this rank's rows of a split's features into `path`, an .npy file that is already of full size.
+    """Write this rank's rows of a split's features, each kind into an .npy file that is already of full size.
 
-    With a quarantine, the row of a bad image gets the features of another of its class.
+    All kinds come from one pass over the images. With a quarantine, the row of a bad image gets the features of
+    another of its class.
+
+    Args:
+        backbone: On the device. Features before the last ReLU are those of a residual network
+            (`ltrsys.models.last_relu`).
+        split: The images.
+        paths: A file for each kind of features that is wanted, float32 [n, D].
+        config: How images are read and decoded.
+        world: Which rank of how many this is.
+        device: Where it is computed.
+        quarantine: Of the training images, if bad ones may be replaced.
 
     Raises:
         DataError: For an image whose features are NaN or infinite.
     """
-    rows = np.lib.format.open_memmap(path, mode="r")
-    header, row_bytes = rows.offset, rows.strides[0]
     loader = EvaluationLoader(
         split,
         config.data,
@@ -127,23 +176,37 @@ def write_features(
         channels_last=config.train.channels_last,
         quarantine=quarantine,
     )
-    # written by position, not through a shared memory map: the rows of ranks on other nodes lie on the same pages
     size = config.balance.feature_batch_size
     fits = within_memory(size, world.rank, f"Lower balance.feature_batch_size (it is {size}).")
-    with explained(path), open(path, "r+b", buffering=0) as file, torch.inference_mode(), fits:
+    with ExitStack() as opened, explained(next(iter(paths.values()))), torch.inference_mode(), fits:
+        files = {kind: opened.enter_context(closing(RowFile(path))) for kind, path in paths.items()}
         for batch in track(loader, f"features of {split.name}", len(loader), shown=world.is_main):
-            features = backbone(batch.images).float().cpu().numpy()
-            finite = np.isfinite(features).all(axis=1)
-            if not finite.all():
-                sample = int(batch.samples[int(np.argmin(finite))])
-                raise DataError(
-                    f"{split.describe(sample)}: the backbone gives NaN or infinite features for this image; look at "
-                    "the training's loss, the model may have diverged."
-                )
-            for place, row in zip(batch.positions.tolist(), features, strict=True):
-                os.pwrite(file.fileno(), row.tobytes(), header + place * row_bytes)
-        os.fsync(file.fileno())
+            for kind, features_BD in _features(backbone, batch.images, files.keys()).items():
+                rows_BD = features_BD.float().cpu().numpy()
+                _check_finite(rows_BD, split, batch.samples)
+                files[kind].write(batch.positions.tolist(), rows_BD)
+        for file in files.values():
+            file.sync()
     loader.close()
+
+
+def _features(backbone: nn.Module, images: Tensor, kinds: Collection[FeatureKind]) -> dict[FeatureKind, Tensor]:
+    """Return the features of images, [B, 3, H, W], by kind, each [B, D]."""
+    if "no_relu" not in kinds:
+        return {"last": backbone(images)}
+    last, no_relu = features_around_last_relu(backbone, images)
+    features: dict[FeatureKind, Tensor] = {"last": last, "no_relu": no_relu}
+    return {kind: features[kind] for kind in kinds}
+
+
+def _check_finite(rows_BD: NDArray[np.float32], split: Split, samples: Tensor) -> None:
+    finite = np.isfinite(rows_BD).all(axis=1)
+    if not finite.all():
+        sample = int(samples[int(np.argmin(finite))])
+        raise DataError(
+            f"{split.describe(sample)}: the backbone gives NaN or infinite features for this image; look at "
+            "the training's loss, the model may have diverged."
+        )
 
 
 def barrier(world: World) -> None:

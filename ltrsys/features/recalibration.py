@@ -6,7 +6,7 @@ statistics of its "frozen" backbone drift to the class-balanced stream. This mea
 
 import torch
 import torch.distributed
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ltrsys.data.index.dataset import Dataset
@@ -15,11 +15,15 @@ from ltrsys.data.plan.batching import Batching
 from ltrsys.data.plan.planner import Planner
 from ltrsys.data.plan.samplers.powers import ClassBalanced
 from ltrsys.data.reading.quarantine import Quarantine
+from ltrsys.errors import DataError
 from ltrsys.features.config import Featured
-from ltrsys.models.weights import save_tensors
+from ltrsys.models.weights import load_tensors, save_tensors
 from ltrsys.progress import track
 from ltrsys.runs.folder import RunFolder
 from ltrsys.world import World
+
+FILE = "batch_norm.safetensors"
+"""In the run's feature bank."""
 
 
 def recalibrate(
@@ -64,8 +68,28 @@ def recalibrate(
     if world.world_size > 1:
         _average_over_ranks(norms, world)
     if world.is_main:
-        statistics = {name: value for name, value in backbone.state_dict().items() if "running_" in name}
-        save_tensors(statistics, run.features / "batch_norm.safetensors")
+        save_tensors(_statistics(backbone), run.features / FILE)
+
+
+def restore(backbone: nn.Module, run: RunFolder) -> None:
+    """Give `backbone` the statistics that the run's features so far were made with.
+
+    Raises:
+        DataError: Where they are missing, damaged or of another network.
+    """
+    path = run.features / FILE
+    kept = load_tensors(path) if path.exists() else {}
+    wanted = _statistics(backbone)
+    if {name: value.shape for name, value in kept.items()} != {name: value.shape for name, value in wanted.items()}:
+        raise DataError(
+            f"{path}: these are not the BatchNorm statistics of the run's network. Delete {run.features}: the feature "
+            "bank is then made anew."
+        )
+    backbone.load_state_dict(kept, strict=False)
+
+
+def _statistics(backbone: nn.Module) -> dict[str, Tensor]:
+    return {name: value for name, value in backbone.state_dict().items() if "running_" in name}
 
 
 def _average_over_ranks(norms: list[_BatchNorm], world: World) -> None:

@@ -1,6 +1,6 @@
 """Fitting the classifiers of the second stage, and keeping those whose inputs have not changed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,7 +13,10 @@ from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.index.records import SplitName
 from ltrsys.errors import UsageError
 from ltrsys.features.bank import FeatureBank, fingerprint
-from ltrsys.models.config import HeadName
+from ltrsys.features.config import FeatureKind
+from ltrsys.models.config import HeadName, ModelConfig
+from ltrsys.models.image_size import build_without_memory
+from ltrsys.models.last_relu import last_relu
 from ltrsys.registry import code_of
 from ltrsys.runs.folder import RunFolder
 from ltrsys.second_stage.config import BalanceConfig
@@ -71,6 +74,27 @@ def check_head(classifiers: Sequence[str], head: HeadName) -> None:
         )
 
 
+def kinds_of(classifiers: Iterable[str]) -> set[FeatureKind]:
+    """Return the kinds of features that classifiers take."""
+    return {CLASSIFIERS.get(name).features for name in classifiers}
+
+
+def check_features(classifiers: Sequence[str], model: ModelConfig) -> None:
+    """Refuse classifiers that take features before the last ReLU, where the network does not end in one and pooling.
+
+    Raises:
+        UsageError: Names the first of them, the backbone, and those that are left.
+    """
+    without = [name for name in classifiers if CLASSIFIERS.get(name).features == "no_relu"]
+    if without and last_relu(build_without_memory(model).backbone) is None:
+        left = ",".join(name for name in classifiers if name not in without) or "joint,ncm,crt"
+        raise UsageError(
+            f"balance.classifiers: {without[0]} does not apply to model.backbone={model.backbone}: it takes features "
+            "before a last ReLU that average pooling alone follows, as in residual networks (ResNet, ResNeXt, Wide "
+            f"ResNet). Give --classifiers {left}."
+        )
+
+
 @dataclass(frozen=True)
 class Fitter:
     """Fits classifiers on one bank, or takes them from the run folder where they are current."""
@@ -95,7 +119,7 @@ class Fitter:
     def fit(self, name: str) -> Fitted:
         """Fit a classifier, without saving it."""
         classifier = CLASSIFIERS.get(name).fit(self._context(name), self.config.of(name))
-        return Fitted(classifier, self.bank.fingerprint, self.fingerprint(name))
+        return Fitted(classifier, self.bank.fingerprint_of(classifier.features), self.fingerprint(name))
 
     def current(self, name: str) -> Fitted | None:
         """Return a saved classifier; None if there is none, or its inputs have changed since."""
@@ -106,8 +130,9 @@ class Fitter:
 
     def fingerprint(self, name: str) -> str:
         """SHA-256 of all that the fit of a classifier depends on, as the classifier declares it."""
-        inputs: dict[str, Any] = {"version": VERSION, "classifier": name, "bank": self.bank.fingerprint}
         classifier, section = CLASSIFIERS.get(name), self.config.of(name)
+        bank = self.bank.fingerprint_of(classifier.features)
+        inputs: dict[str, Any] = {"version": VERSION, "classifier": name, "bank": bank}
         if type(section).model_fields:
             inputs["config"] = section.model_dump(mode="json")
         if code := code_of(classifier):
@@ -130,10 +155,10 @@ class Fitter:
         return CLASSIFIERS.get(name).selects_on(self.config.of(name), self.val)
 
     def _context(self, name: str) -> FitContext:
-        selection = self.selection(name)
+        selection, kind = self.selection(name), CLASSIFIERS.get(name).features
         return FitContext(
-            train=self.bank.split("train"),
-            val=self.bank.split(selection.split) if selection and selection.split else None,
+            train=self.bank.split("train", kind),
+            val=self.bank.split(selection.split, kind) if selection and selection.split else None,
             selection=selection,
             joint=partial(Joint.of_model, self.run.model, self.device, self.head),
             seed=self.seed,

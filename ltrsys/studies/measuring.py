@@ -23,7 +23,7 @@ from ltrsys.evaluation.tilting import Tilting
 from ltrsys.features.bank import BankIdentity, FeatureBank
 from ltrsys.features.extraction import make_bank
 from ltrsys.models.weights import save_tensors
-from ltrsys.second_stage.fitting import Fitter, evaluated_split, nothing_to_report_on, val_split
+from ltrsys.second_stage.fitting import Fitter, evaluated_split, kinds_of, nothing_to_report_on, val_split
 from ltrsys.second_stage.store import Fitted
 from ltrsys.studies.study import OpenStudy, Row, Training
 from ltrsys.world import World
@@ -92,7 +92,8 @@ class Measurer:
         if path not in self._opened:
             dataset = open_dataset(training.config.data)
             if compute:
-                bank = make_bank(training.run, training.config, dataset, world=World(), device=self.device)
+                kinds = kinds_of(row.classifier for row in self.study.study.rows if row.run == training.key)
+                bank = make_bank(training.run, training.config, dataset, world=World(), device=self.device, kinds=kinds)
             elif not (training.run.features / "bank.json").exists():
                 return None
             else:

@@ -30,7 +30,7 @@ from ltrsys.errors import UsageError, first_problem
 from ltrsys.first_stage.from_run import digest_of_start, digest_of_weights
 from ltrsys.registry import nearest
 from ltrsys.runs.folder import RunFolder
-from ltrsys.second_stage.fitting import check_head
+from ltrsys.second_stage.fitting import check_features, check_head
 from ltrsys.section import MayChange, Section
 
 Column = Literal["many", "medium", "few", "all", "mean_class_accuracy", "top3", "top5"]
@@ -231,14 +231,14 @@ class OpenStudy:
         """All trainings, in the order of the file; their configs are read.
 
         Raises:
-            UsageError: Where a config is wrong, a classifier does not apply to the head of its run, or two runs would
-                share a folder.
+            UsageError: Where a config is wrong, a classifier does not apply to the network of its run, or two runs
+                would share a folder.
         """
         trainings = [training for key in self.study.runs for training in self.of(key)]
         for training in trainings:
-            check_head(
-                [row.classifier for row in self.study.rows if row.run == training.key], training.config.model.head
-            )
+            classifiers = [row.classifier for row in self.study.rows if row.run == training.key]
+            check_head(classifiers, training.config.model.head)
+            check_features(classifiers, training.config.model)
         folders: dict[Path, Training] = {}
         for training in trainings:
             other = folders.setdefault(training.run.path, training)

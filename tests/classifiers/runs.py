@@ -18,22 +18,22 @@ from ltrsys.second_stage.config import BALANCE
 SHORT = {"epochs": 2, "lr": 0.1, "batch_size": 64}
 
 
-def make_config(folder: Path, shards: Path, head: HeadName = "linear") -> Config:
+def make_config(folder: Path, shards: Path, head: HeadName = "linear", backbone: str = "shufflenet_v2_x0_5") -> Config:
     return Config(
         name=folder.name,
         runs=folder.parent,
         data=DataConfig(shards=shards, image_size=32, resize=32, threads=1, lanes=12),
-        model=ModelConfig(backbone="shufflenet_v2_x0_5", head=head),
+        model=ModelConfig(backbone=backbone, head=head),
         balance=BALANCE.model()(feature_batch_size=64, crt=SHORT, lws=SHORT),
         tracking={"wandb": "disabled"},
     )
 
 
-def make_run(folder: Path, shards: Path, head: HeadName = "linear") -> RunFolder:
+def make_run(folder: Path, shards: Path, head: HeadName = "linear", backbone: str = "shufflenet_v2_x0_5") -> RunFolder:
     """Write `config.yaml` and `model.safetensors`."""
     run = RunFolder(folder)
     folder.mkdir(parents=True)
-    config = make_config(folder, shards, head)
+    config = make_config(folder, shards, head, backbone)
     save_config(config, run.config_file)
     write_model(run, config, seed=0)
     return run

@@ -1,19 +1,27 @@
 """Classifiers over all tilts: the curve, the choice on val, and few-shot accuracy at equal many-shot accuracy."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
+from ltrsys.classifiers.cosine import CosineConfig
+from ltrsys.classifiers.cosine_no_relu import CosineBeforeLastReLU
 from ltrsys.classifiers.crt import RetrainedClassifier
 from ltrsys.classifiers.logit_adjusted import LogitAdjusted, LogitAdjustedConfig
+from ltrsys.classifiers.tilt import log_prior
 from ltrsys.evaluation.results import Line
 from ltrsys.evaluation.split import EvaluatedSplit
 from ltrsys.evaluation.tilting import Tilting
+from ltrsys.features.bank import BankSplit
 from ltrsys.features.config import RetrainConfig
 from ltrsys.metrics.accuracy import ALL_COLUMNS
 from ltrsys.metrics.config import ShotsConfig
 from ltrsys.second_stage.store import Fitted
 from tests.classifiers.conftest import CPU, LongTail, context
 
+SHORT = CosineConfig(epochs=8, lr=0.1, batch_size=64)
 GRID = [round(0.1 * step, 1) for step in range(-10, 21)]
 
 
@@ -36,6 +44,27 @@ def test_at_no_tilt_the_curve_is_the_line(long_tail: LongTail, crt: Fitted) -> N
     measured = line(tilting(long_tail), crt)
     assert measured.tilt.curve.at(0.0) == {column: getattr(measured, column) for column in ALL_COLUMNS}
     assert measured.tilt.curve.t == GRID
+
+
+def test_a_classifier_is_ranked_and_tilted_on_its_own_features(long_tail: LongTail, crt: Fitted) -> None:
+    def with_others(split: BankSplit) -> BankSplit:
+        """Give it features of the kind `no_relu`: those of another order."""
+        other = np.ascontiguousarray(split.features[:, ::-1])
+        return replace(split, features_by_kind={"last": split.features, "no_relu": other})
+
+    data = replace(long_tail, val=with_others(long_tail.val), test=with_others(long_tail.test))
+    turned = CosineBeforeLastReLU.fit(context(with_others(long_tail.train).of("no_relu")), SHORT)
+    tilted = tilting(data)
+    measured = line(tilted, Fitted(turned, "bank", "turned"))
+    own = turned.rank(torch.from_numpy(data.test.of("no_relu").features.copy()), 5).numpy()
+    assert np.array_equal(tilted.reported.ranking(turned), own)
+    assert measured.all == pytest.approx(100 * (own[:, 0] == data.test.labels).mean())
+    assert measured.tilt.curve.at(0.0)["all"] == measured.all > 50
+    on_val = turned.scores(torch.from_numpy(data.val.of("no_relu").features.copy()))
+    tilts = [(on_val - t * log_prior(data.train.class_counts)).argmax(dim=1).numpy() for t in GRID]
+    accuracies = [(row == data.val.labels).mean() for row in tilts]
+    assert accuracies[GRID.index(measured.tilt.chosen)] == max(accuracies)
+    assert line(tilted, crt) == line(tilting(long_tail), crt), "the others are what they are without"
 
 
 def test_a_tilt_moves_accuracy_from_many_to_few(long_tail: LongTail, crt: Fitted) -> None:

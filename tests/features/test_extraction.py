@@ -69,7 +69,7 @@ def test_uneven_ranks_write_each_row_once(run: RunFolder, tiny_shards: Path, tmp
     for rank in range(ranks):
         path = tmp_path / f"{rank}.npy"
         np.save(path, np.full_like(whole, np.nan))
-        write_features(network.backbone, split, path, config, world=World(rank, ranks), device=CPU)
+        write_features(network.backbone, split, {"last": path}, config, world=World(rank, ranks), device=CPU)
         rows = np.load(path)
         own = np.isfinite(rows).all(axis=1)
         np.testing.assert_array_equal(np.flatnonzero(own), np.arange(rank, len(split), ranks))

@@ -80,4 +80,5 @@ def evaluate_rank(rank: int, world_size: int, port: int, config: Config, results
         predictions = predict_split(network, loader, len(split), config.train)
         loader.close()
         np.save(results / f"predictions-{rank}.npy", predictions)
-        write_features(network.backbone, split, results / "features.npy", config, world=world, device=device)
+        paths = {"last": results / "features.npy"}
+        write_features(network.backbone, split, paths, config, world=world, device=device)

@@ -3,24 +3,38 @@
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 
-from ltrsys.classifiers.base import Selection, ValSplit
+from ltrsys.classifiers.base import FitContext, Selection, ValSplit
+from ltrsys.classifiers.cosine import CosineClassifier, CosineConfig
+from ltrsys.classifiers.cosine_no_relu import CosineBeforeLastReLU
 from ltrsys.classifiers.tau import TauConfig, TauNorm
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.errors import UsageError
+from ltrsys.features.bank import FILES, BankIdentity, FeatureBank
 from ltrsys.metrics.config import SelectBy
+from ltrsys.models.config import ModelConfig
 from ltrsys.runs.folder import RunFolder
 from ltrsys.second_stage.config import BALANCE, BalanceConfig
-from ltrsys.second_stage.fitting import Fitter, evaluated_split, nothing_to_report_on, val_split
+from ltrsys.second_stage.fitting import (
+    Fitter,
+    check_features,
+    evaluated_split,
+    kinds_of,
+    nothing_to_report_on,
+    val_split,
+)
 from tests.classifiers.runs import without_splits
 
 VAL = ValSplit("val")
 
 
 class Bank:
-    fingerprint = "bank"
+    @staticmethod
+    def fingerprint_of(kind: str) -> str:
+        return "bank"
 
 
 def select(dataset: Dataset, select_on: str = "auto", *, val_is_test: bool = False) -> Selection:
@@ -78,3 +92,51 @@ def test_what_selects_on_val_is_fitted_anew_where_it_is_selected_by_something_el
     assert by_default != fitter(tmp_path, select_by="accuracy").fingerprint("tau")
     on_train = [fitter(tmp_path, val=ValSplit(None), select_by=by).fingerprint("tau") for by in get_args(SelectBy)]
     assert on_train[0] == on_train[1], "on train it is the mean over the classes, whatever is said for val"
+
+
+def test_a_classifier_depends_on_the_kind_of_features_that_it_takes(tmp_path: Path, monkeypatch) -> None:
+    bank = FeatureBank(tmp_path, BankIdentity("model", "dataset", {}), 2, ())
+    fits = Fitter(RunFolder(tmp_path), bank, BALANCE.model()(), VAL, 0, torch.device("cpu"), "linear")
+    before, other = fits.fingerprint("cosine_no_relu"), fits.fingerprint("cosine")
+    monkeypatch.setattr(CosineBeforeLastReLU, "features", "last")
+    assert fits.fingerprint("cosine_no_relu") != before
+    assert fits.fingerprint("cosine") == other
+
+
+def test_features_before_the_last_relu_are_made_for_those_alone_that_take_them() -> None:
+    assert kinds_of(["joint", "ncm", "cosine"]) == {"last"}
+    assert kinds_of(["joint", "cosine_no_relu"]) == {"last", "no_relu"}
+
+
+@pytest.mark.parametrize("backbone", ["vit_b_16", "efficientnet_b0", "densenet121"])
+def test_a_network_without_a_last_relu_before_pooling_is_refused_by_name(backbone: str) -> None:
+    model = ModelConfig(backbone=backbone)
+    refused = rf"cosine_no_relu does not apply to model\.backbone={backbone}: .* Give --classifiers joint,cosine\.$"
+    with pytest.raises(UsageError, match=refused):
+        check_features(["joint", "cosine_no_relu", "cosine"], model)
+    check_features(["joint", "cosine"], model)
+    check_features(["joint", "cosine_no_relu"], ModelConfig(backbone="resnext152_32x4d", stem="small"))
+
+
+def test_a_classifier_is_fitted_and_selected_on_the_features_that_it_takes(tmp_path: Path, monkeypatch) -> None:
+    numbers, splits = np.random.default_rng(0), ("train", "val")
+    for name in splits:
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "labels.npy", np.arange(6) % 2)
+        for file in FILES.values():
+            np.save(tmp_path / name / file, numbers.normal(size=(6, 4)).astype(np.float32))
+    bank = FeatureBank(tmp_path, BankIdentity("model", "dataset", {}), 2, splits, splits)
+    contexts: dict[str, FitContext] = {}
+    plain = CosineClassifier.fit.__func__
+
+    def fit(cls: type[CosineClassifier], context: FitContext, config: CosineConfig) -> CosineClassifier:
+        contexts[cls.name] = context
+        return plain(cls, context, config)
+
+    monkeypatch.setattr(CosineClassifier, "fit", classmethod(fit))
+    monkeypatch.setattr(CosineClassifier, "selects_on", classmethod(lambda cls, config, val: Selection("val", "val")))
+    fits = Fitter(RunFolder(tmp_path), bank, BALANCE.model()(), VAL, 0, torch.device("cpu"), "linear")
+    for classifier, kind in (("cosine", "last"), ("cosine_no_relu", "no_relu")):
+        assert fits.fit(classifier).bank == bank.fingerprint_of(kind)
+        for name, split in zip(splits, (contexts[classifier].train, contexts[classifier].val), strict=True):
+            assert np.array_equal(split.features, np.load(tmp_path / name / FILES[kind]))

@@ -7,6 +7,7 @@ import torch
 
 from ltrsys.classifiers.base import CLASSIFIERS, Classifier
 from ltrsys.classifiers.cosine import CosineClassifier, CosineConfig
+from ltrsys.classifiers.cosine_no_relu import CosineBeforeLastReLU
 from ltrsys.classifiers.crt import RetrainedClassifier
 from ltrsys.classifiers.crt_memory import CRTMemoryConfig, RetrainedMemory
 from ltrsys.classifiers.joint import Joint
@@ -36,6 +37,8 @@ def make(name: str, data: LongTail) -> Classifier:
         return CosineClassifier.fit(context(data.train), CosineConfig(epochs=1))
     if name == "crt_memory":
         return RetrainedMemory.fit(context(data.train, joint=data.joint), CRTMemoryConfig(epochs=1))
+    if name == "cosine_no_relu":
+        return CosineBeforeLastReLU.fit(context(data.train), CosineConfig(epochs=1))
     if name == "logit_adjusted":
         return LogitAdjusted.fit(
             context(data.train, joint=data.joint, val=data.val, select_on="val"), LogitAdjustedConfig()

@@ -12,12 +12,14 @@ import yaml
 from safetensors import safe_open
 
 from ltrsys.cli.main import main
+from ltrsys.config.reading import save_config
 from ltrsys.first_stage.from_run import digest_of_start, digest_of_weights
 from ltrsys.metrics.class_mean import paired_test_of_class_mean, paired_test_of_shares
 from ltrsys.runs.folder import RunFolder
 from ltrsys.studies.formats import FORMATS
-from ltrsys.studies.study import Study
+from ltrsys.studies.study import OpenStudy, Study
 from ltrsys.studies.table import Cell, Line, StudyTable
+from tests.classifiers.runs import write_model
 
 CONFIG = {
     "name": "letters",
@@ -112,6 +114,26 @@ def _rows_are_those_of_balance(run: Path, table: dict) -> None:
         assert table["rows"][row]["accuracy"]["all"]["mean"] == pytest.approx(sum(both) / 2)
 
 
+@pytest.mark.long
+def test_rows_on_other_features_are_those_of_balance(tiny_shards: Path, tmp_path: Path) -> None:
+    labels = {"Joint": "joint", "Cosine": "cosine", "Cosine, no ReLU": "cosine_no_relu"}
+    rows = [{"label": label, "run": "instance", "classifier": name} for label, name in labels.items()]
+    changes = {"runs": {"instance": {"config": "letters.yaml"}}, "versus": None}
+    first = OpenStudy.read(written(tmp_path, tiny_shards, **changes, rows=rows[:1]))
+    run = first.trainings[0].run
+    run.path.mkdir(parents=True)
+    save_config(first.trainings[0].config, run.config_file)
+    write_model(run, first.trainings[0].config, seed=0)
+    assert ltrsys("study", "run", first.path) == 0
+    assert not list(run.features.rglob("*no_relu*")), "no row takes them"
+    path = written(tmp_path, tiny_shards, **changes, rows=rows)
+    assert ltrsys("study", "run", path) == 0
+    assert ltrsys("balance", run.path, "--classifiers", ",".join(labels.values())) == 0
+    lines = json.loads((run.path / "results.json").read_text())["results"]
+    measured = {line["classifier"]: line for line in map(line_of, (run.path / "rows").iterdir())}
+    assert [measured[name] for name in labels.values()] == lines
+
+
 def line_of(path: Path) -> dict:
     with safe_open(path, framework="np") as file:
         return json.loads(file.metadata()["line"])
@@ -184,6 +206,10 @@ def retrained(**changes: object) -> dict:
           "rows": [{"label": "a", "run": "instance"}]}, "Did you mean `train.epochs`?"),
         ({"runs": {"instance": {"config": "letters.yaml", "overrides": ["model.head=cosine"]}}, "versus": None,
           "rows": [{"label": "a", "run": "instance", "classifier": "tau"}]}, "tau does not apply to model.head=cosine"),
+        ({"runs": {"instance": {"config": "letters.yaml",
+                                "overrides": ["model.backbone=efficientnet_b0", "model.stem=imagenet"]}},
+          "versus": None, "rows": [{"label": "a", "run": "instance", "classifier": "cosine_no_relu"}]},
+         "cosine_no_relu does not apply to model.backbone=efficientnet_b0"),
     ],
 )  # fmt: skip
 def test_a_wrong_study_is_one_line(
