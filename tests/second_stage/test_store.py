@@ -8,6 +8,7 @@ import torch
 from ltrsys.classifiers.base import CLASSIFIERS, Classifier
 from ltrsys.classifiers.cosine import CosineClassifier, CosineConfig
 from ltrsys.classifiers.crt import RetrainedClassifier
+from ltrsys.classifiers.fslwf import FSLwF, FSLwFConfig
 from ltrsys.classifiers.joint import Joint
 from ltrsys.classifiers.logit_adjusted import LogitAdjusted, LogitAdjustedConfig
 from ltrsys.classifiers.lws import LearnableWeightScaling
@@ -33,6 +34,8 @@ def make(name: str, data: LongTail) -> Classifier:
         return MultiLayerPerceptron.fit(context(data.train), MLPConfig(epochs=1, layers=3, hidden=8, bias=False))
     if name == "cosine":
         return CosineClassifier.fit(context(data.train), CosineConfig(epochs=1))
+    if name == "fslwf":
+        return FSLwF.fit(context(data.train), FSLwFConfig(epochs=1, episodes=2, episode_novel=3))
     if name == "logit_adjusted":
         return LogitAdjusted.fit(
             context(data.train, joint=data.joint, val=data.val, select_on="val"), LogitAdjustedConfig()
