@@ -13,6 +13,7 @@ from ltrsys.classifiers.fslwf import FSLwF, FSLwFConfig
 from ltrsys.config.reading import load_config
 from ltrsys.errors import DataError, UsageError
 from ltrsys.features.bank import BankSplit
+from ltrsys.features.episodes import Episodes
 from ltrsys.metrics.accuracy import accuracy_by_shot, shot_of_class
 from ltrsys.metrics.config import ShotsConfig
 from tests.classifiers.conftest import LongTail, context, gaussian_split, trained_joint
@@ -91,13 +92,16 @@ def test_scores_are_scaled_cosines_that_follow_the_order_of_the_classes(plentifu
     torch.testing.assert_close(moved.scores(features), fitted.scores(features)[:, order])
 
 
-@pytest.mark.parametrize("base_min", [5, 20], ids=["base classes alone", "both kinds"])
-def test_a_class_without_an_image_is_never_predicted(plentiful: LongTail, base_min: int) -> None:
+@pytest.mark.parametrize(("base_min", "num_base"), [(4, 40), (5, 30), (59, 30)])
+def test_a_class_without_an_image_is_never_predicted(plentiful: LongTail, base_min: int, num_base: int) -> None:
     train = BankSplit(plentiful.train.features, plentiful.train.labels + 1, 42)  # classes 0 and 41 have none
-    fitted = FSLwF.fit(context(train), FSLwFConfig(base_min=base_min, **SHORT))
+    fitted = FSLwF.fit(context(train), FSLwFConfig(base_min=base_min, shots=4, **SHORT))
+    assert fitted.num_base == num_base
     scores = fitted.scores(torch.from_numpy(plentiful.test.features))
     assert bool(scores[:, [0, 41]].isneginf().all())
     assert bool(scores[:, 1:41].isfinite().all())
+    restored = FSLwF.restore(fitted.tensors(), fitted.params(), None)
+    assert torch.equal(restored.scores(torch.from_numpy(plentiful.test.features)), scores)
 
 
 def test_a_fit_repeats_to_the_bit_and_follows_the_seed(plentiful: LongTail) -> None:
@@ -105,6 +109,16 @@ def test_a_fit_repeats_to_the_bit_and_follows_the_seed(plentiful: LongTail) -> N
     first, again, other = (list(fit.tensors().values()) for fit in fits)
     assert all(map(torch.equal, first, again))
     assert not torch.equal(first[0], other[0])
+
+
+def test_episodes_are_drawn_as_configured_and_by_the_seed(plentiful: LongTail, monkeypatch) -> None:
+    drawn, draw = [], Episodes.episode
+    monkeypatch.setattr(Episodes, "episode", lambda self, number: drawn.append((self, number)) or draw(self, number))
+    FSLwF.fit(context(plentiful.train, seed=7), FSLwFConfig(**SHORT))
+    assert [number for _, number in drawn] == list(range(5))
+    episodes = drawn[0][0]
+    assert (episodes.num_novel, episodes.shots, episodes.queries, episodes.seed) == (3, 5, 32, 7)
+    assert [len(rows) for rows in episodes.rows_of_class] == [60] * 30
 
 
 def test_too_few_base_classes_for_an_episode_are_refused(plentiful: LongTail) -> None:
