@@ -30,9 +30,9 @@ class FSLwFConfig(CosineConfig):
     base_min: Annotated[int, Field(ge=0)] = 20
     """A base class has more training images than this; the others have their weights generated."""
     episodes: Count = 1000
-    """Steps in which the generator is trained; `batch_size` query images each, half of them of base classes."""
-    episode_novel: Count = 16
-    """V, how many base classes stand for novel ones in an episode."""
+    """Steps in which the generator is trained, with as many query images of each class: up to `batch_size`, and one."""
+    episode_novel: Count | None = None
+    """V, how many base classes stand for novel ones in an episode; half of them if not given."""
     shots: Count = 5
     """S, how many images of each of them the generator is shown."""
 
@@ -85,16 +85,17 @@ class FSLwF(Classifier[FSLwFConfig]):
         counts_C = train.class_counts
         base_C = counts_C > config.base_min
         base_B, novel_N = np.flatnonzero(base_C), np.flatnonzero((counts_C > 0) & ~base_C)
-        if len(novel_N) and len(base_B) <= config.episode_novel:
+        num_novel = config.episode_novel or max(1, len(base_B) // 2)
+        if len(novel_N) and len(base_B) <= num_novel:
             raise DataError(
                 f"{cls.name}: {len(base_B)} classes have more than balance.fslwf.base_min={config.base_min} training "
-                f"images, and an episode needs {config.episode_novel + 1} (balance.fslwf.episode_novel and one more). "
+                f"images, and an episode needs {num_novel + 1} (balance.fslwf.episode_novel and one more). "
                 "Lower episode_novel or base_min."
             )
         cosine = CosineClassifier.fit_on(context, config, base_C, section=cls.name)
         weight_CD, scale = cosine.weight_CD, cosine.scale
         if len(novel_N):
-            generator, base_BD, scale = _train_on_episodes(context, config, base_B, cosine)
+            generator, base_BD, scale = _train_on_episodes(context, config, base_B, num_novel, cosine)
             weight_CD[torch.from_numpy(base_B).to(device)] = functional.normalize(base_BD, dim=1)
             for class_id in novel_N:
                 features_SD, _ = train.rows(train.rows_of_class[class_id], device)
@@ -129,7 +130,7 @@ class FSLwF(Classifier[FSLwFConfig]):
 
 
 def _train_on_episodes(
-    context: FitContext, config: FSLwFConfig, base_B: NDArray[np.int64], cosine: CosineClassifier
+    context: FitContext, config: FSLwFConfig, base_B: NDArray[np.int64], num_novel: int, cosine: CosineClassifier
 ) -> tuple[WeightGenerator, Tensor, Tensor]:
     """Return a generator, the weights of the base classes, [B, D], and the scale, [], all learned together.
 
@@ -150,9 +151,9 @@ def _train_on_episodes(
     place_C[torch.from_numpy(base_B).to(device)] = torch.arange(len(base_B), device=device)
     episodes = Episodes(
         [train.rows_of_class[class_id] for class_id in base_B],
-        config.episode_novel,
+        num_novel,
         config.shots,
-        max(1, config.batch_size // 2),
+        max(1, config.batch_size // len(base_B)),
         context.seed,
     )
     generator = WeightGenerator.start(len(base_B), train.num_features, seed=context.seed, device=device)

@@ -33,32 +33,25 @@ class Episodes:
     shots: int
     """S."""
     queries: int
-    """Query images of either kind. Those of novel classes are as many of each, and may be fewer for want of images."""
+    """Query images of each class: as many of novel ones as of the others, or either kind would come to be preferred. A
+    novel class may have fewer for want of images."""
     seed: int
 
     def episode(self, number: int) -> Episode:
-        """Draw an episode, counted from 0; the images of other base classes are drawn with replacement, by class."""
+        """Draw an episode, counted from 0; the query images of the other classes are drawn with replacement."""
         num_base = len(self.rows_of_class)
         order = permutation(num_base, seed=self.seed, stream=Stream.EPISODES, major=number, minor=0)
         novel, others = order[: self.num_novel], order[self.num_novel :]
         shuffled = [self._shuffled(int(place), number) for place in novel]
-        last = self.shots + max(1, self.queries // self.num_novel)
-
-        random = uniforms(2 * self.queries, seed=self.seed, stream=Stream.EPISODES, major=number, minor=num_base + 1)
-        drawn = [self.rows_of_class[place] for place in others[_below(random[: self.queries], len(others))]]
-        inside = _below(random[self.queries :], np.array([len(rows) for rows in drawn]))
-        of_others = [rows[place] for rows, place in zip(drawn, inside, strict=True)]
+        asked = [self.rows_of_class[place] for place in np.repeat(others, self.queries)]
+        random = uniforms(len(asked), seed=self.seed, stream=Stream.EPISODES, major=number, minor=num_base + 1)
+        of_others = [rows[int(u * len(rows))] for rows, u in zip(asked, random, strict=True)]
         return Episode(
             novel,
             np.stack([rows[: self.shots] for rows in shuffled]),
-            np.concatenate([*(rows[self.shots : last] for rows in shuffled), of_others]),
+            np.concatenate([*(rows[self.shots : self.shots + self.queries] for rows in shuffled), of_others]),
         )
 
     def _shuffled(self, place: int, number: int) -> NDArray[np.int64]:
         rows = self.rows_of_class[place]
         return rows[permutation(len(rows), seed=self.seed, stream=Stream.EPISODES, major=number, minor=1 + place)]
-
-
-def _below(random: NDArray[np.float64], bound: NDArray[np.int64] | int) -> NDArray[np.int64]:
-    """Whole numbers from 0 to below `bound`, from numbers uniform on [0, 1)."""
-    return (random * bound).astype(np.int64)

@@ -117,8 +117,10 @@ def test_episodes_are_drawn_as_configured_and_by_the_seed(plentiful: LongTail, m
     FSLwF.fit(context(plentiful.train, seed=7), FSLwFConfig(**SHORT))
     assert [number for _, number in drawn] == list(range(5))
     episodes = drawn[0][0]
-    assert (episodes.num_novel, episodes.shots, episodes.queries, episodes.seed) == (3, 5, 32, 7)
+    assert (episodes.num_novel, episodes.shots, episodes.queries, episodes.seed) == (3, 5, 2, 7)
     assert [len(rows) for rows in episodes.rows_of_class] == [60] * 30
+    FSLwF.fit(context(plentiful.train), FSLwFConfig(epochs=1, episodes=1, batch_size=16))
+    assert (drawn[-1][0].num_novel, drawn[-1][0].queries) == (15, 1)
 
 
 def test_too_few_base_classes_for_an_episode_are_refused(plentiful: LongTail) -> None:

@@ -391,9 +391,9 @@ def test_a_cosine_head_is_balanced_but_for_what_needs_the_norms_of_its_weights(h
 def test_weights_are_generated_beside_a_head_of_cosines(tmp_path, tiny_shards, capsys):
     run = make_run(tmp_path / "run", tiny_shards, "cosine")
     asked = ("balance", run.path, "--classifiers", "fslwf,joint")
-    assert ltrsys(*asked) == 1
-    assert "an episode needs 17 (balance.fslwf.episode_novel and one more). Lower" in capsys.readouterr().err
-    assert ltrsys(*asked, "balance.fslwf={episodes: 2, episode_novel: 2, epochs: 1}") == 0
+    assert ltrsys(*asked, "balance.fslwf.episode_novel=6") == 1
+    assert "an episode needs 7 (balance.fslwf.episode_novel and one more). Lower" in capsys.readouterr().err
+    assert ltrsys(*asked, "balance.fslwf={episodes: 2, epochs: 1}") == 0
     base_classes = sum(count > 20 for count in TINY_COUNTS)
     line = read_results(run.results).line("fslwf")
     assert line.params["base_classes"] == base_classes
