@@ -31,6 +31,8 @@ class Stream(IntEnum):
     BEGIN = 12
     MIXUP_PARTNERS = 13
     MIXUP_SHARES = 14
+    EPISODES = 15
+    WEIGHT_GENERATOR = 16
     BOOTSTRAP = 20
     SIGN_FLIPS = 21
 

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+
 from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, SelectedOn
 from ltrsys.features.config import RetrainConfig
 from ltrsys.section import Count, Positive
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -48,6 +51,21 @@ class CosineClassifier(Classifier[CosineConfig]):
         Raises:
             DataError: Where the training diverges.
         """
+        return cls.fit_on(context, config, np.ones(context.train.num_classes, dtype=np.bool_), section=cls.name)
+
+    @classmethod
+    def fit_on(cls, context: FitContext, config: CosineConfig, chosen_C: NDArray[np.bool_], *, section: str) -> Self:
+        """Fit it on the images of some classes, as if there were no others.
+
+        Args:
+            context: What it is fitted on.
+            config: How.
+            chosen_C: Those classes, bool [C]; the directions of the others are without meaning.
+            section: The part of `balance` that `config` is, for messages.
+
+        Raises:
+            DataError: Where the training diverges.
+        """
         import torch
         from torch.nn import functional
 
@@ -62,10 +80,18 @@ class CosineClassifier(Classifier[CosineConfig]):
             torch.full((), config.scale, device=context.device, requires_grad=True),
         )
         parameters = [learned.weight_CD, learned.scale]
+        left_out_C = torch.from_numpy(~chosen_C).to(context.device)
         minimise(
-            learned.scores, parameters, train, config, seed=context.seed, device=context.device, description=cls.label
+            lambda features_BD: learned.scores(features_BD).masked_fill(left_out_C, -torch.inf),
+            parameters,
+            train,
+            config,
+            seed=context.seed,
+            device=context.device,
+            description=cls.label,
+            rows=np.flatnonzero(chosen_C[train.labels]),
         )
-        refuse_divergence(cls.name, *parameters)
+        refuse_divergence(section, *parameters)
         return cls(functional.normalize(learned.weight_CD.detach(), dim=1), learned.scale.detach())
 
     def scores(self, features_ND: Tensor) -> Tensor:

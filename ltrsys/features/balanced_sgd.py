@@ -43,13 +43,17 @@ def minimise(
     seed: int,
     device: torch.device,
     description: str,
+    rows: NDArray[np.int64] | None = None,
 ) -> None:
     """Change `parameters` in place to lower the cross-entropy of `logits`: features [B, D] -> logits [B, C].
 
     SGD with momentum, the learning rate falling to 0 as a cosine over the steps. An epoch is cut into equal
-    batches of about `batch_size`: a small last one would weigh as much as a full one.
+    batches of about `batch_size`: a small last one would weigh as much as a full one. With `rows`, int64 [n], the
+    images of these rows alone are trained on, and an epoch is as long as they are.
     """
-    steps_per_epoch = max(1, round(len(train) / config.batch_size))
+    rows = np.arange(len(train)) if rows is None else rows
+    labels = train.labels[rows]
+    steps_per_epoch = max(1, round(len(rows) / config.batch_size))
     optimizer = torch.optim.SGD(
         list(parameters), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
     )
@@ -57,9 +61,9 @@ def minimise(
     schedule = CosineAnnealingLR(optimizer, T_max=config.epochs * steps_per_epoch)
     with progress(description, config.epochs * steps_per_epoch) as advance:
         for epoch in range(config.epochs):
-            order = balanced_order(train.labels, train.num_classes, seed=seed, epoch=epoch)
-            for rows in np.array_split(order, steps_per_epoch):
-                features_BD, labels_B = read(rows)
+            order = rows[balanced_order(labels, train.num_classes, seed=seed, epoch=epoch)]
+            for batch in np.array_split(order, steps_per_epoch):
+                features_BD, labels_B = read(batch)
                 loss = torch.nn.functional.cross_entropy(logits(features_BD), labels_B)
                 optimizer.zero_grad()
                 loss.backward()

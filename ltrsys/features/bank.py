@@ -73,6 +73,11 @@ class BankSplit:
         """Images of each class, int64 [C]."""
         return np.bincount(self.labels, minlength=self.num_classes)
 
+    @cached_property
+    def rows_of_class(self) -> list[NDArray[np.int64]]:
+        """The rows of the images of each class, C arrays, int64, ascending."""
+        return np.split(np.argsort(self.labels, kind="stable"), np.cumsum(self.class_counts)[:-1])
+
     def rows(self, rows: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
         """Return the features [k, D] and labels [k] of the given rows."""
         return torch.from_numpy(self.features[rows]).to(device), torch.from_numpy(self.labels[rows]).to(device)

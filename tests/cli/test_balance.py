@@ -24,6 +24,7 @@ from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.trained_on import keep_record
 from ltrsys.second_stage.store import load_fitted
 from tests.classifiers.runs import make_run, without_splits, write_model
+from tests.conftest import TINY_COUNTS
 
 pytestmark = pytest.mark.long
 
@@ -385,3 +386,15 @@ def test_a_cosine_head_is_balanced_but_for_what_needs_the_norms_of_its_weights(h
     capsys.readouterr()
     assert ltrsys("evaluate", run.path, "--classifier", "joint", "--split", "test", "--json") == 0
     assert json.loads(capsys.readouterr().out)["results"][0]["all"] == line.all
+
+
+def test_weights_are_generated_beside_a_head_of_cosines(tmp_path, tiny_shards, capsys):
+    run = make_run(tmp_path / "run", tiny_shards, "cosine")
+    asked = ("balance", run.path, "--classifiers", "fslwf,joint")
+    assert ltrsys(*asked, "balance.fslwf.episode_novel=6") == 1
+    assert "an episode needs 7 (balance.fslwf.episode_novel and one more). Lower" in capsys.readouterr().err
+    assert ltrsys(*asked, "balance.fslwf={episodes: 2, epochs: 1}") == 0
+    base_classes = sum(count > 20 for count in TINY_COUNTS)
+    line = read_results(run.results).line("fslwf")
+    assert line.params["base_classes"] == base_classes
+    assert f"{base_classes} base classes, scale " in capsys.readouterr().out

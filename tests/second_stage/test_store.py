@@ -10,6 +10,7 @@ from ltrsys.classifiers.cosine import CosineClassifier, CosineConfig
 from ltrsys.classifiers.cosine_no_relu import CosineBeforeLastReLU
 from ltrsys.classifiers.crt import RetrainedClassifier
 from ltrsys.classifiers.crt_memory import CRTMemoryConfig, RetrainedMemory
+from ltrsys.classifiers.fslwf import FSLwF, FSLwFConfig
 from ltrsys.classifiers.joint import Joint
 from ltrsys.classifiers.logit_adjusted import LogitAdjusted, LogitAdjustedConfig
 from ltrsys.classifiers.lws import LearnableWeightScaling
@@ -39,6 +40,8 @@ def make(name: str, data: LongTail) -> Classifier:
         return RetrainedMemory.fit(context(data.train, joint=data.joint), CRTMemoryConfig(epochs=1))
     if name == "cosine_no_relu":
         return CosineBeforeLastReLU.fit(context(data.train), CosineConfig(epochs=1))
+    if name == "fslwf":
+        return FSLwF.fit(context(data.train), FSLwFConfig(epochs=1, episodes=2, episode_novel=3))
     if name == "logit_adjusted":
         return LogitAdjusted.fit(
             context(data.train, joint=data.joint, val=data.val, select_on="val"), LogitAdjustedConfig()

@@ -25,6 +25,7 @@ SAMPLERS = [
     make_sampler(kind="class_balanced"),
     make_sampler(kind="progressive"),
     make_sampler(kind="class_aware"),
+    make_sampler(kind="base_classes"),
 ]
 LANES = 48
 """Few enough that SPLIT is worth being dealt to them."""
@@ -115,7 +116,7 @@ def test_c_the_plan_is_a_pure_function(sampler):
 
 def test_c_the_plan_is_the_same_on_every_machine_and_numpy_release():
     digest = hashlib.sha256()
-    for sampler in SAMPLERS:
+    for sampler in SAMPLERS[:7]:  # those that there were when the digest was taken
         # The index must not hang on numpy's own generators, so its order is written out too.
         split = synthetic_split(np.array([300, 120, 60, 33, 33, 21, 9, 9, 8, 4, 2, 1] * 6))
         for record in split.record.strata:
@@ -282,12 +283,12 @@ def test_f_class_counts_of_a_batch_are_no_more_dispersed_than_independent_draws(
     prepared = planner(sampler)
     expected = batch_size * prepared.weights(4).probabilities
     random = np.random.default_rng(0)
-    in_a_row = prepared.samples_per_draw
+    in_a_row, is_drawn = prepared.samples_per_draw, expected > 0
 
     def dispersion(labels):
         batches = labels[: len(labels) // batch_size * batch_size].reshape(-1, batch_size)
         counts = np.stack([np.bincount(batch, minlength=len(COUNTS)) for batch in batches])
-        return ((counts - expected) ** 2 / expected).mean()
+        return ((counts - expected)[:, is_drawn] ** 2 / expected[is_drawn]).mean()
 
     ours, independent = [], []
     for seed in range(8):

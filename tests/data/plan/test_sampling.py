@@ -57,6 +57,19 @@ def test_an_empty_class_is_never_drawn(kind):
     assert class_weights(COUNTS, make_sampler(kind=kind), epoch=4, num_epochs=5).weights[3] == 0
 
 
+def test_base_classes_are_drawn_by_their_counts_and_the_others_never():
+    expected = np.array([1000, 300, 0, 0, 0, 0, 0]) / 1300  # a class of just 20 images is none
+    np.testing.assert_allclose(probabilities(make_sampler(kind="base_classes", base_min=20)), expected, rtol=1e-14)
+    assert np.array_equal(
+        probabilities(make_sampler(kind="base_classes", base_min=0)), probabilities(make_sampler(kind="instance"))
+    )
+
+
+def test_without_a_base_class_the_key_to_lower_is_named():
+    with pytest.raises(UsageError, match=r"^data.sampler.base_min=1000: no class .* \(the most: 1000\). Lower it.$"):
+        class_weights(COUNTS, make_sampler(kind="base_classes", base_min=1000))
+
+
 def test_weights_come_from_a_file(tmp_path):
     file = tmp_path / "weights.json"
     file.write_text(json.dumps([1, 2.5, 0, 9, 1, 1, 0.5]))
