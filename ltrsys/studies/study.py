@@ -55,6 +55,10 @@ class Row(Section):
     """A heading above the first row of those that have it."""
     reference: dict[Column, float] = Field(default={})
     """Published numbers, in per cent; `Study.source` says whose."""
+    x: str = ""
+    """In a figure that places rows: where it stands on the x axis."""
+    series: str = ""
+    """In a figure that places rows: the line, or the colour and marker, that it belongs to."""
 
 
 class Study(Section):
@@ -64,7 +68,9 @@ class Study(Section):
     source: str | None = None
     """Where the reference numbers are from."""
     runs: Annotated[dict[str, StudyRun], Field(min_length=1)]
-    rows: Annotated[list[Row], Field(min_length=1)]
+    rows: list[Row] = Field(default=[])
+    figure: str | None = None
+    """The kind of picture that `ltrsys study show` draws of it (`ltrsys.studies.figures`)."""
     columns: list[Column] = Field(default=["many", "medium", "few", "all"], min_length=1)
     equal_footing: bool = False
     """Also show each row at the tilt that is best on val, and its few-shot accuracy at the many-shot accuracy of the
@@ -85,6 +91,8 @@ class Study(Section):
     @model_validator(mode="after")
     def _consistent(self) -> "Study":
         labels = [row.label for row in self.rows]
+        if not self.rows and self.figure is None:
+            raise ValueError("rows: a table has at least one")
         for row in self.rows:
             if row.run not in self.runs:
                 raise ValueError(f"row `{row.label}`: there is no run `{row.run}`. {nearest(row.run, self.runs)}")

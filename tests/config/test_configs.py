@@ -5,6 +5,7 @@ import pytest
 import yaml
 
 from ltrsys.config.reading import load_config
+from ltrsys.studies.figures.base import figure_of
 from ltrsys.studies.study import OpenStudy
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
@@ -29,12 +30,25 @@ def test_recipe_loads(path):
     load_config(path)
 
 
-@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: f"{path.parent.parent.name}/{path.stem}")
 def test_a_study_is_read_and_says_what_it_is(path):
     study = OpenStudy.read(path)
     assert study.trainings
     assert study.study.source
-    assert "twin of the paper's" in path.read_text().splitlines()[0]
+    assert "the paper's" in path.read_text().splitlines()[0].lower()
+    assert (figure_of(study) is not None) == path.stem.startswith("figure")
+
+
+def test_studies_of_the_same_training_share_its_run():
+    for dataset in ("glyphs", "imagenet_lt"):
+        runs = {}
+        for path in (path for path in STUDIES if path.parent.parent.name == dataset):
+            for training in OpenStudy.read(path).trainings:
+                same = flatten(training.config.dump())
+                # what the second stage does with it, and how it is called, may differ
+                same = {key: same[key] for key in same if not key.startswith("balance.") and key != "name"}
+                runs.setdefault(str(sorted(same.items())), set()).add(training.run.path)
+        assert all(len(paths) == 1 for paths in runs.values()), runs.values()
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=name_of)
