@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from ltrsys import registry
 from ltrsys.data.shards.building import build_shards
 from ltrsys.data.sources.glyphs import read_glyphs
 from ltrsys.data.sources.long_tail import cut_to_long_tail
+from ltrsys.reporting import style
 
 pytest_plugins = ["tests.trainings"]
 
@@ -80,3 +82,17 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
     yield mount
     subprocess.run(["umount", str(disk)], capture_output=True, check=False)
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """Every figure that is drawn from now on."""
+    drawn: list[Figure] = []
+
+    class Kept(Figure):
+        def __init__(self, *args: object, **kwargs: object) -> None:
+            super().__init__(*args, **kwargs)
+            drawn.append(self)
+
+    monkeypatch.setattr(style, "Figure", Kept)
+    return drawn

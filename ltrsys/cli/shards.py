@@ -57,7 +57,10 @@ def shards(
     name: Annotated[str | None, typer.Option(help="Name of the dataset; by default that of its folder.")] = None,
     resize: Annotated[int | None, typer.Option(min=1, help="Reduce the short side to this many pixels.")] = None,
     num_classes: Annotated[
-        int | None, typer.Option(min=1, help="lists: labels from this on are errors. glyphs: letters (200).")
+        int | None,
+        typer.Option(
+            min=1, help="lists: labels from this on are errors. glyphs: letters (200). digits: those from 0 on (10)."
+        ),
     ] = None,
     long_tail: Annotated[
         str | None,

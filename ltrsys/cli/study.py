@@ -1,4 +1,4 @@
-"""`ltrsys study`: the tables of several runs."""
+"""`ltrsys study`: the tables and figures of several runs."""
 
 import shlex
 from enum import StrEnum
@@ -9,7 +9,7 @@ import typer
 
 from ltrsys.cli.arguments import OverridesArgument
 
-app = typer.Typer(help="Tables of several runs: run what is missing, see how far it is, show the table.")
+app = typer.Typer(help="Tables and figures of several runs: run what is missing, see how far it is, show the result.")
 
 StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study.")]
 
@@ -49,10 +49,16 @@ def status(study: StudyArgument, overrides: OverridesArgument = None) -> None:
 def show(
     study: StudyArgument,
     overrides: OverridesArgument = None,
-    form: Annotated[str, typer.Option("--format", help="terminal, markdown, latex, html, csv or json.")] = "terminal",
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="terminal, markdown, latex, html, csv or json; for the figure png, svg or pdf, the suffix of --out.",
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write a file instead of printing.")] = None,
 ) -> None:
-    """Print the table of what is measured."""
-    from ltrsys.commands.study import show_table
+    """Print the table of what is measured, or draw the figure."""
+    from ltrsys.commands import study as command
 
-    show_table(study, overrides or [], form=form, out=out)
+    command.show(study, overrides or [], form=form, out=out)

@@ -1,4 +1,4 @@
-"""`ltrsys study` from end to end: run what is missing, say how far it is, show the table."""
+"""`ltrsys study` from end to end: run what is missing, say how far it is, show the table or draw the figure."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,11 +6,17 @@ from pathlib import Path
 from ltrsys.errors import UsageError
 from ltrsys.files import replaced
 from ltrsys.registry import nearest
+from ltrsys.studies.figures.base import Figure, Material, figure_of
 from ltrsys.studies.formats import FORMATS
 from ltrsys.studies.measuring import Measured, Measurer
 from ltrsys.studies.running import submit, train_here
 from ltrsys.studies.study import OpenStudy
 from ltrsys.studies.table import StudyTable, make_table
+
+PICTURES = ("png", "svg", "pdf")
+NOTHING_TO_TRAIN = (
+    "{path}: there are no rows, and so nothing to train. `ltrsys study show {path} --out FILE.png` draws it."
+)
 
 
 def run_study(path: Path, changes: Sequence[str], *, launcher: str, gpus: int, sbatch: Sequence[str]) -> None:
@@ -21,6 +27,10 @@ def run_study(path: Path, changes: Sequence[str], *, launcher: str, gpus: int, s
         LtrsysError: Where a training fails, or sbatch refuses a job.
     """
     study = OpenStudy.read(path, tuple(changes))
+    figure_of(study)
+    if not study.study.rows:
+        print(NOTHING_TO_TRAIN.format(path=path))
+        return
     if launcher == "slurm":
         submit(study, sbatch)
         return
@@ -31,6 +41,10 @@ def run_study(path: Path, changes: Sequence[str], *, launcher: str, gpus: int, s
 def show_status(path: Path, changes: Sequence[str]) -> None:
     """Print how far each training is, and how many of its rows are measured."""
     study = OpenStudy.read(path, tuple(changes))
+    figure_of(study)
+    if not study.study.rows:
+        print(NOTHING_TO_TRAIN.format(path=path))
+        return
     for training in study.trainings:
         training.check()
     measurer = Measurer.of(study)
@@ -43,20 +57,59 @@ def show_status(path: Path, changes: Sequence[str]) -> None:
         print(f"{training.run.path}: {state}; {measured} of {len(rows)} rows measured")
 
 
-def show_table(path: Path, changes: Sequence[str], *, form: str, out: Path | None) -> None:
-    """Print the table of what is measured, or write it.
+def show(path: Path, changes: Sequence[str], *, form: str | None, out: Path | None) -> None:
+    """Print or write the table of what is measured, or draw the figure.
+
+    Args:
+        path: The study.
+        changes: Of every config.
+        form: One of `FORMATS` or `PICTURES`; None for the picture that the suffix of `out` says, or else the terminal.
+        out: The file; None to print.
 
     Raises:
-        UsageError: For an unknown format.
+        UsageError: For an unknown format, and for a study that has no table or no figure, where it is asked for.
     """
-    if form not in FORMATS:
-        raise UsageError(f"--format {form}: unknown format. {nearest(form, FORMATS)}")
-    text = FORMATS[form](table_of(OpenStudy.read(path, tuple(changes)), compute=False))
+    suffix = "" if out is None else out.suffix.removeprefix(".")
+    if form is None:
+        form = suffix if suffix in PICTURES else "terminal"
+    if form not in FORMATS and form not in PICTURES:
+        raise UsageError(f"--format {form}: unknown format. {nearest(form, [*FORMATS, *PICTURES])}")
+    if form in PICTURES and out is None:
+        raise UsageError(f"--format {form}: a picture is not printed. Give --out FILE.{form}.")
+    if form in PICTURES and suffix != form:
+        raise UsageError(f"--format {form} --out {out}: the file is not called .{form}. Give one or the other.")
+    study = OpenStudy.read(path, tuple(changes))
+    figure = figure_of(study)
+    if form in PICTURES:
+        assert out is not None
+        if figure is None:
+            raise UsageError(
+                f"--format {form}: {path} has no key `figure`, and is a table alone: {', '.join(FORMATS)}."
+            )
+        _draw(figure, study, out)
+        return
+    if not study.study.rows:
+        raise UsageError(f"{path}: there are no rows, and so no table. Draw its figure: --out FILE.png.")
+    text = FORMATS[form](table_of(study, compute=False))
     if out is None:
         print(text, end="")
         return
     with replaced(out, "w") as file:
         file.write(text)
+
+
+def _draw(figure: type[Figure], study: OpenStudy, out: Path) -> None:
+    measurer = Measurer.of(study)
+    table = (
+        table_of(study, compute=False) if figure.needs_rows else make_table(study.study, [[] for _ in study.study.rows])
+    )
+    lacking = [line.label for line in table.lines if line.seeds < line.wanted]
+    if lacking:
+        raise UsageError(
+            f"{study.path}: not all trainings of these rows are measured: {', '.join(lacking)}. "
+            f"`ltrsys study run {study.path}` measures them."
+        )
+    figure.draw(Material(study, table, measurer), out)
 
 
 def table_of(study: OpenStudy, *, compute: bool) -> StudyTable:

@@ -14,7 +14,8 @@ from ltrsys.evaluation.results import Results
 from ltrsys.evaluation.split import EvaluatedSplit
 from ltrsys.files import replaced
 from ltrsys.metrics.accuracy import class_accuracy
-from ltrsys.reporting.plots import plot_accuracy, plot_sampling, plot_tau, plot_trade_off, plot_weight_norms
+from ltrsys.reporting.plots import plot_accuracy, plot_tau, plot_trade_off, plot_weight_norms
+from ltrsys.reporting.sampling import plot_sampling
 from ltrsys.reporting.table import parameters
 
 

@@ -1,16 +1,14 @@
-"""The paper's Figures 1 to 3, of one's own run."""
+"""The paper's Figures 1 and 2, of one's own run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.figure import FigureBase
 from numpy.typing import NDArray
 
 from ltrsys.classifiers.base import CLASSIFIERS
-from ltrsys.data.config import make_sampler
-from ltrsys.data.plan.sampling import class_weights
 from ltrsys.evaluation.results import Results, TauCurve, columns_of
 from ltrsys.metrics.accuracy import ALL_COLUMNS, COLUMNS, MEAN, heading
 from ltrsys.metrics.config import ShotsConfig
@@ -59,33 +57,46 @@ def plot_accuracy(results: Results, path: Path) -> None:
 def plot_weight_norms(
     norms: Mapping[str, NDArray[np.float32]], train_counts: NDArray[np.int64], shots: ShotsConfig, path: Path
 ) -> None:
-    """Draw the length of each class's weight vector, classes sorted by n_j (Figure 2, left).
+    """Draw the length of each class's weight vector, classes sorted by n_j (Figure 2, left)."""
+    with drawn(path, height=5.6) as figure:
+        draw_weight_norms(figure, norms, train_counts, shots)
+
+
+def draw_weight_norms(
+    figure: FigureBase, norms: Mapping[str, NDArray[np.float32]], train_counts: NDArray[np.int64], shots: ShotsConfig
+) -> None:
+    """Draw the weight norms, and the class counts below them, on an empty figure or part of one.
 
     Only ratios between classes move a decision, so each classifier's lengths are divided by their mean. Dots
     are classes; lines are running medians.
+
+    Args:
+        figure: Where to draw.
+        norms: Lengths of the weight vectors, [C], by the classifier's name.
+        train_counts: Training images of each class, [C].
+        shots: Which classes are many-, medium- and few-shot.
     """
     order = np.argsort(-train_counts, kind="stable")
     rank = np.arange(1, len(order) + 1)
     window = max(1, len(order) // 20) | 1
-    with drawn(path, height=5.6) as figure:
-        axes, below = figure.subplots(2, sharex=True, height_ratios=[3, 1])
-        for name, lengths in norms.items():
-            classifier, relative = CLASSIFIERS.get(name), lengths[order] / lengths.mean()
-            axes.plot(rank, relative, ".", markersize=3, alpha=0.35, color=classifier.color, rasterized=True)
-            axes.plot(
-                rank, _running_median(relative, window), color=classifier.color, linewidth=2.2, label=classifier.label
-            )
-        axes.set_ylabel("weight norm / mean norm")
-        axes.set_title("Weight norms by class (dots) and their running median (lines)", fontsize=12)
-        below.fill_between(rank, np.maximum(train_counts[order], 0.5), 0.5, step="mid", color="#999999")
-        below.set_yscale("log")
-        below.set_ylabel("training\nimages")
-        below.set_xlabel("class, from the most to the fewest training images")
-        below.set_xlim(0.5, len(order) + 0.5)
-        for panel in (axes, below):
-            _mark_shots(panel, train_counts, shots)
-        _name_shots(axes, train_counts, shots)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=len(norms), handlelength=2.2)
+    axes, below = figure.subplots(2, sharex=True, height_ratios=[3, 1])
+    for name, lengths in norms.items():
+        classifier, relative = CLASSIFIERS.get(name), lengths[order] / lengths.mean()
+        axes.plot(rank, relative, ".", markersize=3, alpha=0.35, color=classifier.color, rasterized=True)
+        axes.plot(
+            rank, _running_median(relative, window), color=classifier.color, linewidth=2.2, label=classifier.label
+        )
+    axes.set_ylabel("weight norm / mean norm")
+    axes.set_title("Weight norms by class (dots) and their running median (lines)", fontsize=12)
+    below.fill_between(rank, np.maximum(train_counts[order], 0.5), 0.5, step="mid", color="#999999")
+    below.set_yscale("log")
+    below.set_ylabel("training\nimages")
+    below.set_xlabel("class, from the most to the fewest training images")
+    below.set_xlim(0.5, len(order) + 0.5)
+    for panel in (axes, below):
+        _mark_shots(panel, train_counts, shots)
+    _name_shots(axes, train_counts, shots)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=len(norms), handlelength=2.2)
 
 
 def plot_trade_off(results: Results, path: Path) -> None:
@@ -126,52 +137,51 @@ def plot_tau(curve: TauCurve, chosen: float, *, split: str, chosen_how: str, pat
         path: The PNG.
     """
     with drawn(path) as figure:
-        axes = figure.add_subplot()
-        for column in ALL_COLUMNS:
-            accuracies = getattr(curve, column)
-            if accuracies is None or None in accuracies or (column == MEAN and accuracies == curve.all):
-                continue
-            axes.plot(
-                curve.tau,
-                accuracies,
-                color=SHOT_COLORS[column],
-                marker=SHOT_MARKERS[column],
-                markersize=5,
-                linewidth=2.6 if column in ("all", MEAN) else 1.6,
-                label=heading(column),
-            )
-        axes.axvline(chosen, color="#555555", linestyle="--", linewidth=1.4, label=chosen_how, zorder=1)
-        axes.set_xlabel("τ")
-        axes.set_ylabel("top-1 accuracy (%)")
-        axes.set_title(f"Accuracy on {split} by τ: 0 is the plain classifier, 1 normalises fully", fontsize=12)
-        legend_below(axes, columns=5 if len(axes.lines) <= 5 else 3)
+        draw_tau(figure.add_subplot(), curve, [chosen], split=split, chosen_how=chosen_how)
 
 
-def plot_sampling(train_counts: NDArray[np.int64], path: Path) -> None:
-    """Draw the sampling weights p_j of the four strategies (Figure 3); progressive at t/T = 1/4, 1/2 and 3/4."""
-    counts = train_counts[np.argsort(-train_counts, kind="stable")]
-    rank = np.arange(1, len(counts) + 1)
-    strategies = {
-        "instance-balanced": (make_sampler(kind="instance"), "#0072B2"),
-        "square-root": (make_sampler(kind="square_root"), "#E69F00"),
-        "class-balanced": (make_sampler(kind="class_balanced"), "#009E73"),
-    }
-    with drawn(path) as figure:
-        axes = figure.add_subplot()
-        for name, (sampler, color) in strategies.items():
-            axes.plot(rank, class_weights(counts, sampler).probabilities, color=color, linewidth=2.4, label=name)
-        progressive = make_sampler(kind="progressive")
-        for epoch, style in enumerate([(0, (5, 1.5)), (0, (3, 1.5)), (0, (1, 1.2))]):
-            weights = class_weights(counts, progressive, epoch=epoch, num_epochs=4).probabilities
-            label = f"progressive, t/T = {(epoch + 1) / 4:g}"
-            axes.plot(rank, weights, color="#CC79A7", linestyle=style, linewidth=1.8, label=label)
-        axes.set_yscale("log")
-        axes.set_xlim(0.5, len(counts) + 0.5)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlabel("class, from the most to the fewest training images")
-        axes.set_ylabel("probability of drawing the class")
-        axes.set_title("Sampling weights", fontsize=12)
-        legend_below(axes, columns=2)
+def draw_tau(
+    axes: Axes,
+    curve: TauCurve,
+    chosen: Sequence[float],
+    *,
+    split: str,
+    chosen_how: str,
+    spread: Mapping[str, NDArray[np.float64]] | None = None,
+) -> None:
+    """Draw the accuracy by tau on axes.
+
+    Args:
+        axes: Where to draw.
+        curve: As `plot_tau` has it; the mean over several trainings where `spread` is given.
+        chosen: The tau of each training; all are marked.
+        split: Name of the reported split.
+        chosen_how: What stands in the legend for the marks.
+        spread: Half the height of a band around each column's curve, [len(curve.tau)].
+    """
+    for column in ALL_COLUMNS:
+        accuracies = getattr(curve, column)
+        if accuracies is None or None in accuracies or (column == MEAN and accuracies == curve.all):
+            continue
+        axes.plot(
+            curve.tau,
+            accuracies,
+            color=SHOT_COLORS[column],
+            marker=SHOT_MARKERS[column],
+            markersize=5,
+            linewidth=2.6 if column in ("all", MEAN) else 1.6,
+            label=heading(column),
+        )
+        if spread is not None:
+            low, high = np.array(accuracies) - spread[column], np.array(accuracies) + spread[column]
+            axes.fill_between(curve.tau, low, high, color=SHOT_COLORS[column], alpha=0.18, linewidth=0)
+    for number, tau in enumerate(sorted(set(chosen))):
+        label = None if number else chosen_how
+        axes.axvline(tau, color="#555555", linestyle="--", linewidth=1.4, label=label, zorder=1)
+    axes.set_xlabel("τ")
+    axes.set_ylabel("top-1 accuracy (%)")
+    axes.set_title(f"Accuracy on {split} by τ: 0 is the plain classifier, 1 normalises fully", fontsize=12)
+    legend_below(axes, columns=5 if len(axes.get_legend_handles_labels()[1]) <= 5 else 3)
 
 
 def _group_label(results: Results, column: str) -> str:

@@ -1,4 +1,4 @@
-"""How the plots look: one colour and marker a classifier, told apart by the colour-blind too."""
+"""How the plots look: one colour and marker a classifier or series, told apart by the colour-blind too."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +21,12 @@ SHOT_COLORS = {
 }
 SHOT_MARKERS = {"many": "o", "medium": "^", "few": "s", "all": None, "mean_class_accuracy": "X"}
 
+SERIES = [
+    ("#0072B2", "o"), ("#E69F00", "D"), ("#009E73", "^"), ("#CC79A7", "s"), ("#D55E00", "v"), ("#000000", "X"),
+    ("#56B4E9", "P"),
+]  # fmt: skip
+"""Colour and marker of the first, the second, ... of what has no colour of its own."""
+
 _SETTINGS: dict[Any, Any] = {
     "font.size": 11,
     "axes.spines.top": False,
@@ -37,12 +43,12 @@ _SETTINGS: dict[Any, Any] = {
 
 @contextmanager
 def drawn(path: Path, *, width: float = 7.5, height: float = 4.6) -> Iterator[Figure]:
-    """Yield an empty figure, in inches, that is written to `path` as PNG when the block ends."""
+    """Yield an empty figure, in inches, that is written to `path` when the block ends, in the format of its suffix."""
     # a figure without pyplot: no window system is asked for, and nothing stays in memory
     with matplotlib.rc_context(_SETTINGS):
         figure = Figure(figsize=(width, height))
         yield figure
-        write_with(path, lambda name: figure.savefig(name, format="png"))
+        write_with(path, lambda name: figure.savefig(name, format=path.suffix.removeprefix(".")))
 
 
 def legend_below(axes: Axes, *, columns: int, gap: float = 0.16) -> None:

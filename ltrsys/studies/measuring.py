@@ -6,13 +6,16 @@ each image. Another study that asks for the same row finds it there.
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from ltrsys.classifiers.base import Classifier
 from ltrsys.classifiers.joint import Joint
+from ltrsys.config.schema import Config
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.reading.opening import open_dataset
 from ltrsys.device import choose_device
@@ -42,6 +45,26 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class OpenRow:
+    """All that a row of one training is measured with."""
+
+    row: Row
+    config: Config
+    dataset: Dataset
+    bank: FeatureBank
+    fitter: Fitter
+    split: EvaluatedSplit
+    """The reported one."""
+    joint: Joint
+    """The classifier that was trained with the backbone."""
+
+    def classifier(self) -> Classifier[Any]:
+        """Return the fitted classifier; fit it where the run folder holds another one of this name, or none."""
+        fitted = self.fitter.current(self.row.classifier) or self.fitter.fit(self.row.classifier)
+        return fitted.classifier
+
+
+@dataclass(frozen=True)
 class Measurer:
     """Measures rows of trainings; opens each run once."""
 
@@ -61,6 +84,28 @@ class Measurer:
             DataError: Where the run's data or files are damaged, or there is nothing to evaluate on.
             UsageError: Where a setting of the row is wrong.
         """
+        opened = self.open_row(row, training, compute=compute)
+        if opened is None:
+            return None
+        fitter, split = opened.fitter, opened.split
+        tilting = Tilting.of(split, opened.bank, fitter.val, opened.config.balance, opened.joint)
+        current = tilting.fingerprint(fitter.fingerprint(row.classifier))
+        path = training.run.path / "rows" / f"{row.classifier}-{current[:16]}.safetensors"
+        if not path.exists():
+            if not compute:
+                return None
+            # what has settings of its own must not take the place of the run's classifier
+            fitted = fitter.fit(row.classifier) if row.settings else fitter.fitted(row.classifier)
+            _save(path, split, fitted, tilting.with_tilt(split.line(fitted, opened.joint), fitted))
+        return _load(path, split)
+
+    def open_row(self, row: Row, training: Training, *, compute: bool) -> OpenRow | None:
+        """Open what a row of a training is measured with; None where its bank is not there and is not to be made.
+
+        Raises:
+            DataError: Where the run's data or files are damaged, or there is nothing to evaluate on.
+            UsageError: Where a setting of the row is wrong.
+        """
         if training.state != "trained":
             return None
         config = self.study.config_of(row, training)
@@ -75,16 +120,7 @@ class Measurer:
         fitter = Fitter(training.run, bank, config.balance, val, config.seed, self.device, config.model.head)
         split = EvaluatedSplit(name, bank.split(name), bank.split("train").class_counts, config.shots, self.device)
         joint = Joint.of_model(training.run.model, self.device, config.model.head)
-        tilting = Tilting.of(split, bank, val, config.balance, joint)
-        current = tilting.fingerprint(fitter.fingerprint(row.classifier))
-        path = training.run.path / "rows" / f"{row.classifier}-{current[:16]}.safetensors"
-        if not path.exists():
-            if not compute:
-                return None
-            # what has settings of its own must not take the place of the run's classifier
-            fitted = fitter.fit(row.classifier) if row.settings else fitter.fitted(row.classifier)
-            _save(path, split, fitted, tilting.with_tilt(split.line(fitted, joint), fitted))
-        return _load(path, split)
+        return OpenRow(row, config, dataset, bank, fitter, split, joint)
 
     def _open(self, training: Training, *, compute: bool) -> tuple[Dataset, FeatureBank] | None:
         """Return dataset and feature bank of a run; None where the bank is to be made first."""

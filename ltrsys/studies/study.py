@@ -61,6 +61,10 @@ class Row(Section):
     """A heading above the first row of those that have it."""
     reference: dict[Column, float] = Field(default={})
     """Published numbers, in per cent; `Study.source` says whose."""
+    x: str = ""
+    """In a figure that places rows: where it stands on the x axis."""
+    series: str = ""
+    """In a figure that places rows: the line, or the colour and marker, that it belongs to."""
 
 
 class Study(Section):
@@ -70,7 +74,9 @@ class Study(Section):
     source: str | None = None
     """Where the reference numbers are from."""
     runs: Annotated[dict[str, StudyRun], Field(min_length=1)]
-    rows: Annotated[list[Row], Field(min_length=1)]
+    rows: list[Row] = Field(default=[])
+    figure: str | None = None
+    """The kind of picture that `ltrsys study show` draws of it (`ltrsys.studies.figures`)."""
     columns: list[Column] = Field(default=["many", "medium", "few", "all"], min_length=1)
     equal_footing: bool = False
     """Also show each row at the tilt that is best on val, and its few-shot accuracy at the many-shot accuracy of the
@@ -118,9 +124,13 @@ class Study(Section):
     @model_validator(mode="after")
     def _consistent(self) -> "Study":
         places = [(row.section, row.label) for row in self.rows]
+        if not self.rows and self.figure is None:
+            raise ValueError("rows: a table has at least one")
         for row in self.rows:
             if row.run is None and not row.reference:
                 raise ValueError(f"row `{row.label}` has neither a run nor reference numbers. Give it one of them")
+            if row.run is None and self.figure is not None:
+                raise ValueError(f"row `{row.label}` has no run, and a figure shows what is measured. Give it a run")
             if row.run is not None and row.run not in self.runs:
                 raise ValueError(f"row `{row.label}`: there is no run `{row.run}`. {nearest(row.run, self.runs)}")
             if row.reference and not self.source:
@@ -133,6 +143,11 @@ class Study(Section):
         if self.versus is not None and self.versus not in labels:
             raise ValueError(f"versus: there is no row `{self.versus}` of a run. {nearest(self.versus, labels)}")
         return self
+
+    @property
+    def runs_of_rows(self) -> list[str]:
+        """The runs that rows are of, in the order of the rows."""
+        return list(dict.fromkeys(row.run for row in self.rows if row.run is not None))
 
     def compared_with(self, row: Row) -> Row | None:
         """Return the row that `versus` names in the section of `row`, or else anywhere; None where there is no such."""

@@ -161,7 +161,7 @@ def test_annotations_are_read_as_the_options_say(
         (["folder", "--root", ".", "--merge-classes"], "--merge-classes is for the annotations of inaturalist"),
         (["lists", "--root", ".", "--ambiguous", "skip"], "--ambiguous is for the annotations of inaturalist"),
         (["glyphs", "--merge-classes"], "glyphs has none"),
-        (["digits", "--num-classes", "3"], "digits has the classes that it has"),
+        (["digits", "--num-classes", "11"], "--num-classes 11: there are ten digits"),
         (["digits", "--long-tail", "zipf"], "--long-tail zipf: expected none"),
         (["table"], "table needs --table FILE, or --train FILE"),
         (["table", "--columns", "pth=x"], "--columns: a column cannot be `pth`; did you mean path"),

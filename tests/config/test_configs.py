@@ -8,6 +8,7 @@ from ltrsys.config.changes import differences
 from ltrsys.config.reading import load_config
 from ltrsys.models.image_size import check_image_size
 from ltrsys.section import MayChange
+from ltrsys.studies.figures.base import figure_of
 from ltrsys.studies.study import OpenStudy
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
@@ -42,11 +43,12 @@ def test_recipe_loads(path):
 def test_a_study_is_read_and_says_what_it_is(path):
     study = OpenStudy.read(path)
     assert study.trainings
+    assert (figure_of(study) is not None) == path.stem.startswith("figure")
     assert study.study.source.startswith("Kang et al., 2020, ")
     first, *_ = path.read_text().splitlines()
     assert path.stem.replace("_", " ").capitalize() in first
     assert ("twin of the paper's" in first) == (path.parent.parent.name in ("glyphs", "digits"))
-    command = f"# ltrsys study run {path.relative_to(CONFIGS.parent)}"
+    command = f"# ltrsys study {'show' if path.stem == 'figure_3' else 'run'} {path.relative_to(CONFIGS.parent)}"
     assert any(line.startswith(command) for line in path.read_text().splitlines())
 
 
@@ -81,6 +83,18 @@ def test_table_1_retrains_for_ten_epochs_what_it_says():
         assert train.from_run == first.run.path
     crt = first.config.balance.of("crt")
     assert (crt.epochs, crt.lr) == (10, 0.2)
+
+
+def test_studies_of_the_same_training_share_its_run():
+    for dataset in ("glyphs", "imagenet_lt"):
+        runs = {}
+        for path in (path for path in STUDIES if path.parent.parent.name == dataset):
+            for training in OpenStudy.read(path).trainings:
+                same = flatten(training.config.dump())
+                # what the second stage does with it, and how it is called, may differ
+                same = {key: same[key] for key in same if not key.startswith("balance.") and key != "name"}
+                runs.setdefault(str(sorted(same.items())), set()).add(training.run.path)
+        assert all(len(paths) == 1 for paths in runs.values()), runs.values()
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=name_of)

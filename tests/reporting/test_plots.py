@@ -8,33 +8,9 @@ from matplotlib.figure import Figure
 
 from ltrsys.evaluation.results import TauCurve
 from ltrsys.metrics.config import ShotsConfig
-from ltrsys.reporting import style
-from ltrsys.reporting.plots import plot_accuracy, plot_sampling, plot_tau, plot_weight_norms
+from ltrsys.reporting.plots import plot_accuracy, plot_tau, plot_weight_norms
 from tests.evaluation.test_results import NATURAL, make_line, make_results
-
-COUNTS = np.array([5, 400, 30, 150, 8, 60])
-
-
-@pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """Every figure that is drawn from now on."""
-    drawn: list[Figure] = []
-
-    class Kept(Figure):
-        def __init__(self, *args: object, **kwargs: object) -> None:
-            super().__init__(*args, **kwargs)
-            drawn.append(self)
-
-    monkeypatch.setattr(style, "Figure", Kept)
-    return drawn
-
-
-def lines_by_label(figure: Figure) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    return {
-        str(line.get_label()): (np.asarray(line.get_xdata()), np.asarray(line.get_ydata()))
-        for axes in figure.axes
-        for line in axes.lines
-    }
+from tests.reporting.drawn import COUNTS, lines_by_label
 
 
 def test_accuracies_are_drawn_with_their_intervals(figures: list[Figure], tmp_path: Path) -> None:
@@ -86,15 +62,3 @@ def test_the_mean_over_the_classes_is_drawn_where_it_is_not_all_again(
     curve = TauCurve(tau=[0.0, 0.5, 1.0], **shots, all=[5, 6, 4], mean_class_accuracy=mean)
     plot_tau(curve, 0.5, split="test", chosen_how="chosen", path=tmp_path / "plot.png")
     assert set(lines_by_label(figures[0])) == {"many", "few", "all", "chosen"} | ({"mean"} if drawn else set())
-
-
-def test_sampling_weights_follow_equations_1_and_2(figures: list[Figure], tmp_path: Path) -> None:
-    plot_sampling(COUNTS, tmp_path / "plot.png")
-    lines = {label: heights for label, (_, heights) in lines_by_label(figures[0]).items()}
-    counts = np.sort(COUNTS)[::-1]
-    instance, balanced = counts / counts.sum(), np.full(6, 1 / 6)
-    np.testing.assert_allclose(lines["instance-balanced"], instance)
-    np.testing.assert_allclose(lines["square-root"], np.sqrt(counts) / np.sqrt(counts).sum())
-    np.testing.assert_allclose(lines["class-balanced"], balanced)
-    for share in (0.25, 0.5, 0.75):
-        np.testing.assert_allclose(lines[f"progressive, t/T = {share}"], (1 - share) * instance + share * balanced)

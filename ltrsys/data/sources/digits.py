@@ -10,6 +10,7 @@ from PIL import Image
 
 from ltrsys.data.index.records import ClassRecord, SplitName
 from ltrsys.data.sources.source import SOURCES, Items, Source, SourceKind, SourceOptions
+from ltrsys.errors import UsageError
 from ltrsys.random import Stream, permutation
 
 VAL_PER_CLASS = 14
@@ -34,18 +35,29 @@ class DigitsReader:
         return buffer.getvalue()
 
 
-def read_digits(*, seed: int) -> Source:
-    """Split the digits: `VAL_PER_CLASS` and `TEST_PER_CLASS` images of each for val and test, the rest for train."""
+def read_digits(*, seed: int, num_classes: int = 10) -> Source:
+    """Split the digits: `VAL_PER_CLASS` and `TEST_PER_CLASS` images of each for val and test, the rest for train.
+
+    Args:
+        seed: Decides which image goes where.
+        num_classes: The digits from 0 on that are taken.
+
+    Raises:
+        UsageError: Where there are not so many digits.
+    """
+    if num_classes > 10:
+        raise UsageError(f"--num-classes {num_classes}: there are ten digits.")
     labels = _load()[1]
     order = permutation(len(labels), seed=seed, stream=Stream.LONG_TAIL, major=1)
     chosen: dict[SplitName, list[NDArray[np.int64]]] = {"train": [], "val": [], "test": []}
-    for digit in range(10):
+    for digit in range(num_classes):
         of_digit = order[labels[order] == digit]
         val, test, train = np.split(of_digit, [VAL_PER_CLASS, VAL_PER_CLASS + TEST_PER_CLASS])
         for split, places in zip(chosen, (train, val, test), strict=True):
             chosen[split].append(np.sort(places))
     splits = {split: _items(np.concatenate(places), labels) for split, places in chosen.items()}
-    return Source("digits", "digits", [ClassRecord(name=str(digit)) for digit in range(10)], splits, DigitsReader())
+    classes = [ClassRecord(name=str(digit)) for digit in range(num_classes)]
+    return Source("digits", "digits", classes, splits, DigitsReader())
 
 
 def _items(places: NDArray[np.int64], labels: NDArray[np.int32]) -> Items:
@@ -72,5 +84,5 @@ class Digits(SourceKind):
     def read(cls, options: SourceOptions) -> Source:
         """Read them, split by the seed."""
         options.refuse_files(cls.name)
-        options.refuse_num_classes(cls.name)
-        return read_digits(seed=options.seed)
+        num_classes = 10 if options.num_classes is None else options.num_classes
+        return read_digits(seed=options.seed, num_classes=num_classes)

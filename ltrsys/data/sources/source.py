@@ -115,7 +115,7 @@ class SourceOptions:
     def refuse_num_classes(self, kind: str) -> None:
         """Raise a UsageError where a source that has the classes that it has was given their number."""
         if self.num_classes is not None:
-            raise UsageError(f"--num-classes is for lists and glyphs; {kind} has the classes that it has.")
+            raise UsageError(f"--num-classes is for lists, glyphs and digits; {kind} has the classes that it has.")
 
     def refuse_annotation_choices(self, kind: str) -> None:
         """Raise a UsageError where a source without annotations was told how to read them."""

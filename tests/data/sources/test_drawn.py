@@ -29,6 +29,15 @@ def test_digits_are_dealt_once_and_evenly() -> None:
     assert min(np.bincount(source.splits["train"].labels)) >= 120
 
 
+def test_some_digits_are_the_same_images_as_of_all() -> None:
+    all_ten, three = read_digits(seed=0), read_digits(seed=0, num_classes=3)
+    assert [record.name for record in three.classes] == ["0", "1", "2"]
+    for split, items in three.splits.items():
+        other = all_ten.splits[split]
+        assert items.names == [name for name, label in zip(other.names, other.labels, strict=True) if label < 3]
+        assert np.unique(items.labels).tolist() == [0, 1, 2]
+
+
 def test_digits_look_like_their_label() -> None:
     source = read_digits(seed=0)
     items = source.splits["train"]

@@ -74,6 +74,20 @@ def test_a_network_that_cannot_be_built_is_refused_with_a_way_out(config, messag
         build_network(config, 3)
 
 
+def test_the_features_of_lenet_2d_are_two_and_fill_the_plane():
+    network = build_network(ModelConfig(backbone="lenet_2d"), 3)
+    assert network.feature_dim == 2
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for size in (8, 16, 33):
+            features_BD = network.backbone(torch.randn(64, 3, size, size))
+            assert features_BD.shape == (64, 2)
+            # centred, since a bias may move all of them to one side
+            signs = {tuple(row) for row in (features_BD > features_BD.mean(dim=0)).tolist()}
+            assert len(signs) == 4, "a ReLU would leave a quarter of the plane"
+    assert isinstance(network.backbone[-2], torch.nn.Linear), "no ReLU follows the layer that makes the features"
+
+
 def test_a_backbone_of_one_s_own_is_one_file(tmp_path: Path):
     (tmp_path / "pixels.py").write_text(
         "from torch import nn\n"

@@ -1,0 +1,1 @@
+"""The key `figure` of a study: a file a kind of picture."""
