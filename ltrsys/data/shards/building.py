@@ -131,7 +131,7 @@ class _Build:
                     records[name] = write_split(
                         name, samples, self.out, len(self.source.classes), self.options.max_shard_bytes, run
                     )
-        write_attribution(ready_folder(self.out), listed.staged.items, listed.details)
+        write_attribution(ready_folder(self.out), listed.staged.items.tolist(), listed.details)
         record = DatasetRecord(
             name=self.source.name,
             source=self.source.kind,
@@ -165,7 +165,7 @@ class _Build:
         count = write_duplicates(
             ready_folder(self.out) / DUPLICATES,
             found,
-            listed.staged.items,
+            listed.staged.items.tolist(),
             listed.splits,
             classes,
             dropped,

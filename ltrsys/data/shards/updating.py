@@ -14,9 +14,9 @@ from ltrsys.data.sources.source import Items, Source
 from ltrsys.data.validation.staging import Staged
 
 GROWTH = 1 / 8
-"""Bytes that are appended to a stratum, at most, over those that stay. Where every update brings a share s of new images,
-growth to g costs g / 2 of the bytes an update for writing what was appended before, and s / g for writing all once in
-g / s updates: least at the root of 2 s, near 1/8 for s = 1 %."""
+"""Bytes that are appended to a stratum, at most, over those that stay. Where every update brings a share s of new
+images, an update writes g / 2 of all bytes on average, for what was appended since, and s / g, for writing all anew
+once in g / s updates. The sum is least at g = sqrt(2 s), which is near 1/8 for s = 1 %."""
 
 
 def keep_classes(source: Source, classes: Sequence[ClassRecord]) -> Source:
@@ -98,7 +98,11 @@ def keep_strata(
     kept = []
     for band, (stratum, own, _) in found.items():
         every = np.arange(stratum.first, stratum.first + stratum.samples)
-        as_it_was = (image_of_sample[every] >= 0).all() and counts[new_bands == band].sum() == stratum.samples
+        as_it_was = (
+            (image_of_sample[every] >= 0).all()
+            and (new_bands[split.label[every]] == band).all()
+            and counts[new_bands == band].sum() == stratum.samples
+        )
         samples = every if as_it_was else own
         kept.append(KeptStratum(stratum, _shards_of(split, samples), image_of_sample[samples]))
     return new_bands, kept
@@ -118,8 +122,8 @@ def places_with_kept(
     """Return the place of each image in its stratum, [n], as `even_places` does for a stratum that is new.
 
     Samples that stay are as far along the stratum as they were, and what is appended is spread over it by itself. So a
-    stretch of the stratum holds each class in proportion to within two images, and is one stretch of the old shards and
-    one of the appended ones.
+    stretch of the stratum holds each class in proportion, to within two images where the old samples are in exact
+    proportion and three in general, and is one stretch of the old shards and one of the appended ones.
     """
     places = np.full(len(labels), -1.0)
     for stratum in kept:
@@ -130,7 +134,7 @@ def places_with_kept(
 
 
 def _images_of_samples(split: Split, staged: Staged, labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the place among `staged` of each sample of a split, -1 where it is gone or has another label, [samples]."""
+    """Return the place in `staged` of each sample of a split, -1 where it is gone or has another label, [samples]."""
     from_split = np.array([path.parent.parent == split.folder for path in staged.paths], dtype=bool)[staged.files]
     images = np.flatnonzero(from_split & (staged.samples >= 0))
     images = images[split.label[staged.samples[images]] == labels[images]]
@@ -150,22 +154,25 @@ def _shards_of(split: Split, samples: NDArray[np.int64]) -> list[ShardRecord]:
 def changes(
     before: Dataset, earlier: Staged, staged: Staged, labels: NDArray[np.int64], splits: NDArray[np.int64]
 ) -> str:
-    """Say in a line what an update changes."""
+    """Say in a line what an update changes.
+
+    Args:
+        before: The earlier build.
+        earlier: Its images, in the order of its samples.
+        staged: The images now.
+        labels: Their classes, [images].
+        splits: Their splits, [images].
+    """
     old_labels = np.concatenate([before.split(name).label for name in SPLITS if before.has(name)])
-    then = dict(
-        zip(earlier.items, zip(old_labels.tolist(), splits_of(earlier), earlier.pixels, strict=True), strict=True)
-    )
-    counts = dict.fromkeys(("added", "removed", "replaced", "relabelled", "moved to another split"), 0)
-    seen = 0
-    for item, label, split, pixels in zip(staged.items, labels.tolist(), splits.tolist(), staged.pixels, strict=True):
-        if item not in then:
-            counts["added"] += 1
-            continue
-        seen += 1
-        old_label, old_split, old_pixels = then[item]
-        counts["replaced"] += bytes(pixels) != bytes(old_pixels)
-        counts["relabelled"] += label != old_label
-        counts["moved to another split"] += split != old_split
-    counts["removed"] = len(then) - seen
+    then = dict(zip(earlier.items.tolist(), range(len(earlier)), strict=True))
+    found = np.array([then.get(item, -1) for item in staged.items.tolist()], dtype=np.int64)
+    old, now = found[found >= 0], np.flatnonzero(found >= 0)
+    counts = {
+        "added": len(staged) - len(now),
+        "removed": len(then) - len(np.unique(old)),
+        "replaced": np.count_nonzero(staged.pixels[now] != earlier.pixels[old]),
+        "relabelled": np.count_nonzero(labels[now] != old_labels[old]),
+        "moved to another split": np.count_nonzero(splits[now] != splits_of(earlier)[old]),
+    }
     told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
     return f"{len(staged)} images: {told or 'nothing has changed'}."

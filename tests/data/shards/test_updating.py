@@ -140,14 +140,15 @@ class Interrupts:
         raise KeyboardInterrupt
 
 
+@pytest.mark.parametrize("grows", ["oak", "ash"], ids=["written anew", "appended"])
 def test_a_release_that_was_killed_is_finished_by_the_next_command(
-    herbarium: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    herbarium: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grows: str
 ) -> None:
     """Whatever file was the last one that found its place."""
     for stop_at in range(1, 12):
         out = tmp_path / f"shards{stop_at}"
         build_shards(read_folder(herbarium), out)
-        add(herbarium / "oak" / f"new{stop_at}.jpg")
+        add(herbarium / grows / f"new{stop_at}.jpg")
         moved = 0
         real = os.replace
 
@@ -169,6 +170,7 @@ def test_a_release_that_was_killed_is_finished_by_the_next_command(
         after = build_shards(read_folder(herbarium), out, update=True)
         assert list(verify(after)) == []
         assert len(after.split("train")) == 56 + stop_at
+        assert any(shard.appended for shard in after.record.splits["train"].shards) == (grows == "ash")
         if not interrupted:
             break
     assert not interrupted, "every file was tried"
