@@ -13,6 +13,7 @@ from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.plan.planner import Planner
 from ltrsys.data.reading.ranges import ranges_of
 from ltrsys.data.reading.verify import verify
+from ltrsys.data.shards import writing
 from ltrsys.data.shards.build_folder import BuildOptions
 from ltrsys.data.shards.building import build_shards
 from ltrsys.data.sources.folder import read_folder
@@ -120,6 +121,31 @@ def test_a_stratum_that_has_lost_an_image_is_written_anew_and_one_that_was_appen
     else:
         assert not appended(after)
     assert list(verify(after)) == []
+    assert of_dataset(after) == of_dataset(build_shards(read_folder(herbarium), tmp_path / "afresh"))
+
+
+def test_a_kill_before_the_release_leaves_the_old_set(
+    herbarium: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While an appended shard is written, and while the index is."""
+    out = tmp_path / "shards"
+    old = build_shards(read_folder(herbarium), out, SMALL_SHARDS)
+    images = of_dataset(old)
+    add(herbarium / "ash" / "new.jpg")
+    for step in ("write_tar", "write_columns", "write_manifest"):
+
+        def interrupted(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(writing, step, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            updated(herbarium, out)
+        monkeypatch.undo()
+        assert Dataset.open(out).fingerprint == old.fingerprint
+        assert of_dataset(Dataset.open(out)) == images
+        assert list(verify(Dataset.open(out))) == []
+    after = updated(herbarium, out)
+    assert appended(after)
     assert of_dataset(after) == of_dataset(build_shards(read_folder(herbarium), tmp_path / "afresh"))
 
 
