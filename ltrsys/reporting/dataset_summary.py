@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from ltrsys.data.index.dataset import Dataset, Split
 from ltrsys.data.index.records import SPLITS, SplitName
 from ltrsys.data.shards.build_folder import DUPLICATES, REJECTED
-from ltrsys.data.shards.layout import class_bands
 from ltrsys.data.shards.manifest import manifest_path
 from ltrsys.errors import DataError
 from ltrsys.files import read_json
@@ -81,7 +80,7 @@ def _summarize_split(dataset: Dataset, name: SplitName) -> dict[str, Any]:
             "short_side": _percentiles(np.minimum(split.width, split.height)),
         },
         **({} if formats is None else {"formats": formats}),
-        "strata": _summarize_strata(dataset) if name == "train" else [],
+        "strata": _summarize_strata(split) if name == "train" else [],
     }
 
 
@@ -109,14 +108,14 @@ def _formats(split: Split) -> dict[str, int] | None:
     return dict(found.most_common())
 
 
-def _summarize_strata(dataset: Dataset) -> list[dict[str, Any]]:
-    train = dataset.record.splits["train"]
-    counts = np.array(train.class_counts, dtype=np.int64)
-    bands = class_bands(counts, dataset.record.bands_per_octave)
+def _summarize_strata(split: Split) -> list[dict[str, Any]]:
+    train = split.record
     firsts = np.cumsum([shard.samples for shard in train.shards]) - [shard.samples for shard in train.shards]
     strata = []
     for stratum in train.strata:
-        own = counts[bands == stratum.band]
+        # not by their counts: a class that has grown in an update may stay in its stratum
+        own = np.bincount(split.label[stratum.first : stratum.first + stratum.samples])
+        own = own[own > 0]
         inside = (firsts >= stratum.first) & (firsts < stratum.first + stratum.samples)
         strata.append(
             {

@@ -4,8 +4,9 @@
     OUT/<split>/index/{label,shard,offset,size,width,height,checksum}.npy
     OUT/<split>/shards/<split>-000000.tar ...
 
-Sample ids count within a split, in the order of its shards; a stratum is a range of sample ids. 30 bytes a
-sample: 100 million samples open in milliseconds.
+Sample ids count within a split, in the order of its shards; only the samples of shards that an update appended to a
+stratum stand between those of its other shards. A stratum is a range of sample ids. 30 bytes a sample: 100 million
+samples open in milliseconds.
 """
 
 import hashlib

@@ -31,15 +31,17 @@ class ShardRecord(_Record):
     bytes: int
     sha256: str
     first_key: Annotated[int | None, Field(exclude_if=lambda value: value is None)] = None
-    """The key of its first sample, the others following; the id of its first sample unless given. A shard that an
-    update left as it was keeps its keys."""
+    """The key of its first sample, the others following; the number of samples in the shards before it unless given. A
+    shard that an update left as it was keeps its keys."""
+    appended: Annotated[bool, _LeftOutIfEmpty] = False
+    """Whether an update wrote it for a stratum whose other shards stayed: its samples stand between theirs."""
 
 
 class StratumRecord(_Record):
     """A band of class frequency: samples `first` to `first + samples - 1` of the split."""
 
     band: int
-    """floor(bands_per_octave * log2(n_j)) of its classes."""
+    """floor(bands_per_octave * log2(n_j)) of its classes; of those that have grown in updates since, what it was."""
     first: int
     samples: int
 

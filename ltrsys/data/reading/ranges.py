@@ -34,6 +34,7 @@ def ranges_of(split: Split, samples: NDArray[np.int64]) -> Ranges:
         samples: Sample ids, [S], in any order.
     """
     samples = np.unique(samples)
+    samples = samples[np.argsort(split.shard[samples], kind="stable")]  # appended shards lie elsewhere than their ids
     shard = split.shard[samples].astype(np.int64)
     begin = split.offset[samples].astype(np.int64)
     end = begin + split.size[samples]

@@ -52,20 +52,33 @@ def verify(dataset: Dataset, *, workers: int = 1) -> Iterator[str]:
 
 def check_index(split: Split, num_classes: int) -> str | None:
     """Return what contradicts itself in the columns and the record of a split."""
-    record, shards = split.record, np.arange(len(split.record.shards))
+    record = split.record
     advice = f"Delete {split.folder.parent / 'dataset.json'} and run the same `ltrsys shards` command again."
     if len(split) and not 0 <= int(split.label.min()) <= int(split.label.max()) < num_classes:
         sample = int(np.flatnonzero((split.label < 0) | (split.label >= num_classes))[0])
         return f"{split.folder}: sample {sample} has label {split.label[sample]} of {num_classes} classes. {advice}"
     if not np.array_equal(np.bincount(split.label, minlength=num_classes), split.class_counts):
         return f"{split.folder}: the labels do not add up to the class counts of dataset.json. {advice}"
-    if not np.array_equal(split.shard, np.repeat(shards, [shard.samples for shard in record.shards])):
+    if not _fits_shards(split):
         return f"{split.folder}: the shard column does not fit the shards of dataset.json. {advice}"
     ends = np.cumsum([stratum.samples for stratum in record.strata], dtype=np.int64)
     firsts = [stratum.first for stratum in record.strata]
     if firsts != [0, *ends[:-1].tolist()] or int(ends[-1]) != len(split):
         return f"{split.folder}: the strata of dataset.json do not cover its samples. {advice}"
     return None
+
+
+def _fits_shards(split: Split) -> bool:
+    """Whether the shard column counts through the shards, and through those that were appended between them."""
+    shards = split.record.shards
+    samples, appended = (np.array([getattr(shard, name) for shard in shards]) for name in ("samples", "appended"))
+    if len(split) and int(split.shard.max()) >= len(shards):
+        return False
+    between = appended[split.shard]
+    return all(
+        np.array_equal(split.shard[between == kind], np.repeat(numbers, samples[numbers]))
+        for kind, numbers in ((False, np.flatnonzero(~appended)), (True, np.flatnonzero(appended)))
+    )
 
 
 def check_columns(split: Split) -> str | None:
@@ -107,9 +120,9 @@ def check_shard(dataset: Dataset, name: SplitName, shard: int) -> str | None:
     if size > record.bytes:
         return f"{path}: {size} bytes long instead of {record.bytes}. {REBUILD_SHARD}"
     intact = hashlib.sha256(content).hexdigest() == record.sha256
-    for sample in samples:
+    for key, sample in enumerate(samples, start=first_key):
         try:
-            _check_sample(split, int(sample), sample_key(first_key + int(sample - samples[0])), content)
+            _check_sample(split, int(sample), sample_key(key), content)
         except DataError as error:
             whose = (
                 f"The shard is intact, so the index belongs to another build: delete {dataset.folder} and run "

@@ -51,7 +51,7 @@ def with_splits(listed: Listed, earlier: Staged, options: BuildOptions, found: D
         return listed
     train = np.flatnonzero(listed.splits == TRAIN)
     own = listed.take(train)
-    before = dict(zip(earlier.items, splits_of(earlier), strict=True))
+    before = dict(zip(earlier.items.tolist(), splits_of(earlier).tolist(), strict=True))
     fixed = np.array([before.get(item, -1) for item in own.staged.items], dtype=np.int64)
     had = set(before.values())
     if any(share and split not in had for split, share in ((VAL, shares.val), (TEST, shares.test))):

@@ -11,8 +11,9 @@ Until the end what is staged takes as much space again as the shards.
 """
 
 import logging
+import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltrsys.data.index.dataset import Dataset
-from ltrsys.data.index.records import SPLITS, DatasetRecord, SplitName, StratumRecord
+from ltrsys.data.index.records import SPLITS, DatasetRecord, SplitName
 from ltrsys.data.shards.assigning import groups_of, with_splits
 from ltrsys.data.shards.attribution import write_attribution
 from ltrsys.data.shards.build_folder import (
@@ -34,10 +35,17 @@ from ltrsys.data.shards.build_folder import (
     release,
     same_layout,
 )
-from ltrsys.data.shards.layout import stratified_order
+from ltrsys.data.shards.layout import class_bands, stratified_order
 from ltrsys.data.shards.listed import Listed, different_names, usable_images, warn_of_empty_classes, write_rejected
 from ltrsys.data.shards.manifest import staged_in_shards
-from ltrsys.data.shards.updating import changes, keep_classes, keep_strata
+from ltrsys.data.shards.updating import (
+    KeptStratum,
+    changes,
+    keep_classes,
+    keep_strata,
+    most_images,
+    places_with_kept,
+)
 from ltrsys.data.shards.writing import Samples, following, write_split
 from ltrsys.data.sources.source import Source
 from ltrsys.data.validation.duplicates import Duplicates, confirmed, find_duplicates, surplus, write_duplicates
@@ -123,7 +131,7 @@ class _Build:
                     records[name] = write_split(
                         name, samples, self.out, len(self.source.classes), self.options.max_shard_bytes, run
                     )
-        write_attribution(ready_folder(self.out), listed.staged.items, listed.details)
+        write_attribution(ready_folder(self.out), listed.staged.items.tolist(), listed.details)
         record = DatasetRecord(
             name=self.source.name,
             source=self.source.kind,
@@ -157,7 +165,7 @@ class _Build:
         count = write_duplicates(
             ready_folder(self.out) / DUPLICATES,
             found,
-            listed.staged.items,
+            listed.staged.items.tolist(),
             listed.splits,
             classes,
             dropped,
@@ -181,18 +189,31 @@ class _Build:
 
     def _laid_out(self, name: SplitName, listed: Listed) -> Samples:
         """Give the images of a split their order."""
-        if name == "train":
-            order, strata = stratified_order(
-                listed.labels.astype(np.int32),
-                len(self.source.classes),
-                bands_per_octave=self.options.bands_per_octave,
-                seed=self.options.seed,
-            )
-        else:
-            order = np.arange(len(listed))
-            strata = [StratumRecord(band=0, first=0, samples=len(listed))] if len(listed) else []
+        num_classes, per_octave = len(self.source.classes), self.options.bands_per_octave
+        in_bands = name == "train"  # val and test are one stratum, in the order of the source
+        bands = class_bands(np.bincount(listed.labels, minlength=num_classes), per_octave)
+        bands = bands if in_bands else np.zeros(num_classes, np.int64)
         split = self.before.split(name) if self.before is not None and self.before.has(name) else None
-        kept_split = split if self._same_layout else None
-        order, kept = keep_strata(order, strata, listed.staged, listed.labels, kept_split)
+        kept: list[KeptStratum] = []
+        if split is not None and self._same_layout:
+            most = partial(most_images, bands_per_octave=per_octave) if in_bands else lambda band: math.inf
+            bands, kept = keep_strata(split, listed.staged, listed.labels, bands, most)
+        if in_bands or kept:
+            places = places_with_kept(listed.labels, kept, num_classes, seed=self.options.seed)
+        else:
+            places = np.arange(len(listed), dtype=np.float64)
+        order, strata = stratified_order(listed.labels, bands, places)
+        shards = {stratum.record.band: stratum.shards for stratum in kept}
+        written = np.ones(len(listed), dtype=bool)
+        for stratum in kept:
+            written[stratum.images] = False
         next_key, next_shard = (0, 0) if split is None else following(split)
-        return Samples(listed.staged.take(order), listed.labels[order], strata, kept, next_key, next_shard)
+        return Samples(
+            listed.staged.take(order),
+            listed.labels[order],
+            strata,
+            [shards.get(stratum.band, []) for stratum in strata],
+            written[order],
+            next_key,
+            next_shard,
+        )

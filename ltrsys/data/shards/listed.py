@@ -59,7 +59,7 @@ def usable_images(source: Source, staged: Staged, groups: NDArray[np.object_]) -
     }
     labels = np.concatenate([items.labels.astype(np.int64) for items in every])
     splits = np.repeat([SPLITS.index(name) for name in source.splits], [*map(len, every)])
-    place_of = {name: place for place, name in enumerate(staged.items)}
+    place_of = dict(zip(staged.items.tolist(), range(len(staged)), strict=True))
     places = np.array([place_of[name] for items in every for name in items.names], dtype=np.int64)
     usable = np.flatnonzero(staged.sizes[places] > 0)
     return Listed(

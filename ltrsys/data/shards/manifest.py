@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ltrsys.data.index.dataset import Dataset, Split
 from ltrsys.data.index.records import SPLITS
@@ -31,7 +32,9 @@ def write_manifest(folder: Path, staged: Staged) -> None:
     columns: dict[str, Any] = {
         "item": pyarrow.array([item.encode(errors="surrogateescape") for item in staged.items], pyarrow.binary()),
         "version": pyarrow.array(staged.versions, pyarrow.string()),
-        "pixels": pyarrow.array([bytes(digest) for digest in staged.pixels], pyarrow.binary(16)),
+        "pixels": pyarrow.FixedSizeBinaryArray.from_buffers(
+            pyarrow.binary(16), len(staged), [None, pyarrow.py_buffer(staged.pixels.tobytes())]
+        ),
         "look": pyarrow.array(staged.looks),
         "format": pyarrow.array(staged.formats, pyarrow.string()).dictionary_encode(),
     }
@@ -39,8 +42,8 @@ def write_manifest(folder: Path, staged: Staged) -> None:
     write_with(manifest_path(folder), lambda name: parquet.write_table(table, name, compression="zstd"))
 
 
-def read_manifest(split: Split) -> dict[str, list[Any]]:
-    """Return the columns of a split's manifest.
+def read_manifest(split: Split) -> dict[str, NDArray[Any]]:
+    """Return the columns of a split's manifest, [samples] each: `pixels` 16 bytes each, `look` uint64, others texts.
 
     Raises:
         DataError: Where it is missing, damaged, or of another build.
@@ -62,7 +65,24 @@ def read_manifest(split: Split) -> dict[str, list[Any]]:
         raise DataError(f"{path}: not a list of the images of a split ({reason}). {advice}") from None
     if table.num_rows != len(split):
         raise DataError(f"{path}: has {table.num_rows} rows for {len(split)} samples. {advice}")
-    return {name: table.column(name).to_pylist() for name in COLUMNS}
+    pixels = table.column("pixels").combine_chunks()
+    return {
+        "item": np.array(_decoded(table.column("item")), dtype=object),
+        "version": table.column("version").to_numpy(),
+        "pixels": np.frombuffer(pixels.buffers()[1], "V16", count=len(pixels), offset=16 * pixels.offset),
+        "look": table.column("look").to_numpy(),
+        "format": table.column("format").cast(pyarrow.string()).to_numpy(),
+    }
+
+
+def _decoded(names: Any) -> Any:
+    """Return file names of a column of bytes; those that are not UTF-8 as Python has them."""
+    import pyarrow
+
+    try:
+        return names.cast(pyarrow.string()).to_numpy()
+    except pyarrow.ArrowInvalid:
+        return [name.decode(errors="surrogateescape") for name in names.to_pylist()]
 
 
 def staged_in_shards(dataset: Dataset) -> Staged:
@@ -75,10 +95,10 @@ def staged_in_shards(dataset: Dataset) -> Staged:
     return Staged.concatenated([NOTHING, *parts])
 
 
-def splits_of(staged: Staged) -> list[int]:
+def splits_of(staged: Staged) -> NDArray[np.int64]:
     """Return the split, as its place in `SPLITS`, of images of `staged_in_shards`."""
     of_path = [SPLITS.index(path.parent.parent.name) for path in staged.paths]
-    return [of_path[file] for file in staged.files]
+    return np.array(of_path, dtype=np.int64)[staged.files]
 
 
 def _staged(split: Split) -> Staged:
@@ -87,10 +107,10 @@ def _staged(split: Split) -> Staged:
         f"{name}s": getattr(split, name).astype(np.int64) for name in ("offset", "size", "width", "height", "checksum")
     }
     return Staged(
-        items=[item.decode(errors="surrogateescape") for item in columns["item"]],
+        items=columns["item"],
         versions=columns["version"],
-        pixels=np.frombuffer(b"".join(columns["pixels"]), "V16"),
-        looks=np.array(columns["look"], dtype=np.uint64),
+        pixels=columns["pixels"],
+        looks=columns["look"],
         formats=columns["format"],
         files=split.shard.astype(np.int64),
         paths=[split.shard_path(shard) for shard in range(len(split.record.shards))],

@@ -32,7 +32,9 @@ class Samples:
     """Class id of each, [samples]."""
     strata: list[StratumRecord]
     kept: list[list[ShardRecord]]
-    """The shards of an earlier build that hold a stratum as it is; none where it is to be written, [strata]."""
+    """The shards of an earlier build that stay, of each stratum, [strata]."""
+    written: NDArray[np.bool_]
+    """Which samples are not in these, and are to be written, [samples]."""
     next_key: int = 0
     """The key of the first sample that is written: higher than all of an earlier build."""
     next_shard: int = 0
@@ -53,20 +55,18 @@ def write_split(
         run: Runs the work in other processes.
     """
     staged = samples.staged
-    offsets = staged.offsets.copy()
+    offsets, shard_of_sample = staged.offsets.copy(), np.zeros(len(staged), np.int64)
     shards: list[ShardRecord | None] = []
     tasks, places = [], []
     key, number = samples.next_key, samples.next_shard
     for stratum, kept in zip(samples.strata, samples.kept, strict=True):
-        if kept:
-            shards += kept
-            continue
-        sizes = staged.sizes[stratum.first : stratum.first + stratum.samples]
-        for own in np.split(np.arange(stratum.first, stratum.first + stratum.samples), _cuts(sizes, max_shard_bytes)):
-            offsets[own] = jpeg_offsets(staged.sizes[own])
+        shards += kept
+        new = stratum.first + np.flatnonzero(samples.written[stratum.first : stratum.first + stratum.samples])
+        for own in np.split(new, _cuts(staged.sizes[new], max_shard_bytes)) if len(new) else []:
+            offsets[own], shard_of_sample[own] = jpeg_offsets(staged.sizes[own]), len(shards)
             places.append(len(shards))
             shards.append(None)
-            tasks.append((out, name, number, key, int(own[0]), samples.labels[own], staged.take(own)))
+            tasks.append((out, name, number, key, bool(kept), samples.labels[own], staged.take(own)))
             key, number = key + len(own), number + 1
     with progress(f"writing {name} shards", sum(len(task[-1]) for task in tasks)) as advance:
         small = sum(int(task[-1].sizes.sum()) for task in tasks) < WORTH_A_PROCESS
@@ -74,12 +74,16 @@ def write_split(
             shards[place] = record
             advance(record.samples)
     records = _with_keys([record for record in shards if record is not None])
+    number_of_name = {record.name: number for number, record in enumerate(records)}
+    number_of_file = np.array([number_of_name.get(path.name, -1) for path in staged.paths], np.int64)
+    kept_samples = np.flatnonzero(~samples.written)
+    shard_of_sample[kept_samples] = number_of_file[staged.files[kept_samples]]
     folder = ready_folder(out) / name
     columns = write_columns(
         folder,
         {
             "label": samples.labels.astype(np.int32),
-            "shard": np.repeat(np.arange(len(records)), [shard.samples for shard in records]).astype(np.uint32),
+            "shard": shard_of_sample.astype(np.uint32),
             "offset": offsets.astype(np.uint64),
             "size": staged.sizes.astype(np.uint32),
             "width": staged.widths.astype(np.uint16),
@@ -120,11 +124,11 @@ def _cuts(sizes: NDArray[np.int64], max_shard_bytes: int) -> NDArray[np.int64]:
 
 
 def _write_shard(
-    out: Path, name: SplitName, number: int, key: int, first: int, labels: NDArray[np.int64], staged: Staged
+    out: Path, name: SplitName, number: int, key: int, appended: bool, labels: NDArray[np.int64], staged: Staged
 ) -> ShardRecord:
     path = out / name / "shards" / f"{name}-{number:06d}.tar"
     done = out / ".build" / "shards" / f"{path.stem}.json"
-    holds = _digest(key, labels, staged)
+    holds = _digest(key, appended, labels, staged)
     if done.exists() and path.exists():
         record = read_json(done, "record of a shard")
         if record["holds"] == holds:  # and not other images, of the same command before some were replaced
@@ -132,15 +136,20 @@ def _write_shard(
     with replaced(path) as file:
         sha256 = write_tar(file, key, labels.tolist(), jpegs_of(staged))
     record = ShardRecord(
-        name=path.name, samples=len(staged), bytes=tar_bytes(staged.sizes), sha256=sha256, first_key=key
+        name=path.name,
+        samples=len(staged),
+        bytes=tar_bytes(staged.sizes),
+        sha256=sha256,
+        first_key=key,
+        appended=appended,
     )
     assert path.stat().st_size == record.bytes
     write_json(done, {"holds": holds, "shard": record.model_dump()})
     return record
 
 
-def _digest(key: int, labels: NDArray[np.int64], staged: Staged) -> str:
-    digest = hashlib.sha256(f"{key}\n".encode())
+def _digest(key: int, appended: bool, labels: NDArray[np.int64], staged: Staged) -> str:
+    digest = hashlib.sha256(f"{key} {appended}\n".encode())
     for values in (labels, staged.sizes, staged.checksums, staged.pixels):
         digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()

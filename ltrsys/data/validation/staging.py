@@ -5,6 +5,7 @@ place. What passed waits in files of some hundred images. A file is whole or abs
 what their files were like: a build that goes on, or that follows a change of the photographs, checks what is new.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,16 +25,23 @@ from ltrsys.progress import progress
 
 CHUNK = 256
 """Images of a file: some seconds of work."""
+FEW_CHUNKS = 8
+"""So many may be done in `WORTH_PROCESSES`, if the images are small."""
+WORTH_PROCESSES = 2.0
+"""Seconds of work of which two processes save half; they take about one to start."""
 
 NUMBERS = ("offsets", "sizes", "widths", "heights", "checksums")
+TEXTS = ("items", "versions", "formats")
+COLUMNS = (*TEXTS, *NUMBERS, "pixels", "looks", "samples")
 
 
 @dataclass(frozen=True)
 class Staged:
     """What became of a list of images; arrays of shape [images]."""
 
-    items: list[str]
-    versions: list[str | None]
+    items: NDArray[np.object_]
+    """Their names."""
+    versions: NDArray[np.object_]
     """What told that the item is what it was (`Source.version`); None where it could not be told."""
     offsets: NDArray[np.int64]
     """Where the JPEG starts in its file."""
@@ -46,7 +54,7 @@ class Staged:
     """Digest of the pixels in small, 16 bytes each."""
     looks: NDArray[np.uint64]
     """Perceptual hash."""
-    formats: list[str]
+    formats: NDArray[np.object_]
     """What the file was, in Pillow's words; empty where the image was rejected."""
     files: NDArray[np.int64]
     """Number of the file in `paths`."""
@@ -61,29 +69,15 @@ class Staged:
 
     def take(self, places: NDArray[np.int64]) -> "Staged":
         """Return the images at `places`; what was rejected must not be among them."""
-        arrays = (*NUMBERS, "pixels", "looks", "files", "samples")
-        return replace(
-            self,
-            items=[self.items[place] for place in places],
-            versions=[self.versions[place] for place in places],
-            formats=[self.formats[place] for place in places],
-            rejected={},
-            **{name: getattr(self, name)[places] for name in arrays},
-        )
+        return replace(self, rejected={}, **{name: getattr(self, name)[places] for name in (*COLUMNS, "files")})
 
     @classmethod
     def concatenated(cls, parts: Sequence["Staged"]) -> "Staged":
         """Return the images of all parts, one after another."""
         firsts = np.cumsum([0, *(len(part) for part in parts)])
         first_paths = np.cumsum([0, *(len(part.paths) for part in parts)])
-        arrays: dict[str, Any] = {
-            name: np.concatenate([getattr(part, name) for part in parts])
-            for name in (*NUMBERS, "pixels", "looks", "samples")
-        }
+        columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS}
         return cls(
-            items=[item for part in parts for item in part.items],
-            versions=[version for part in parts for version in part.versions],
-            formats=[format for part in parts for format in part.formats],
             paths=[path for part in parts for path in part.paths],
             files=np.concatenate([part.files + first for part, first in zip(parts, first_paths[:-1], strict=True)]),
             rejected={
@@ -91,20 +85,13 @@ class Staged:
                 for part, first in zip(parts, firsts[:-1], strict=True)
                 for place, reason in part.rejected.items()
             },
-            **arrays,
+            **columns,
         )
 
 
 _NO_NUMBERS: dict[str, Any] = {name: np.zeros(0, np.int64) for name in (*NUMBERS, "files", "samples")}
-NOTHING = Staged(
-    items=[],
-    versions=[],
-    formats=[],
-    paths=[],
-    pixels=np.zeros(0, "V16"),
-    looks=np.zeros(0, np.uint64),
-    **_NO_NUMBERS,
-)
+_NO_TEXTS: dict[str, Any] = {name: np.zeros(0, object) for name in TEXTS}
+NOTHING = Staged(paths=[], pixels=np.zeros(0, "V16"), looks=np.zeros(0, np.uint64), **_NO_NUMBERS, **_NO_TEXTS)
 
 
 def stage(
@@ -133,23 +120,38 @@ def stage(
     """
     records = sorted(folder.glob("*.json"))
     known = Staged.concatenated([earlier, *map(_read, records)])
-    places = {item: place for place, item in enumerate(known.items)}
+    places = dict(zip(known.items.tolist(), range(len(known)), strict=True))
+    versions = known.versions.tolist()
     missing = [
-        item for item in items if item not in places or known.versions[places[item]] != _version_of(item, version)
+        item for item in items if (place := places.get(item)) is None or versions[place] != _version_of(item, version)
     ]
     first = 1 + max((int(path.stem) for path in records), default=-1)
     chunks = [missing[start : start + CHUNK] for start in range(0, len(missing), CHUNK)]
     tasks = [(folder, first + number, chunk, read, version, resize) for number, chunk in enumerate(chunks)]
     parts = [known]
     with progress("checking images", len(missing)) as advance:
-        for part in (run if len(tasks) > 1 else run_here)(check_chunk, tasks):
+        for part in _checked(tasks, run):
             parts.append(part)
             advance(len(part))
     every = Staged.concatenated(parts)
-    places = {item: place for place, item in enumerate(every.items)}  # of the last check, where there are several
+    # of the last check, where there are several
+    places |= dict(zip(every.items[len(known) :].tolist(), range(len(known), len(every)), strict=True))
     chosen = np.array([places[item] for item in items], dtype=np.int64)
-    rejected = {place: every.rejected[row] for place, row in enumerate(chosen.tolist()) if row in every.rejected}
+    left_out = np.flatnonzero(np.isin(chosen, [*every.rejected]))
+    rejected = {
+        place: every.rejected[row] for place, row in zip(left_out.tolist(), chosen[left_out].tolist(), strict=True)
+    }
     return replace(every.take(chosen), rejected=rejected)
+
+
+def _checked(tasks: Sequence[tuple[Any, ...]], run: RunTasks) -> Iterator[Staged]:
+    """Check chunks, in this process where there is too little to do for others."""
+    here, begin = 0, time.process_time()
+    while here < len(tasks) <= FEW_CHUNKS and time.process_time() - begin < WORTH_PROCESSES:
+        yield from run_here(check_chunk, tasks[here : here + 1])
+        here += 1
+    if here < len(tasks):
+        yield from run(check_chunk, tasks[here:])
 
 
 def _version_of(item: str, version: Callable[[str], str] | None) -> str:
@@ -236,18 +238,17 @@ def _why_unreadable(error: OSError) -> str:
 
 def _read(path: Path) -> Staged:
     record = read_json(path, "record of checked images")
-    items = record["items"]
+    numbers: dict[str, Any] = {name: np.array(record[name], dtype=np.int64) for name in NUMBERS}
+    texts: dict[str, Any] = {name: np.array(record[name], dtype=object) for name in TEXTS}
     return Staged(
-        items=items,
-        versions=record["versions"],
         pixels=np.frombuffer(bytes.fromhex("".join(record["pixels"])), "V16"),
         looks=np.array(record["looks"], dtype=np.uint64),
-        formats=record["formats"],
-        files=np.zeros(len(items), np.int64),
+        files=np.zeros(len(record["items"]), np.int64),
         paths=[path.with_suffix(".jpegs")],
-        samples=np.full(len(items), -1),
+        samples=np.full(len(record["items"]), -1),
         rejected={int(place): reason for place, reason in record["rejected"].items()},
-        **{name: np.array(record[name], dtype=np.int64) for name in NUMBERS},
+        **numbers,
+        **texts,
     )
 
 

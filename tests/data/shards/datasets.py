@@ -42,6 +42,6 @@ def add(path: Path) -> None:
     Image.fromarray(random.integers(0, 256, (24, 30, 3), dtype=np.uint8)).save(path, quality=85)
 
 
-def split_of_item(dataset: Dataset) -> dict[bytes, str]:
+def split_of_item(dataset: Dataset) -> dict[str, str]:
     names = dataset.record.splits
     return {item: name for name in names for item in read_manifest(dataset.split(name))["item"]}

@@ -140,14 +140,15 @@ class Interrupts:
         raise KeyboardInterrupt
 
 
+@pytest.mark.parametrize("grows", ["oak", "ash"], ids=["written anew", "appended"])
 def test_a_release_that_was_killed_is_finished_by_the_next_command(
-    herbarium: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    herbarium: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grows: str
 ) -> None:
     """Whatever file was the last one that found its place."""
     for stop_at in range(1, 12):
         out = tmp_path / f"shards{stop_at}"
         build_shards(read_folder(herbarium), out)
-        add(herbarium / "oak" / f"new{stop_at}.jpg")
+        add(herbarium / grows / f"new{stop_at}.jpg")
         moved = 0
         real = os.replace
 
@@ -169,6 +170,7 @@ def test_a_release_that_was_killed_is_finished_by_the_next_command(
         after = build_shards(read_folder(herbarium), out, update=True)
         assert list(verify(after)) == []
         assert len(after.split("train")) == 56 + stop_at
+        assert grows == "oak" or any(shard.appended for shard in after.record.splits["train"].shards)
         if not interrupted:
             break
     assert not interrupted, "every file was tried"
@@ -184,3 +186,14 @@ def test_shards_of_an_earlier_version_cannot_be_updated_and_say_so(herbarium: Pa
     with pytest.raises(DataError, match="not a list of the images of a split"):
         build_shards(read_folder(herbarium), out, update=True)
     assert Dataset.open(out).split("train").class_counts.tolist() == [40, 12, 4]
+
+
+def test_a_file_whose_name_is_not_utf_8_is_known_again(herbarium: Path, tmp_path: Path) -> None:
+    out, notes = tmp_path / "shards", tmp_path / "notes"
+    (herbarium / "ash" / "1.jpg").rename(herbarium / "ash" / os.fsdecode(b"\xe9.jpg"))
+    build_shards(read_folder(herbarium), out)
+    add(herbarium / "ash" / "new.jpg")
+    source = read_folder(herbarium)
+    after = build_shards(replace(source, read=Noted(source.read, notes)), out, update=True)
+    assert notes.read_text().split() == ["ash/new.jpg"]
+    assert os.fsdecode(b"ash/\xe9.jpg") in split_of_item(after)

@@ -1,7 +1,6 @@
 """The image formats that are taken, by ending and by content. HEIF is one in each process that imports this."""
 
 import warnings
-from pathlib import PurePosixPath
 
 import pi_heif
 from PIL import Image
@@ -36,7 +35,8 @@ NO_PHOTOGRAPH_ENDINGS = frozenset({
 
 def ending(name: str) -> str:
     """Return the ending of a file's name in small letters with its dot; an empty text where it has none."""
-    return PurePosixPath(name).suffix.lower()
+    dot = name.rfind(".")
+    return name[dot:].lower() if 0 < dot < len(name) - 1 else ""
 
 
 def holds_image(path: str) -> bool:
