@@ -406,7 +406,7 @@ def test_groups_stand_on_one_side(herbarium: Path, tmp_path: Path) -> None:
     dataset = build_shards(read_folder(herbarium), tmp_path / "shards", options)
     splits_of: dict[str, set[str]] = {}
     for item, name in split_of_item(dataset).items():
-        splits_of.setdefault(item.decode().split("/")[1][0], set()).add(name)
+        splits_of.setdefault(item.split("/")[1][0], set()).add(name)
     assert all(len(splits) == 1 for splits in splits_of.values())
     assert len(splits_of) == 10
 
