@@ -50,7 +50,9 @@ def build_and_stop(out: str, item: str, name: str, workers: str) -> None:
 
     from ltrsys.data.shards.building import build_shards
     from ltrsys.data.sources.digits import read_digits
+    from ltrsys.data.validation import staging
 
+    staging.WORTH_PROCESSES = 0.0  # else the digits are too few for others
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with it ignored
     source = read_digits(seed=0)
     reader = StopAt(source.read, item, signal.Signals[name], to_parent=int(workers) > 1)
