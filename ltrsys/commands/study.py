@@ -105,9 +105,10 @@ def _draw(figure: type[Figure], study: OpenStudy, out: Path) -> None:
     )
     lacking = [line.label for line in table.lines if line.seeds < line.wanted]
     if lacking:
+        others = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
         raise UsageError(
-            f"{study.path}: not all trainings of these rows are measured: {', '.join(lacking)}. "
-            f"`ltrsys study run {study.path}` measures them."
+            f"{study.path}: not measured on all seeds: row `{lacking[0]}`{others}. `ltrsys study run {study.path}` "
+            "measures what is missing."
         )
     figure.draw(Material(study, table, measurer), out)
 

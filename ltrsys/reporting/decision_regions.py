@@ -88,8 +88,7 @@ def _fill(axes: Axes, steps: NDArray[np.float32], classes_YX: NDArray[np.int64],
     )  # fmt: skip
     for label in range(num_classes):  # lines part the regions for those who do not tell the tints apart
         inside = (classes_YX == label).astype(float)
-        if 0 < inside.mean() < 1:
-            axes.contour(steps[:, 0], steps[:, 1], inside, levels=[0.5], colors="#333333", linewidths=0.8)
+        axes.contour(steps[:, 0], steps[:, 1], inside, levels=[0.5], colors="#333333", linewidths=0.8)
 
 
 def _arrows(axes: Axes, weight_C2: NDArray[np.float32], side: float) -> None:

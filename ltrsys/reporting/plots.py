@@ -80,11 +80,19 @@ def draw_weight_norms(
     rank = np.arange(1, len(order) + 1)
     window = max(1, len(order) // 20) | 1
     axes, below = figure.subplots(2, sharex=True, height_ratios=[3, 1])
-    for name, lengths in norms.items():
+    every = max(1, len(order) // 8)
+    for number, (name, lengths) in enumerate(norms.items()):
         classifier, relative = CLASSIFIERS.get(name), lengths[order] / lengths.mean()
         axes.plot(rank, relative, ".", markersize=3, alpha=0.35, color=classifier.color, rasterized=True)
         axes.plot(
-            rank, _running_median(relative, window), color=classifier.color, linewidth=2.2, label=classifier.label
+            rank,
+            _running_median(relative, window),
+            color=classifier.color,
+            marker=classifier.marker,
+            markevery=(number * every // len(norms), every),  # side by side, where lines lie on one another
+            markersize=6,
+            linewidth=2.2,
+            label=classifier.label,
         )
     axes.set_ylabel("weight norm / mean norm")
     axes.set_title("Weight norms by class (dots) and their running median (lines)", fontsize=12)

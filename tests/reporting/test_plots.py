@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 
 from ltrsys.evaluation.results import TauCurve
 from ltrsys.metrics.config import ShotsConfig
-from ltrsys.reporting.plots import plot_accuracy, plot_tau, plot_weight_norms
+from ltrsys.reporting.plots import draw_tau, plot_accuracy, plot_tau, plot_weight_norms
+from ltrsys.reporting.style import drawn
 from tests.evaluation.test_results import NATURAL, make_line, make_results
 from tests.reporting.drawn import COUNTS, lines_by_label
 
@@ -43,6 +44,26 @@ def test_norms_are_sorted_by_training_images_and_relative(figures: list[Figure],
     plot_weight_norms({"joint": norms}, COUNTS, ShotsConfig(), tmp_path / "plot.png")
     dots = figures[0].axes[0].lines[0]
     np.testing.assert_allclose(dots.get_ydata(), np.sort(norms)[::-1] / norms.mean())
+
+
+def test_norms_are_told_apart_by_marker(figures: list[Figure], tmp_path: Path) -> None:
+    norms = np.ones(40, dtype=np.float32)
+    plot_weight_norms({"joint": norms, "tau": norms}, np.arange(40, 0, -1), ShotsConfig(), tmp_path / "plot.png")
+    joint, tau = figures[0].axes[0].lines[1::2]
+    assert (joint.get_marker(), tau.get_marker()) == ("o", "D")
+    assert (joint.get_markevery(), tau.get_markevery()) == ((0, 5), (2, 5)), "where lines are one, marks are not"
+
+
+def test_several_taus_and_the_band_of_the_spread_are_drawn(figures: list[Figure], tmp_path: Path) -> None:
+    curve = TauCurve(tau=[0.0, 0.5, 1.0], many=[9, 8, 7], medium=[None] * 3, few=[1, 2, 3], all=[5, 6, 4])
+    spread = {column: np.array([0.5, 1.0, 0.0]) for column in ("many", "few", "all")}
+    with drawn(tmp_path / "plot.png") as figure:
+        draw_tau(figure.add_subplot(), curve, [0.5, 1.0, 0.5], split="test", chosen_how="chosen", spread=spread)
+    (axes,) = figures[0].axes
+    assert [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "--"] == [0.5, 1.0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["many", "few", "all", "chosen"]
+    band = axes.collections[0].get_paths()[0].vertices
+    assert {8.5, 9.5, 7.0, 9.0} <= set(band[:, 1])
 
 
 def test_the_curve_by_tau_marks_the_chosen_one(figures: list[Figure], tmp_path: Path) -> None:
