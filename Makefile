@@ -39,6 +39,7 @@ benchmarks: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.feeding
 	$(BIN)/python -m benchmarks.step
 	$(BIN)/python -m benchmarks.losses
+	$(BIN)/python -m benchmarks.freezing
 	$(BIN)/python -m benchmarks.checkpoint
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.kernels

@@ -37,7 +37,10 @@ def show_status(path: Path, changes: Sequence[str]) -> None:
     for training in study.trainings:
         rows = [row for row in study.study.rows if row.run == training.key]
         measured = sum(measurer.measured(row, training, compute=False) is not None for row in rows)
-        print(f"{training.run.path}: {training.state}; {measured} of {len(rows)} rows measured")
+        state: str = training.state
+        if training.state == "waiting" and training.starts_from is not None:
+            state = f"waits for {training.starts_from.run.path}"
+        print(f"{training.run.path}: {state}; {measured} of {len(rows)} rows measured")
 
 
 def show_table(path: Path, changes: Sequence[str], *, form: str, out: Path | None) -> None:

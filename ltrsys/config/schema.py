@@ -88,6 +88,11 @@ class Config(Section):
                     "train.reset_classifier=true has no classifier to draw anew, since training starts from random "
                     "weights: give train.from_run, or leave it out"
                 )
+            if train.trainable != "all" and self.model.weights is None:
+                raise ValueError(
+                    f"train.trainable={train.trainable} would freeze random weights: give train.from_run or "
+                    "model.weights, or leave it out"
+                )
             return self
         if self.model.weights is not None:
             raise ValueError(

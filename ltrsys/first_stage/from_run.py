@@ -9,7 +9,7 @@ from ltrsys.config.schema import Config
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.errors import UsageError
 from ltrsys.models.network import Network
-from ltrsys.models.weights import load_parts
+from ltrsys.models.weights import load_parts, metadata_of
 from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.trained_on import changes_since
 
@@ -78,6 +78,15 @@ def parts_to_begin(config: Config) -> list[str]:
     if config.model.attention != theirs.attention:
         fresh.append("backbone.avgpool.attention")
     return fresh
+
+
+def digest_of_start(path: Path) -> str | None:
+    """Return the SHA-256 of the weights that the trained run in the folder `path` was started from, if from any.
+
+    Raises:
+        DataError: Where its model is damaged.
+    """
+    return metadata_of(RunFolder(path).model).get(STARTED_FROM)
 
 
 def digest_of_weights(path: Path) -> str:

@@ -19,7 +19,9 @@ from ltrsys.errors import LtrsysError, UsageError
 from ltrsys.first_stage.from_run import check_from_run, digest_of_weights, fill_from_run, parts_to_begin
 from ltrsys.first_stage.memory import check_memory
 from ltrsys.first_stage.resuming import check_same_experiment, check_same_plan
+from ltrsys.models.freezing import freeze
 from ltrsys.models.heads import CosineHead
+from ltrsys.models.image_size import build_without_memory
 from ltrsys.models.network import Network, build_network
 from ltrsys.models.weights import load_backbone
 from ltrsys.runs.audit_log import begin_attempt
@@ -75,11 +77,15 @@ def find_checkpoint(
 
 
 def check_start(config: Config) -> None:
-    """Refuse a run to start from that does not fit, before anything is written; a run that has begun needs none.
+    """Refuse a run to start from that does not fit, and parts that the network lacks, before anything is written.
+
+    A run that has begun does not look for the one that it started from.
 
     Raises:
-        UsageError: Says what differs, or what needs such a run.
+        UsageError: Says what differs, is not there, or needs such a run.
     """
+    if config.train.trainable != "all":
+        freeze(build_without_memory(config.model), config.model, config.train.trainable)
     if CheckpointFolder(RunFolder(config.run_folder).checkpoints, kept=1).has_any():
         return
     check_memory(config)
@@ -104,7 +110,7 @@ def initial_network(config: Config, dataset: Dataset, checkpoint: Checkpoint | N
     """Build the network, with the same weights on every rank, on this rank's device.
 
     Raises:
-        UsageError: Where `train.from_run` names a run that does not fit.
+        UsageError: Where `train.from_run` names a run that does not fit, or `train.trainable` a part that is not there.
         DataError: Where a file of weights is damaged, or of another network.
     """
     with torch.random.fork_rng(devices=[]):
@@ -120,6 +126,7 @@ def initial_network(config: Config, dataset: Dataset, checkpoint: Checkpoint | N
     if (scale := config.train.loss.fixed_scale) is not None:
         assert isinstance(network.classifier, CosineHead), "the config asks for it"
         network.classifier.fix_scale(scale)
+    freeze(network, config.model, config.train.trainable)
     return network.to(device)
 
 

@@ -76,7 +76,8 @@ def train(config: Config, world: World) -> None:
         if world.is_main:
             print(f"{describe_run(config, done)}\nThere is nothing left to do.")
         return
-    check_image_size(config.model, config.data.image_size, one_by_one=config.train.micro_batch_size == 1)
+    one_by_one = config.train.micro_batch_size == 1 and config.train.trainable != "classifier"
+    check_image_size(config.model, config.data.image_size, one_by_one=one_by_one)
     check_start(config)
     timeout = config.train.timeout_seconds
     with ExitStack() as stack:

@@ -8,6 +8,7 @@ from pydantic import Field
 from ltrsys.section import Count, Section
 
 HeadName = Literal["linear", "cosine", "oltr_cosine", "oltr_memory"]
+Trainable = Literal["all", "last_block", "classifier"]
 
 
 class ModelConfig(Section):

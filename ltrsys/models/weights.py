@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ltrsys.errors import DataError
@@ -102,6 +102,20 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str
     """Write tensors, copied to the CPU in their plain layout, to a safetensors file."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_with(path, lambda beside: _write(plain, beside, metadata))
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    """Return what was written into a safetensors file beside its tensors.
+
+    Raises:
+        DataError: Where it is not such a file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        reason = str(error).rstrip(".")
+        raise DataError(f"{path}: not a file of plain tensors, or a damaged one ({reason}). Copy it again.") from None
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

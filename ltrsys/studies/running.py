@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 from ltrsys.errors import LtrsysError, UsageError
@@ -19,14 +20,15 @@ SCRIPT = Path("launchers") / "study.sbatch"
 
 
 def missing(study: OpenStudy) -> list[Training]:
-    """Return the trainings that have not ended.
+    """Return the trainings that have not ended, those that others start from before them.
 
     Raises:
         UsageError: Where a run folder is of another config.
     """
     for training in study.trainings:
         training.check()
-    return [training for training in study.trainings if training.state != "trained"]
+    todo = [training for training in study.trainings if training.state != "trained"]
+    return sorted(todo, key=lambda training: training.turn)
 
 
 def train_here(study: OpenStudy, gpus: int) -> None:
@@ -65,7 +67,9 @@ def _launcher(gpus: int) -> list[str]:
 
 
 def submit(study: OpenStudy, options: Sequence[str]) -> None:
-    """Submit what is missing as one job array, and after it a job that measures and prints the table.
+    """Submit what is missing as a job array, and after it a job that measures and prints the table.
+
+    Trainings that start from others which are missing too are an array of their own, after that of the others.
 
     Args:
         study: The study.
@@ -79,15 +83,15 @@ def submit(study: OpenStudy, options: Sequence[str]) -> None:
         raise UsageError("--launcher slurm: there is no sbatch here. Run this where jobs are submitted.")
     if not SCRIPT.exists():
         raise UsageError(f"--launcher slurm: there is no {SCRIPT} here. Run this from the checkout.")
-    todo = missing(study)
     wait: list[str] = []
-    if todo:
+    for _, turn in groupby(missing(study), key=lambda training: training.turn):
+        todo = list(turn)
         lines = "".join("\t".join(arguments(training)[1:]) + "\n" for training in todo)
         logs = Path(os.environ.get("LTRSYS_LOGS", "logs"))
         tasks = logs / f"{study.path.stem}-{hashlib.sha256(lines.encode()).hexdigest()[:12]}.txt"
         with replaced(tasks, "w") as file:
             file.write(lines)
-        job = _sbatch([f"--array=0-{len(todo) - 1}", *options, str(SCRIPT), "train", str(tasks)])
+        job = _sbatch([f"--array=0-{len(todo) - 1}", *wait, *options, str(SCRIPT), "train", str(tasks)])
         log.info("%s: %d trainings are job array %s.", study.path, len(todo), job)
         wait = [f"--dependency=afterok:{job}"]
     job = _sbatch([*wait, *options, str(SCRIPT), "measure", str(study.path), *study.changes])

@@ -5,12 +5,14 @@ source: Kang et al., 2020, Table 2      # of the reference numbers
 runs:
   instance: {config: ../demo.yaml, seeds: [0, 1, 2]}
   balanced: {config: ../demo.yaml, overrides: ["data.sampler.kind=class_balanced"], seeds: [0, 1, 2]}
+  finetuned: {config: ../demo.yaml, from: instance, overrides: ["train.trainable=last_block"], seeds: [0, 1, 2]}
 versus: Joint, instance-balanced
 rows:
   - {label: "Joint, instance-balanced", run: instance, classifier: joint, reference: {all: 64.4}}
   - {label: "Joint, class-balanced", run: balanced, classifier: joint}
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +27,7 @@ from ltrsys.config.changes import differences
 from ltrsys.config.reading import load_config, load_run_config
 from ltrsys.config.schema import Config
 from ltrsys.errors import UsageError, first_problem
+from ltrsys.first_stage.from_run import digest_of_start, digest_of_weights
 from ltrsys.registry import nearest
 from ltrsys.runs.folder import RunFolder
 from ltrsys.second_stage.fitting import check_head
@@ -41,6 +44,8 @@ class StudyRun(Section):
     overrides: list[str] = Field(default=[])
     """Changes to it, `key.sub=value`."""
     seeds: list[int] = Field(default=[0], min_length=1)
+    starts_from: str | None = Field(default=None, alias="from")
+    """Another run of the study: each seed starts from that run's training of the same seed (`train.from_run`)."""
 
 
 class Row(Section):
@@ -83,6 +88,32 @@ class Study(Section):
         return rows
 
     @model_validator(mode="after")
+    def _in_order(self) -> "Study":
+        """Refuse runs that cannot be started from others."""
+        for key, run in self.runs.items():
+            if run.starts_from is None:
+                continue
+            if run.starts_from not in self.runs:
+                raise ValueError(
+                    f"run `{key}`: starts from `{run.starts_from}`, which is no run of the study. "
+                    f"{nearest(run.starts_from, self.runs).rstrip('.')}"
+                )
+            for seed in run.seeds:
+                if seed not in self.runs[run.starts_from].seeds:
+                    raise ValueError(
+                        f"run `{key}`: there is no seed {seed} of the run `{run.starts_from}`, which it starts from. "
+                        "Give that run the seed too"
+                    )
+        for key in self.runs:
+            way = [key]
+            while (before := self.runs[way[-1]].starts_from) is not None:
+                if before in way:
+                    circle = " from ".join(f"`{name}`" for name in [*way[way.index(before) :], before])
+                    raise ValueError(f"runs start from one another: {circle}. Leave out one `from`")
+                way.append(before)
+        return self
+
+    @model_validator(mode="after")
     def _consistent(self) -> "Study":
         labels = [row.label for row in self.rows]
         for row in self.rows:
@@ -110,6 +141,8 @@ class Training:
     overrides: tuple[str, ...]
     """All that is changed of the config, the run's name and seed included."""
     config: Config
+    starts_from: "Training | None" = None
+    """What has to be trained before it."""
 
     @property
     def run(self) -> RunFolder:
@@ -117,14 +150,28 @@ class Training:
         return RunFolder(self.config.run_folder)
 
     @property
-    def state(self) -> Literal["missing", "begun", "trained"]:
-        """How far it is."""
+    def state(self) -> Literal["missing", "waiting", "begun", "trained"]:
+        """How far it is; `waiting` for the training that it starts from."""
         if self.run.model.exists():
             return "trained"
-        return "begun" if self.run.config_file.exists() else "missing"
+        if self.run.config_file.exists():
+            return "begun"
+        return "missing" if self.turn == 0 else "waiting"
+
+    @property
+    def turn(self) -> int:
+        """How many trainings have to end, one after another, before this one can begin."""
+        if self.starts_from is None or self.starts_from.state == "trained":
+            return 0
+        return 1 + self.starts_from.turn
 
     def check(self) -> None:
-        """Raise a UsageError where the run folder is of another config: a study before, or somebody's own run."""
+        """Refuse what the run folder holds, where it is not this training's.
+
+        Raises:
+            UsageError: Where it is of another config, a study before or somebody's own run, or was started from other
+                weights than those that are there now.
+        """
         if not self.run.config_file.exists():
             return
         for key, then, now in differences(load_run_config(self.run), self.config, MayChange.ON_RESUME):
@@ -132,6 +179,13 @@ class Training:
                 f"{self.run.path}: was made with {key}={then}, but this study says {now}. Call the study's run "
                 f"`{self.key}` otherwise, or move that folder away."
             )
+        if self.starts_from is not None and self.state == self.starts_from.state == "trained":
+            path = self.starts_from.run.path
+            if digest_of_start(self.run.path) != digest_of_weights(path):
+                raise UsageError(
+                    f"{self.run.path}: was not started from the weights that {path} holds now. Move the first folder "
+                    "away to train it again."
+                )
 
 
 @dataclass(frozen=True)
@@ -189,7 +243,10 @@ class OpenStudy:
         run = self.study.runs[key]
         beside = self.path.parent / run.config
         config_file = beside if beside.exists() else Path(run.config)
-        base = load_config(config_file, [*run.overrides, *self.changes])
+        before = {} if run.starts_from is None else {training.seed: training for training in self.of(run.starts_from)}
         for seed in run.seeds:
-            own = (*run.overrides, *self.changes, f"name={base.name}-{key}-seed{seed}", f"seed={seed}")
-            yield Training(key, seed, config_file, own, load_config(config_file, own))
+            start = [f"train.from_run={json.dumps(str(before[seed].run.path))}"] if before else []
+            changes = (*run.overrides, *self.changes, *start)
+            base = load_config(config_file, changes)
+            own = (*changes, f"name={base.name}-{key}-seed{seed}", f"seed={seed}")
+            yield Training(key, seed, config_file, own, load_config(config_file, own), before.get(seed))

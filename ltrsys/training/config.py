@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from ltrsys.method_section import OneOf
 from ltrsys.metrics.config import SelectBy
+from ltrsys.models.config import Trainable
 from ltrsys.section import Count, DeviceName, MayChange, Positive, Section
 from ltrsys.training.losses.base import LOSSES, Loss
 from ltrsys.training.losses.cross_entropy import CrossEntropy
@@ -37,6 +38,9 @@ class TrainConfig(Section):
     it may be elsewhere."""
     reset_classifier: bool = False
     """Draw the classifier anew from the seed, where `from_run` would give it."""
+    trainable: Trainable = "all"
+    """What is trained: everything; the last residual block and the classifier; or the classifier. The rest is frozen,
+    its BatchNorm as in evaluation."""
     epochs: Count = 90
     batch_size: Count = 512
     """Samples of one optimizer step, over all ranks."""
@@ -100,6 +104,23 @@ class TrainConfig(Section):
             raise ValueError(
                 "the state of fp16's loss scaling is not kept at zero_stage=1: give train.zero_stage=0 or "
                 "train.precision=bf16"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _within_the_classifier(self) -> "TrainConfig":
+        """Refuse what has nothing to act on where only the classifier is trained."""
+        if self.trainable != "classifier":
+            return self
+        if self.optimizer.backbone_lr is not None:
+            raise ValueError(
+                f"optimizer.backbone_lr={self.optimizer.backbone_lr:g} has nothing to train, since "
+                "train.trainable=classifier freezes the backbone: leave one of them out"
+            )
+        if self.loss.has_batch_term:
+            raise ValueError(
+                f"train.loss.kind={self.loss.kind} compares features, which train.trainable=classifier freezes: give "
+                "train.trainable=last_block or all, or another loss"
             )
         return self
 

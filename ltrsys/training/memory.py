@@ -87,7 +87,8 @@ def _fits(network: Network, train: TrainConfig, data: DataConfig, objective: Obj
         torch.cuda.reset_peak_memory_stats(device)
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            _pass(trained.train(), train, data, objective, size)
+            network.train()
+            _pass(trained, train, data, objective, size)
         needed = torch.cuda.max_memory_reserved(device) if device.type == "cuda" else 0
     except torch.OutOfMemoryError:
         return False
@@ -101,8 +102,8 @@ def _fits(network: Network, train: TrainConfig, data: DataConfig, objective: Obj
             torch.cuda.empty_cache()
     if device.type != "cuda":
         return True
-    weights = sum(parameter.numel() * parameter.element_size() for parameter in trained.parameters())
-    state = train.optimizer.state_copies * weights
+    learned = (parameter for parameter in trained.parameters() if parameter.requires_grad)
+    state = train.optimizer.state_copies * sum(one.numel() * one.element_size() for one in learned)
     batches = 4 * 3 * data.image_size**2 * size * (data.prefetch + 2)
     free, total = torch.cuda.mem_get_info(device)
     return needed + state + batches <= free + torch.cuda.memory_reserved(device) - SPARE * total

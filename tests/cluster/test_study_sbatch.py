@@ -10,7 +10,7 @@ import pytest
 
 from tests.cluster.jobs import wait_for_end
 from tests.cluster.slurm import SlurmCluster
-from tests.studies.test_studies import written
+from tests.studies.test_studies import RETRAINED, written
 from tests.trainings import ROOT
 
 pytestmark = [pytest.mark.slurm, pytest.mark.distributed]
@@ -44,6 +44,25 @@ def test_what_a_study_lacks_is_a_job_array_and_is_measured_after_it(
     again = ltrsys(cluster, tmp_path, "run", study, "--launcher", "slurm", "--sbatch", options)
     assert "job array" not in again.stderr, "nothing is missing any more"
     assert wait_for_end(cluster, re.search(r"job (\d+) then", again.stderr).group(1))["ExitCode"] == "0:0"
+
+
+def test_trainings_that_start_from_others_are_an_array_that_waits_for_theirs(
+    cluster: SlurmCluster, tmp_path: Path, tiny_shards: Path
+) -> None:
+    study = written(tmp_path, tiny_shards, **RETRAINED)
+    options = f"--nodes=1 --output={tmp_path}/%x-%A_%a.out"
+    done = ltrsys(cluster, tmp_path, "run", study, "--launcher", "slurm", "--sbatch", options)
+    assert done.returncode == 0, done.stderr
+    first, second, measuring = re.search(
+        r"2 trainings are job array (\d+)\..*1 trainings are job array (\d+)\..*: job (\d+) then",
+        done.stderr,
+        re.DOTALL,
+    ).groups()
+    assert f"afterok:{first}_" in cluster.job(f"{second}_0")["Dependency"]
+    logs = "\n".join(path.read_text() for path in tmp_path.glob("*.out"))
+    assert wait_for_end(cluster, measuring, 500)["ExitCode"] == "0:0", logs
+    table = json.loads(ltrsys(cluster, tmp_path, "show", study, "--format", "json").stdout)
+    assert [row["seeds"] for row in table["rows"]] == [1, 2]
 
 
 def test_without_slurm_the_line_says_so(tmp_path: Path, tiny_shards: Path, monkeypatch, capsys) -> None:

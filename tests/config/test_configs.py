@@ -32,12 +32,29 @@ def test_recipe_loads(path):
     load_config(path)
 
 
-@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: f"{path.parent.parent.name}/{path.stem}")
 def test_a_study_is_read_and_says_what_it_is(path):
     study = OpenStudy.read(path)
     assert study.trainings
     assert study.study.source
-    assert "twin of the paper's" in path.read_text().splitlines()[0]
+    whose = "# The twin of the paper's" if "glyphs" in path.parts else "# The paper's"
+    assert path.read_text().startswith(f"{whose} {path.stem.replace('_', ' ').capitalize()}")
+
+
+def test_table_1_retrains_for_ten_epochs_what_it_says():
+    study = OpenStudy.read(CONFIGS / "imagenet_lt" / "studies" / "table_1.yaml")
+    assert [row.label for row in study.study.rows] == ["B+C", "B+C (0.1 lr)", "LB+C", "C (cRT)"]
+    first, *retrained = study.trainings
+    assert [training.config.train.trainable for training in retrained] == ["all", "all", "last_block"]
+    assert [training.config.train.optimizer.backbone_lr for training in retrained] == [None, 0.02, None]
+    for training in retrained:
+        train = training.config.train
+        assert (train.epochs, train.optimizer.lr, train.reset_classifier) == (10, 0.2, True)
+        assert train.schedule.kind == "cosine"
+        assert training.config.data.sampler.kind == "class_balanced"
+        assert train.from_run == first.run.path
+    crt = first.config.balance.of("crt")
+    assert (crt.epochs, crt.lr) == (10, 0.2)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=name_of)

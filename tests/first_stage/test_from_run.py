@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from ltrsys.config.reading import load_config
 from ltrsys.data.shards.building import build_shards
 from ltrsys.data.sources.glyphs import read_glyphs
-from ltrsys.errors import UsageError
+from ltrsys.errors import DataError, UsageError
 from ltrsys.first_stage.trainer import Trainer, train
 from ltrsys.models.network import build_network
 from ltrsys.training.checkpoints.folder import CheckpointFolder
@@ -96,6 +96,23 @@ def test_a_run_without_a_model_and_a_folder_that_is_no_run_are_refused(write_con
     with pytest.raises(UsageError, match=r"not a run folder \(it has no config\.yaml\)"):
         train(config, World())
     assert not config.run_folder.exists()
+
+
+def test_weights_that_are_damaged_or_of_another_number_of_classes_are_named(write_config, first, tmp_path):
+    """Of a run that does not know its classes, as an imported one does not."""
+    copy = tmp_path / "copy"
+    shutil.copytree(first, copy)
+    (copy / "dataset.json").unlink()
+    build_shards(read_glyphs(num_classes=4, seed=0, train_per_class=20), tmp_path / "shards")
+    path = write_config(train__from_run=str(copy))
+    with pytest.raises(
+        DataError, match=r"`classifier\.weight` has shape \[12, 512\], the config's network needs \[4, 5"
+    ):
+        train(load_config(path, [f"data.shards={tmp_path}/shards"]), World())
+    model = copy / "model.safetensors"
+    model.write_bytes(model.read_bytes()[:-100])
+    with pytest.raises(DataError, match=r"copy/model\.safetensors: not a file of plain tensors, or a damaged one"):
+        train(load_config(path), World())
 
 
 def test_a_resumed_run_does_not_look_for_the_run_it_started_from_and_knows_its_weights(write_config, first, tmp_path):

@@ -12,6 +12,7 @@ import yaml
 from safetensors import safe_open
 
 from ltrsys.cli.main import main
+from ltrsys.first_stage.from_run import digest_of_start, digest_of_weights
 from ltrsys.metrics.class_mean import paired_test_of_class_mean, paired_test_of_shares
 from ltrsys.runs.folder import RunFolder
 from ltrsys.studies.formats import FORMATS
@@ -119,9 +120,55 @@ def _joined(text: str) -> str:
     return " ".join(text.split())
 
 
+RETRAINED = {
+    "runs": {
+        "classifier": {"config": "letters.yaml", "from": "instance",
+                       "overrides": ["train.trainable=classifier", "train.reset_classifier=true"]},
+        "instance": {"config": "letters.yaml", "seeds": [1, 0]},
+    },
+    "rows": [{"label": "C", "run": "classifier"}, {"label": "Joint", "run": "instance"}],
+    "versus": None,
+    "source": None,
+}  # fmt: skip
+"""A run that starts from one that the file names after it."""
+
+
+@pytest.mark.long
+def test_a_run_that_starts_from_another_waits_for_it_and_is_trained_after_it(
+    tiny_shards: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path, tiny_shards, **RETRAINED)
+    first, second = (RunFolder(tmp_path / "runs" / f"letters-{key}-seed0") for key in ("instance", "classifier"))
+    assert ltrsys("study", "status", path) == 0
+    told = capfd.readouterr().out
+    assert f"{second.path}: waits for {first.path}; 0 of 1 rows measured" in told
+    assert f"{first.path}: missing;" in told
+
+    assert ltrsys("study", "run", path) == 0
+    assert digest_of_start(second.path) == digest_of_weights(first.path)
+    assert yaml.safe_load(second.config_file.read_text())["train"]["from_run"] == str(first.path)
+    assert ltrsys("study", "status", path) == 0
+    assert f"{second.path}: trained; 1 of 1 rows measured" in capfd.readouterr().out
+
+    other = RunFolder(tmp_path / "runs" / "letters-instance-seed1")
+    first.model.write_bytes(other.model.read_bytes())
+    assert ltrsys("study", "status", path) == 2
+    assert f"{second.path}: was not started from the weights that {first.path} holds now" in capfd.readouterr().err
+
+
+def retrained(**changes: object) -> dict:
+    return {**RETRAINED, "runs": {**RETRAINED["runs"], "classifier": {**RETRAINED["runs"]["classifier"], **changes}}}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (retrained(**{"from": "instanc"}), "run `classifier`: starts from `instanc`, which is no run of the study."),
+        (retrained(seeds=[0, 2]), "run `classifier`: there is no seed 2 of the run `instance`, which it starts from"),
+        (retrained(**{"from": "classifier"}), "runs start from one another: `classifier` from `classifier`. Leave out"),
+        ({**RETRAINED, "runs": {name: {"config": "letters.yaml", "from": other} for name, other in
+                                (("instance", "b"), ("b", "classifier"), ("classifier", "b"))}},
+         "runs start from one another: `b` from `classifier` from `b`. Leave out one `from`"),
         ({"rows": [{"label": "a", "run": "instanc"}]}, "there is no run `instanc`. Did you mean instance?"),
         ({"rows": [{"label": "a", "run": "instance", "classifier": "crtt"}], "versus": None},
          "`crtt`: unknown classifier. Did you mean crt?"),

@@ -1,4 +1,7 @@
-"""What a rank has for itself: BatchNorm's running statistics, its random generators, its losses not yet logged."""
+"""What a rank has for itself: BatchNorm's running statistics, its random generators, its losses not yet logged.
+
+Running statistics of frozen parts are the same on all ranks, and belong to the network.
+"""
 
 from collections.abc import Mapping
 
@@ -15,7 +18,7 @@ GENERATOR, GPU_GENERATOR, UNLOGGED_LOSS, BUFFERS = "generator", "gpu_generator",
 def gather_rank_state(network: Network, unlogged_loss: Tensor, world: World) -> dict[str, Tensor]:
     """Return the state of every rank by name, each stacked, [ranks, ...]. Called by all ranks together."""
     device = network.classifier.weight.device
-    own = {BUFFERS + name: buffer for name, buffer in network.named_buffers()}
+    own = {BUFFERS + name: buffer for name, buffer in network.trained_buffers()}
     own |= {GENERATOR: torch.get_rng_state(), UNLOGGED_LOSS: unlogged_loss}
     if device.type == "cuda":
         own[GPU_GENERATOR] = torch.cuda.get_rng_state(device)
@@ -40,7 +43,7 @@ def restore_rank_state(ranks: Mapping[str, Tensor], network: Network, world: Wor
     unlogged = ranks[UNLOGGED_LOSS]
     if len(unlogged) != world.world_size:
         return unlogged.mean()
-    for name, buffer in network.named_buffers():
+    for name, buffer in network.trained_buffers():
         buffer.copy_(ranks[BUFFERS + name][world.rank])
     torch.set_rng_state(ranks[GENERATOR][world.rank].clone())
     device = network.classifier.weight.device

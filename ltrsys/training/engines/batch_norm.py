@@ -22,8 +22,11 @@ def synchronise_batch_norm(network: Network, device: torch.device) -> Network:
 
 @torch.no_grad()
 def average_buffers(network: Network, world: World) -> None:
-    """Replace the floating-point buffers, BatchNorm's running statistics, by their mean over the ranks."""
-    buffers = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
+    """Replace the floating-point buffers, BatchNorm's running statistics, by their mean over the ranks.
+
+    Those of frozen parts are one on all ranks, and are left alone: their mean would be rounded.
+    """
+    buffers = [buffer for _, buffer in network.trained_buffers() if buffer.is_floating_point()]
     if world.world_size == 1 or not buffers:
         return
     flat = torch.cat([buffer.reshape(-1) for buffer in buffers])

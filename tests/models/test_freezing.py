@@ -1,0 +1,103 @@
+"""Which parts of a network are frozen, and how they then behave."""
+
+import pytest
+import torch
+from torch import nn
+
+from ltrsys.errors import UsageError
+from ltrsys.models.config import ModelConfig
+from ltrsys.models.freezing import freeze
+from ltrsys.models.heads import CosineHead
+from ltrsys.models.image_size import build_without_memory
+from ltrsys.models.network import build_network
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CONFIG = ModelConfig(backbone="resnet10", stem="small")
+
+
+def learned(network):
+    return {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+
+
+@pytest.mark.parametrize(
+    ("backbone", "block"), [("resnet10", 0), ("resnext50_32x4d", 2), ("resnet18", 1), ("wide_resnet50_2", 2)]
+)
+def test_the_last_block_is_the_last_of_the_last_stage(backbone, block):
+    config = ModelConfig(backbone=backbone)
+    network = build_without_memory(config)
+    own = {name for name, _ in network.named_parameters()}
+    freeze(network, config, "last_block")
+    assert learned(network) == {name for name in own if name.startswith((f"backbone.layer4.{block}.", "classifier."))}
+
+
+def test_what_the_config_adds_after_the_last_block_is_trained_with_it():
+    config = ModelConfig(backbone="resnet10", attention="modulated", feature_layer=24)
+    network = build_without_memory(config)
+    freeze(network, config, "last_block")
+    after = ("backbone.layer4.", "backbone.avgpool.attention.", "backbone.fc.", "classifier.")
+    assert learned(network) == {name for name, _ in network.named_parameters() if name.startswith(after)}
+
+
+@pytest.mark.parametrize("backbone", ["mobilenet_v2", "densenet121", "vit_b_16"])
+def test_a_network_without_residual_blocks_is_refused_by_name(backbone):
+    config = ModelConfig(backbone=backbone)
+    with pytest.raises(UsageError, match=rf"train\.trainable=last_block .* model\.backbone={backbone} is not\. Give"):
+        freeze(build_without_memory(config), config, "last_block")
+
+
+def test_everything_is_trained_unless_told_otherwise():
+    network = build_network(CONFIG, 3)
+    freeze(network, CONFIG, "all")
+    assert learned(network) == {name for name, _ in network.named_parameters()}
+    assert all(module.training for module in network.train().modules())
+    assert dict(network.trained_buffers()).keys() == dict(network.named_buffers()).keys()
+
+
+def test_a_frozen_backbone_builds_no_graph_and_is_as_in_evaluation_also_in_training():
+    network, images = build_network(CONFIG, 3), torch.randn(4, 3, 8, 8)
+    network.train()(images)  # running statistics that are not those of a network that has just been built
+    evaluated = network.eval().backbone(images).detach()
+    freeze(network.train(), CONFIG, "classifier")
+    assert learned(network) == {"classifier.weight", "classifier.bias"}
+    assert not list(network.trained_buffers())
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    for _ in range(2):
+        network.train()
+        assert network.training
+        assert network.classifier.training
+        features = network.backbone(images)
+        assert features.grad_fn is None
+        assert torch.equal(features, evaluated)
+    assert all(torch.equal(buffer, before[name]) for name, buffer in network.named_buffers())
+    assert not network.eval().classifier.training
+
+
+def test_batch_norm_of_the_last_block_is_trained_and_no_other():
+    network = build_network(CONFIG, 3)
+    freeze(network, CONFIG, "last_block")
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    network.train()(torch.randn(4, 3, 8, 8)).sum().backward()
+    changed = {name for name, buffer in network.named_buffers() if not torch.equal(buffer, before[name])}
+    assert changed == {name for name in before if name.startswith("backbone.layer4.0.")}
+    assert changed == dict(network.trained_buffers()).keys()
+    assert {name for name, one in network.named_parameters() if one.grad is not None} == learned(network)
+
+
+def test_frozen_parts_stay_frozen_where_batch_norm_is_synchronised():
+    network = build_network(CONFIG, 3)
+    freeze(network, CONFIG, "last_block")
+    network = nn.SyncBatchNorm.convert_sync_batchnorm(network).train()
+    assert {name for name, one in network.named_modules() if isinstance(one, nn.SyncBatchNorm) and one.training} == {
+        name for name, one in network.named_modules()
+        if isinstance(one, nn.SyncBatchNorm) and name.startswith("backbone.layer4.0.")
+    }  # fmt: skip
+
+
+def test_a_scale_that_the_loss_fixes_is_not_learned_for_being_in_a_part_that_is_trained():
+    config = CONFIG.model_copy(update={"head": "cosine"})
+    network = build_network(config, 3)
+    assert isinstance(network.classifier, CosineHead)
+    network.classifier.fix_scale(30)
+    freeze(network, config, "classifier")
+    assert learned(network) == {"classifier.weight"}
