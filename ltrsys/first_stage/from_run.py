@@ -40,7 +40,7 @@ def check_from_run(config: Config, dataset: Dataset) -> None:
     if theirs.attention != "none":  # else it is added
         compared += ["attention", "attention_side"]
     for key in compared:
-        then, now = getattr(theirs, key), getattr(ours, key)
+        then, now = ("null" if (value := getattr(of, key)) is None else value for of in (theirs, ours))
         if then != now:
             other = "train.reset_classifier=true" if key == "head" else "another run"
             raise UsageError(

@@ -175,6 +175,10 @@ def test_the_loss_s_learning_rate_is_that_of_the_centroids(trained, second):
         ),
         ({"train__loss": {"kind": "cross_entropy"}}, r"needs a loss that learns .* train\.loss\.kind=oltr_centroids"),
         ({"model__feature_layer": 16}, r"that run has model\.feature_layer=32, but the config says 16"),
+        (
+            {"model__feature_layer": None},
+            r"the config says null\. Give model\.feature_layer=32, or",
+        ),
         ({"model__attention_side": 7}, r"model\.attention_side=7: .* is 2 x 2\. Give model\.attention_side=2"),
     ],
 )
