@@ -136,10 +136,10 @@ def test_the_second_stage_takes_its_classifier_as_it_is(trained, second):
 
 
 def test_a_run_that_goes_on_ends_with_the_bits_of_one_that_never_stopped(trained, copied, second, monkeypatch):
-    path = copied(stop_after=1, **second)
+    straight, path = trained(**second), copied(stop_after=1, **second)
     monkeypatch.setattr(memory, "means_of_images", must_not_be_called)
     run_on_one_thread(path, None)
-    assert_equal_bits(load_config(path).run_folder, trained(**second))
+    assert_equal_bits(load_config(path).run_folder, straight)
 
 
 @pytest.mark.distributed
