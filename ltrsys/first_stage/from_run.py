@@ -40,7 +40,7 @@ def check_from_run(config: Config, dataset: Dataset) -> None:
     if theirs.attention != "none":  # else it is added
         compared += ["attention", "attention_side"]
     for key in compared:
-        then, now = getattr(theirs, key), getattr(ours, key)
+        then, now = ("null" if (value := getattr(of, key)) is None else value for of in (theirs, ours))
         if then != now:
             other = "train.reset_classifier=true" if key == "head" else "another run"
             raise UsageError(
@@ -70,15 +70,6 @@ def fill_from_run(network: Network, path: Path, *, fresh: Collection[str] = ()) 
     load_parts(network, RunFolder(path).model, fresh=fresh)
 
 
-def digest_of_start(path: Path) -> str | None:
-    """Return the SHA-256 of the weights that the trained run in the folder `path` was started from, if from any.
-
-    Raises:
-        DataError: Where its model is damaged.
-    """
-    return metadata_of(RunFolder(path).model).get(STARTED_FROM)
-
-
 def parts_to_begin(config: Config) -> list[str]:
     """Return the names of the submodules that do not come from the run that `train.from_run` names."""
     assert config.train.from_run is not None
@@ -87,6 +78,15 @@ def parts_to_begin(config: Config) -> list[str]:
     if config.model.attention != theirs.attention:
         fresh.append("backbone.avgpool.attention")
     return fresh
+
+
+def digest_of_start(path: Path) -> str | None:
+    """Return the SHA-256 of the weights that the trained run in the folder `path` was started from, if from any.
+
+    Raises:
+        DataError: Where its model is damaged.
+    """
+    return metadata_of(RunFolder(path).model).get(STARTED_FROM)
 
 
 def digest_of_weights(path: Path) -> str:

@@ -3,6 +3,7 @@
 from torchvision.models.resnet import ResNet
 
 from ltrsys.errors import UsageError
+from ltrsys.models.backbones.base import added_parts
 from ltrsys.models.config import ModelConfig, Trainable
 from ltrsys.models.network import Network
 
@@ -13,7 +14,8 @@ def freeze(network: Network, config: ModelConfig, trainable: Trainable) -> None:
     Args:
         network: On any device.
         config: What it was built of.
-        trainable: `all`; `last_block`, the last residual block and the classifier; or `classifier`.
+        trainable: `all`; `last_block`, the last residual block, what the config adds after it, and the classifier; or
+            `classifier`.
 
     Raises:
         UsageError: For `last_block` of a network that has no residual blocks.
@@ -21,7 +23,8 @@ def freeze(network: Network, config: ModelConfig, trainable: Trainable) -> None:
     if trainable == "classifier":
         network.train_only(["classifier"])
     elif trainable == "last_block":
-        network.train_only([_last_block(network, config), "classifier"])
+        added = [f"backbone.{part}" for part in sorted(added_parts(network.backbone))]
+        network.train_only([_last_block(network, config), *added, "classifier"])
 
 
 def _last_block(network: Network, config: ModelConfig) -> str:

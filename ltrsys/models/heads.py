@@ -70,7 +70,13 @@ class OLTRMemoryHead(OLTRCosineHead):
     @property
     def memory(self) -> Memory:
         """The centroids as they are now, without a gradient, and the layers that read them."""
-        return Memory.of(dict(self.named_parameters()) | {"centroids": self.centroids.detach()})
+        return Memory(
+            self.centroids.detach(),
+            self.hallucinator.weight,
+            self.hallucinator.bias,
+            self.selector.weight,
+            self.selector.bias,
+        )
 
     def forward(self, features_BD: Tensor) -> Tensor:
         """Return the logits, [B, C]."""

@@ -57,6 +57,26 @@ def test_a_checkpoint_of_the_paper_s_code_is_balanced(experiment, checkpoint, tm
     assert [line["classifier"] for line in results["results"]] == ["joint", "ncm", "tau"]
 
 
+def test_a_network_with_a_feature_layer_is_told_the_key_and_balanced_with_it(experiment, checkpoint, tmp_path, capsys):
+    path, network = checkpoint
+    content = paper_layout(network)
+    layer = torch.nn.Linear(512, 512)
+    named = layer.state_dict().items()
+    content["state_dict_best"]["feat_model"] |= {f"module.fc_add.{name}": tensor for name, tensor in named}
+    torch.save(content, path)
+    assert ltrsys("import-weights", path, "--config", experiment) == 1
+    assert "Its network has model.feature_layer=512." in capsys.readouterr().err
+    assert ltrsys("import-weights", path, "--config", experiment, "model.feature_layer=512") == 0
+    run = RunFolder(tmp_path / "runs" / "theirs")
+    loaded = load_network(load_run_config(run).model, 12, run.model)
+    assert torch.equal(loaded.backbone.fc.linear.weight, layer.weight)
+    capsys.readouterr()
+    assert ltrsys("balance", run.path, "--classifiers", "joint,crt_memory", "--json") == 0
+    results = json.loads(capsys.readouterr().out)["results"]
+    assert [line["classifier"] for line in results] == ["joint", "crt_memory"]
+    assert all(line["tilt"] for line in results)
+
+
 def test_a_network_that_does_not_take_the_image_size_makes_no_run(experiment, checkpoint, tmp_path, capsys):
     wrong = ("model.backbone=inception_v3", "data.image_size=32", "data.resize=32")
     assert ltrsys("import-weights", checkpoint[0], "--config", experiment, *wrong) == 2

@@ -62,7 +62,8 @@ def test_an_unknown_key_is_named_with_its_line_and_the_nearest(write, line, key,
 
 
 def test_an_unknown_key_without_a_near_one_lists_the_known(write):
-    assert "Known: backbone, stem, attention, attention_side, feature_layer, head, weights." in refusal(write(GOOD + "model: {zzzz: 1}\n"))
+    known = "backbone, stem, attention, attention_side, feature_layer, head, weights"
+    assert f"Known: {known}." in refusal(write(GOOD + "model: {zzzz: 1}\n"))
 
 
 @pytest.mark.parametrize(

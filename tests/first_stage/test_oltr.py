@@ -136,10 +136,10 @@ def test_the_second_stage_takes_its_classifier_as_it_is(trained, second):
 
 
 def test_a_run_that_goes_on_ends_with_the_bits_of_one_that_never_stopped(trained, copied, second, monkeypatch):
-    path = copied(stop_after=1, **second)
+    straight, path = trained(**second), copied(stop_after=1, **second)
     monkeypatch.setattr(memory, "means_of_images", must_not_be_called)
     run_on_one_thread(path, None)
-    assert_equal_bits(load_config(path).run_folder, trained(**second))
+    assert_equal_bits(load_config(path).run_folder, straight)
 
 
 @pytest.mark.distributed
@@ -175,6 +175,10 @@ def test_the_loss_s_learning_rate_is_that_of_the_centroids(trained, second):
         ),
         ({"train__loss": {"kind": "cross_entropy"}}, r"needs a loss that learns .* train\.loss\.kind=oltr_centroids"),
         ({"model__feature_layer": 16}, r"that run has model\.feature_layer=32, but the config says 16"),
+        (
+            {"model__feature_layer": None},
+            r"the config says null\. Give model\.feature_layer=32, or",
+        ),
         ({"model__attention_side": 7}, r"model\.attention_side=7: .* is 2 x 2\. Give model\.attention_side=2"),
     ],
 )

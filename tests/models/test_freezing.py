@@ -31,6 +31,14 @@ def test_the_last_block_is_the_last_of_the_last_stage(backbone, block):
     assert learned(network) == {name for name in own if name.startswith((f"backbone.layer4.{block}.", "classifier."))}
 
 
+def test_what_the_config_adds_after_the_last_block_is_trained_with_it():
+    config = ModelConfig(backbone="resnet10", attention="modulated", feature_layer=24)
+    network = build_without_memory(config)
+    freeze(network, config, "last_block")
+    after = ("backbone.layer4.", "backbone.avgpool.attention.", "backbone.fc.", "classifier.")
+    assert learned(network) == {name for name, _ in network.named_parameters() if name.startswith(after)}
+
+
 @pytest.mark.parametrize("backbone", ["mobilenet_v2", "densenet121", "vit_b_16"])
 def test_a_network_without_residual_blocks_is_refused_by_name(backbone):
     config = ModelConfig(backbone=backbone)

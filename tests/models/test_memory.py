@@ -83,6 +83,18 @@ def test_under_autocast_distances_and_memory_stay_float32():
     torch.testing.assert_close(torch.linalg.vector_norm(found, dim=1), near, rtol=2e-2, atol=0)
 
 
+def test_head_and_attention_are_compiled_whole():
+    network = build_network(
+        ModelConfig(backbone="resnet10", stem="small", head="oltr_memory", attention="modulated", attention_side=2), 3
+    )
+    for module, given in (
+        (network.classifier, torch.randn(4, 512)),
+        (network.backbone.avgpool.attention, torch.randn(4, 512, 2, 2)),
+    ):
+        compiled = torch.compile(module, backend="eager", fullgraph=True)
+        torch.testing.assert_close(compiled(given), module(given))
+
+
 def test_it_begins_with_the_class_means_and_the_classifier_of_stage_1():
     head, means = filled(), torch.randn(3, 4, dtype=torch.float64)
     stage_1 = torch.nn.Linear(4, 3).double()

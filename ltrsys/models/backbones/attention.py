@@ -37,7 +37,7 @@ class ModulatedAttention(nn.Module):
         nn.init.zeros_(self.output.weight)
 
     def forward(self, map_BCHW: Tensor) -> Tensor:
-        """Return a map of the same shape and type; under autocast both softmaxes are float32.
+        """Return a map of the same shape, in the type that autocast gives it.
 
         Raises:
             UsageError: For a map of another side, by the key to set.
@@ -56,4 +56,4 @@ class ModulatedAttention(nn.Module):
         share_BP = torch.softmax(self.places(map_BCHW.flatten(1)), dim=-1)
         share_B1HW = share_BP.unflatten(1, (1, self.side, self.side))
         added_BCHW: Tensor = share_B1HW * self.output(gathered_BKHW)
-        return map_BCHW + added_BCHW.to(map_BCHW.dtype)
+        return map_BCHW + added_BCHW
