@@ -23,7 +23,7 @@ SHOT_MARKERS = {"many": "o", "medium": "^", "few": "s", "all": None, "mean_class
 
 SERIES = [
     ("#0072B2", "o"), ("#E69F00", "D"), ("#009E73", "^"), ("#CC79A7", "s"), ("#D55E00", "v"), ("#000000", "X"),
-    ("#56B4E9", "P"),
+    ("#56B4E9", "P"), ("#7F7F7F", "*"),
 ]  # fmt: skip
 """Colour and marker of the first, the second, ... of what has no colour of its own."""
 

@@ -1,7 +1,7 @@
 """The table of a study: means and spreads over seeds, paired tests, and published numbers beside ours."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,20 @@ class Line:
     reference: dict[str, float]
     """Published numbers."""
     parameters: str
+    trade_off: "TradeOff | None" = None
+    """None where the study does not ask for equal footing, or there is nothing to trade."""
+
+
+@dataclass(frozen=True)
+class TradeOff:
+    """A row over all tilts of its scores: accuracies in per cent, means over the seeds."""
+
+    t: list[float]
+    many: list[float]
+    few: list[float]
+    mean_class_accuracy: list[float]
+    chosen: tuple[float, float] | None
+    """Many- and few-shot accuracy where each seed has the t that is best on its val; None without val."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +134,7 @@ def _line(study: Study, row: Row, found: list[Measured], against: list[Measured]
         p_value=_p_value(found, against) if found and against else None,
         reference={column: row.reference[column] for column in study.columns if column in row.reference},
         parameters=_parameters(found),
+        trade_off=_trade_off(found) if study.equal_footing else None,
     )
 
 
@@ -140,6 +155,23 @@ def _on_equal_footing(found: list[Measured]) -> dict[str, Cell]:
             mean.append(values["mean_class_accuracy"])
         equal.append(None if tilt.equal_many_shot is None else tilt.equal_many_shot.few)
     return {TILTED_FEW: _cell(few), TILTED_MEAN: _cell(mean), FEW_AT_EQUAL: _cell(equal)}
+
+
+def _trade_off(found: list[Measured]) -> TradeOff | None:
+    tilts = [one.line.tilt for one in found if one.line.tilt is not None]
+    if not tilts or any(tilt.curve.t != tilts[0].curve.t for tilt in tilts):
+        return None
+    columns = ("many", "few", "mean_class_accuracy")
+    curves = [[getattr(tilt.curve, column) for column in columns] for tilt in tilts]
+    if any(None in values for curve in curves for values in curve):
+        return None
+    chosen = None
+    if all(tilt.chosen is not None for tilt in tilts):
+        places = [tilt.curve.t.index(tilt.chosen) for tilt in tilts if tilt.chosen is not None]
+        many, few = np.mean([[curve[0][at], curve[1][at]] for curve, at in zip(curves, places, strict=True)], axis=0)
+        chosen = float(many), float(few)
+    many_of_t, few_of_t, mean_of_t = np.mean(curves, axis=0).tolist()
+    return TradeOff(tilts[0].curve.t, many_of_t, few_of_t, mean_of_t, chosen)
 
 
 def _cell(values: Sequence[float | None]) -> Cell:
@@ -189,6 +221,7 @@ def as_json(table: StudyTable) -> dict[str, Any]:
                 "p_value": line.p_value,
                 "parameters": line.parameters,
                 "published": line.reference,
+                "trade_off": None if line.trade_off is None else asdict(line.trade_off),
             }
             for line in table.lines
         ],

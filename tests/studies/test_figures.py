@@ -51,12 +51,16 @@ def written(folder: Path, shards: Path, name: str = "study", **study: Any) -> Pa
         ({"figure": "weight_norms_and_tau", "rows": [JOINT, TAU, {**JOINT, "label": "n", "classifier": "ncm"}]},
          "ncm has no weight norms. Leave out its row."),
         ({"figure": "weight_norms_and_tau", "runs": TWO_RUNS, "rows": [JOINT, {**TAU, "run": "balanced"}]},
-         "is of one run, and there are rows of balanced, instance."),
+         "is of one run, and there are rows of instance, balanced."),
         ({"figure": "decision_regions", "runs": TWO_RUNS, "rows": [JOINT, {**TAU, "run": "balanced"}]},
-         "is of one run, and there are rows of balanced, instance."),
+         "is of one run, and there are rows of instance, balanced."),
         ({"figure": "decision_regions", "runs": {"instance": {"config": "letters.yaml", "seeds": [0, 1]}}},
          "is of one training, and run `instance` has 2 seeds. Give one."),
         ({"figure": "decision_regions"}, "model.backbone=resnet10 of run `instance` has 512. Take lenet_2d."),
+        ({"figure": "trade_off"}, "figure: trade_off is of tilted scores. Give equal_footing: true."),
+        ({"figure": "trade_off", "equal_footing": True, "columns": ["few", "all"]}, "Add many to `columns`."),
+        ({"figure": "trade_off", "equal_footing": True, "rows": [{**JOINT, "label": str(n)} for n in range(9)]},
+         "9 rows are more than can be told apart, which is 8."),
         ({"figure": "sampling_weights", "runs": TWO_RUNS, "rows": []},
          "is of the class counts of one run, and there are 2. Leave one."),
     ],
@@ -136,6 +140,7 @@ def letters(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         "splits": {"figure": "splits", "rows": placed, "columns": ["many", "few", "all"]},
         "backbones": {"figure": "backbones", "rows": placed, "columns": ["all"]},
         "norms": {"figure": "weight_norms_and_tau", "rows": norms},
+        "trade": {"figure": "trade_off", "rows": norms, "equal_footing": True},
     }.items():
         assert ltrsys("study", "run", written(folder, tiny_shards, name, runs=runs, **study)) == 0
     return folder
@@ -173,6 +178,28 @@ def test_backbones_are_lines(letters: Path, figures: list[Figure]) -> None:
     (axes,) = figures[0].axes
     assert axes.containers[0][0].get_linestyle() == "-"
     assert axes.containers[0][0].get_xdata().tolist() == [0, 1]
+
+
+@pytest.mark.long
+def test_trade_offs_are_the_means_over_the_seeds_of_the_runs_own_curves(
+    letters: Path, capsys: pytest.CaptureFixture[str], figures: list[Figure]
+) -> None:
+    capsys.readouterr()
+    assert ltrsys("study", "show", letters / "trade.yaml", "--format", "json") == 0
+    rows = {row["label"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+    curve, cells = rows["cRT"]["trade_off"], rows["cRT"]["accuracy"]
+    untilted = curve["t"].index(0.0)
+    for column in ("many", "few"):
+        assert curve[column][untilted] == pytest.approx(cells[column]["mean"])
+    assert curve["many"][0] >= curve["many"][-1]
+    assert curve["few"][0] <= curve["few"][-1]
+    assert curve["chosen"][1] == pytest.approx(cells["tilted few"]["mean"])
+    assert ltrsys("study", "show", letters / "trade.yaml", "--out", letters / "trade.png") == 0
+    (axes,) = figures[0].axes
+    drawn = axes.lines[6]  # three of each row: the curve, the marker, the ring
+    np.testing.assert_allclose(drawn.get_xdata(), curve["many"])
+    np.testing.assert_allclose(drawn.get_ydata(), curve["few"])
+    assert [text.get_text() for text in figures[0].legends[0].get_texts()] == ["Joint", "tau", "cRT"]
 
 
 @pytest.mark.long
