@@ -11,6 +11,9 @@ from ltrsys.metrics.config import SelectBy
 from ltrsys.registry import nearest
 from ltrsys.section import Count, Section
 
+_FINE = [0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.07]
+_TILTS = sorted([*(round(0.1 * step, 1) for step in range(-10, 21)), *_FINE, *(-t for t in _FINE)])
+
 
 class BalanceConfig(Section):
     """The second stage: classifiers on the frozen backbone. Each classifier with settings has a section of its name."""
@@ -22,8 +25,9 @@ class BalanceConfig(Section):
     """What is chosen on val, such as tau, is the best by this: the mean over the classes of their accuracies, or the
     accuracy over all images, which a val split with the frequencies of the training images gives to the frequent
     classes. On a balanced split they are one."""
-    tilt_grid: list[float] = Field(default=[round(0.1 * step, 1) for step in range(-10, 21)])
-    """The t of the curve of each classifier whose scores are tilted by -t log pi; empty for no curve."""
+    tilt_grid: list[float] = Field(default=_TILTS)
+    """The t of the curve of each classifier whose scores are tilted by -t log pi; empty for no curve. By default in
+    steps of 0.1, and in finer ones near 0, for classifiers such as NCM, whose scores differ by hundredths."""
     val_is_test: bool = False
     """Let tau be chosen on the test split where there is no other val (as the paper did on iNaturalist)."""
     bn: Literal["eval", "recalibrate"] = "eval"

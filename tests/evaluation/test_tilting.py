@@ -9,6 +9,7 @@ import torch
 from ltrsys.classifiers.cosine import CosineConfig
 from ltrsys.classifiers.cosine_no_relu import CosineBeforeLastReLU
 from ltrsys.classifiers.crt import RetrainedClassifier
+from ltrsys.classifiers.joint import Joint
 from ltrsys.classifiers.logit_adjusted import LogitAdjusted, LogitAdjustedConfig
 from ltrsys.classifiers.tilt import log_prior
 from ltrsys.evaluation.results import Line
@@ -18,6 +19,7 @@ from ltrsys.features.bank import BankSplit
 from ltrsys.features.config import RetrainConfig
 from ltrsys.metrics.accuracy import ALL_COLUMNS
 from ltrsys.metrics.config import ShotsConfig
+from ltrsys.second_stage.config import BalanceConfig
 from ltrsys.second_stage.store import Fitted
 from tests.classifiers.conftest import CPU, LongTail, context
 
@@ -95,6 +97,27 @@ def test_few_shot_accuracy_is_compared_at_the_nearest_many_shot_accuracy(long_ta
     assert abs(equal.many - equal.joint_many) == pytest.approx(min(distances))
     assert (equal.many, equal.few) == (curve.at(equal.t)["many"], curve.at(equal.t)["few"])
     assert 0 < equal.p_value <= 1
+
+
+class Hundredths(Joint):
+    """The joint classifier with scores that differ by hundredths, as those of NCM do."""
+
+    name = "hundredths"
+
+    def scores(self, features_ND: torch.Tensor) -> torch.Tensor:
+        return super().scores(features_ND) / 50
+
+
+def test_the_default_tilts_are_fine_enough_for_scores_that_differ_by_hundredths(long_tail: LongTail) -> None:
+    small, joint = (
+        Fitted(classifier, "bank", classifier.name)
+        for classifier in (Hundredths(**vars(long_tail.joint)), long_tail.joint)
+    )
+    usual = line(tilting(long_tail), joint).tilt
+    coarse, fine = (line(tilting(long_tail, grid=grid), small).tilt for grid in (GRID, BalanceConfig().tilt_grid))
+    best = usual.curve.at(usual.chosen)["mean_class_accuracy"]
+    assert fine.curve.at(fine.chosen)["mean_class_accuracy"] == pytest.approx(best, abs=1)
+    assert coarse.curve.at(coarse.chosen)["mean_class_accuracy"] < best - 5
 
 
 def test_a_classifier_that_is_joint_tilted_gains_nothing_at_equal_many_shot_accuracy(long_tail: LongTail) -> None:
