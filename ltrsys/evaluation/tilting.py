@@ -57,6 +57,15 @@ class Tilting:
             return line
         return line.model_copy(update={"tilt": self._tilt(fitted.classifier, current)})
 
+    def few_shot_hits(self, classifier: Classifier[Any]) -> NDArray[np.bool_]:
+        """Return whether each few-shot image of the reported split is right at each tilt, bool [T, few-shot images]."""
+        labels = self.reported.split.labels
+        few = self.reported.shot_of_class[labels] == "few"
+        if not self.grid:
+            return np.zeros((0, np.count_nonzero(few)), dtype=bool)
+        hits: NDArray[np.bool_] = self._predict(classifier)[:, few] == labels[few]
+        return hits
+
     def _tilt(self, classifier: Classifier[Any], current: str) -> Tilt:
         labels, shots = self.reported.split.labels, self.reported.shot_of_class
         rows = [accuracy_by_column(labels, row, shots) for row in self._predict(classifier)]
@@ -111,6 +120,11 @@ class Tilting:
             joint_few=_share(reference[few]),
             p_value=paired_test(correct[place, few], reference[few]).p_value,
         )
+
+
+def reference_place(curve: TiltCurve, chosen: float | None) -> int:
+    """Return the place in the grid of the tilt at which others are compared with a classifier."""
+    return _nearest(curve.t, WITHOUT_VAL if chosen is None else chosen)
 
 
 def _nearest(grid: list[float], t: float) -> int:

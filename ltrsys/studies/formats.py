@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from ltrsys.reporting.table import p_value
-from ltrsys.studies.table import Line, StudyTable, as_json, title_of
+from ltrsys.studies.table import FEW_AT_EQUAL, Line, StudyTable, as_json, title_of
 
 PUBLISHED = "published"
 
@@ -18,7 +18,7 @@ PUBLISHED = "published"
 def headings(table: StudyTable) -> list[str]:
     """Return the headings of all columns: ours, p, the published ones and the parameters."""
     ours = [title_of(column) for column in table.columns]
-    tested = ["p"] if table.versus is not None else []
+    tested = [title for title, _ in _tests(table)]
     published = [f"{PUBLISHED} {title_of(column)}" for column in table.reference_columns]
     return ["", *ours, *tested, *published, "parameters"]
 
@@ -26,11 +26,19 @@ def headings(table: StudyTable) -> list[str]:
 def cells(table: StudyTable, line: Line) -> list[str]:
     """Return the texts of a row below `headings`."""
     ours = [str(line.cells[column]) for column in table.columns]
-    tested = [p_value(line.p_value)] if table.versus is not None else []
+    tested = [p_value(value(line)) for _, value in _tests(table)]
     published = [
         f"{line.reference[column]:.1f}" if column in line.reference else "" for column in table.reference_columns
     ]
     return [line.label, *ours, *tested, *published, line.parameters]
+
+
+def _tests(table: StudyTable) -> list[tuple[str, Callable[[Line], float | None]]]:
+    """Return the headings of the paired tests, and what gives their p-values."""
+    if table.versus is None:
+        return []
+    of_few: list[tuple[str, Callable[[Line], float | None]]] = [("p (few)", lambda line: line.few_shot_p_value)]
+    return [("p", lambda line: line.p_value), *(of_few if FEW_AT_EQUAL in table.columns else [])]
 
 
 def terminal(table: StudyTable, width: int | None = None) -> str:
@@ -99,13 +107,13 @@ def comma_separated(table: StudyTable) -> str:
     text = io.StringIO()
     lines = csv.writer(text)
     ours = [part for column in table.columns for part in (column, f"{column} deviation")]
-    lines.writerow(
-        ["section", "row", "seeds", *ours, "p", *(f"{PUBLISHED} {column}" for column in table.columns), "parameters"]
-    )
+    published = [f"{PUBLISHED} {column}" for column in table.columns]
+    lines.writerow(["section", "row", "seeds", *ours, "p", "p (few)", *published, "parameters"])
     for line in table.lines:
         numbers = [part for column in table.columns for part in (line.cells[column].mean, line.cells[column].spread)]
-        published = [line.reference.get(column) for column in table.columns]
-        lines.writerow([line.section, line.label, line.seeds, *numbers, line.p_value, *published, line.parameters])
+        tests = [line.p_value, line.few_shot_p_value]
+        references = [line.reference.get(column) for column in table.columns]
+        lines.writerow([line.section, line.label, line.seeds, *numbers, *tests, *references, line.parameters])
     return text.getvalue()
 
 

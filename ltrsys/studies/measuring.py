@@ -1,7 +1,7 @@
 """The rows of a study: each classifier of each training, measured once and kept in the run folder.
 
-RUN/rows/<classifier>-<fingerprint>.safetensors holds the line of `results.json` and the class that was predicted for
-each image. Another study that asks for the same row finds it there.
+RUN/rows/<classifier>-<fingerprint>.safetensors holds the line of `results.json`, the class that was predicted for each
+image, and which few-shot images are right at each tilt. Another study that asks for the same row finds it there.
 """
 
 from dataclasses import dataclass, field
@@ -23,13 +23,16 @@ from ltrsys.errors import DataError
 from ltrsys.evaluation.results import Line
 from ltrsys.evaluation.split import EvaluatedSplit
 from ltrsys.evaluation.tilting import Tilting
-from ltrsys.features.bank import BankIdentity, FeatureBank
+from ltrsys.features.bank import BankIdentity, FeatureBank, fingerprint
 from ltrsys.features.extraction import make_bank
 from ltrsys.models.weights import save_tensors
 from ltrsys.second_stage.fitting import Fitter, evaluated_split, kinds_of, nothing_to_report_on, val_split
 from ltrsys.second_stage.store import Fitted
 from ltrsys.studies.study import OpenStudy, Row, Training
 from ltrsys.world import World
+
+VERSION = 2
+"""Raised when a row comes to hold more: those of before are measured anew."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,10 @@ class Measured:
     """Class of each image, [n]."""
     predictions: NDArray[np.int64]
     """Predicted class of each image, [n]."""
+    is_few_shot: NDArray[np.bool_]
+    """Whether the class of each image is few-shot, [n]."""
+    few_shot_hits: NDArray[np.bool_]
+    """Whether each few-shot image is right, at each tilt of the line's curve, [T, few-shot images]."""
     num_classes: int
 
 
@@ -89,14 +96,14 @@ class Measurer:
             return None
         fitter, split = opened.fitter, opened.split
         tilting = Tilting.of(split, opened.bank, fitter.val, opened.config.balance, opened.joint)
-        current = tilting.fingerprint(fitter.fingerprint(row.classifier))
+        current = fingerprint([VERSION, tilting.fingerprint(fitter.fingerprint(row.classifier))])
         path = training.run.path / "rows" / f"{row.classifier}-{current[:16]}.safetensors"
         if not path.exists():
             if not compute:
                 return None
             # what has settings of its own must not take the place of the run's classifier
             fitted = fitter.fit(row.classifier) if row.settings else fitter.fitted(row.classifier)
-            _save(path, split, fitted, tilting.with_tilt(split.line(fitted, opened.joint), fitted))
+            _save(path, tilting, fitted, tilting.with_tilt(split.line(fitted, opened.joint), fitted))
         return _load(path, split)
 
     def open_row(self, row: Row, training: Training, *, compute: bool) -> OpenRow | None:
@@ -141,9 +148,14 @@ class Measurer:
         return self._opened[path]
 
 
-def _save(path: Path, split: EvaluatedSplit, fitted: Fitted, measured: Line) -> None:
-    predictions = torch.from_numpy(split.predictions(fitted.classifier).astype(np.int32))
-    save_tensors({"predictions": predictions}, path, {"line": measured.model_dump_json()})
+def _save(path: Path, tilting: Tilting, fitted: Fitted, measured: Line) -> None:
+    predictions = tilting.reported.predictions(fitted.classifier).astype(np.int32)
+    tensors = {"predictions": predictions, "few_shot_hits": tilting.few_shot_hits(fitted.classifier)}
+    save_tensors(
+        {name: torch.from_numpy(values) for name, values in tensors.items()},
+        path,
+        {"line": measured.model_dump_json()},
+    )
 
 
 def _load(path: Path, split: EvaluatedSplit) -> Measured:
@@ -151,7 +163,9 @@ def _load(path: Path, split: EvaluatedSplit) -> Measured:
         with safe_open(path, framework="pt") as file:
             line = Line.model_validate_json(file.metadata()["line"])
             predictions = file.get_tensor("predictions").numpy().astype(np.int64)
+            hits = file.get_tensor("few_shot_hits").numpy()
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: not a row of a study ({reason}). Delete it and run the study again.") from None
-    return Measured(line, split.split.labels, predictions, split.split.num_classes)
+    labels = split.split.labels
+    return Measured(line, labels, predictions, split.shot_of_class[labels] == "few", hits, split.split.num_classes)

@@ -8,6 +8,7 @@ import numpy as np
 
 from ltrsys.metrics.accuracy import heading
 from ltrsys.metrics.class_mean import paired_test_of_shares
+from ltrsys.studies.equal_footing import EQUAL, TradeOff, at_equal_many, trade_off
 from ltrsys.studies.measuring import Measured
 from ltrsys.studies.study import Row, Study
 
@@ -46,20 +47,10 @@ class Line:
     reference: dict[str, float]
     """Published numbers."""
     parameters: str
-    trade_off: "TradeOff | None" = None
+    few_shot_p_value: float | None = None
+    """Of the paired test of the few-shot images at equal many-shot accuracy."""
+    trade_off: TradeOff | None = None
     """None where the study does not ask for equal footing, or there is nothing to trade."""
-
-
-@dataclass(frozen=True)
-class TradeOff:
-    """A row over all tilts of its scores: accuracies in per cent, means over the seeds."""
-
-    t: list[float]
-    many: list[float]
-    few: list[float]
-    mean_class_accuracy: list[float]
-    chosen: tuple[float, float] | None
-    """Many- and few-shot accuracy where each seed has the t that is best on its val; None without val."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +80,12 @@ class StudyTable:
                 "of the accuracy that an image has over the seeds; how trainings vary is told by the spread alone."
             )
         if FEW_AT_EQUAL in self.columns:
+            whom = "the Joint of the same training" if self.versus is None else self.versus
             notes.append(
                 "Tilted: scores less t times the logarithm of the class frequency, t the best on val. Few at equal "
-                "many: at the many-shot accuracy of tilted Joint, whose few-shot accuracy is its tilted few."
+                "many: few-shot accuracy at the t where many-shot accuracy is nearest to that of "
+                f"{whom}, tilted; none if it comes no nearer than {EQUAL:g} points"
+                + ("." if self.versus is None else "; p (few): paired randomisation test of the few-shot images there.")
             )
         if self.reference_columns:
             notes.append(f"Published: {self.source}; not measured here.")
@@ -124,54 +118,36 @@ def _against(study: Study, row: Row, found: list[list[Measured]]) -> list[Measur
 
 
 def _line(study: Study, row: Row, found: list[Measured], against: list[Measured]) -> Line:
+    equal = at_equal_many(found, against, is_reference=study.compared_with(row) is row)
     return Line(
         label=row.label,
         section=row.section,
         seeds=len(found),
         wanted=0 if row.run is None else len(study.runs[row.run].seeds),
         cells={column: _cell([getattr(one.line, column) for one in found]) for column in study.columns}
-        | (_on_equal_footing(found) if study.equal_footing else {}),
+        | (_tilted(found) | {FEW_AT_EQUAL: _cell(equal.few)} if study.equal_footing else {}),
         p_value=_p_value(found, against) if found and against else None,
+        few_shot_p_value=equal.p_value if study.equal_footing else None,
         reference={column: row.reference[column] for column in study.columns if column in row.reference},
         parameters=_parameters(found),
-        trade_off=_trade_off(found) if study.equal_footing else None,
+        trade_off=trade_off(found) if study.equal_footing else None,
     )
 
 
 TILTED_FEW, TILTED_MEAN, FEW_AT_EQUAL = "tilted few", "tilted mean", "few at equal many"
 
 
-def _on_equal_footing(found: list[Measured]) -> dict[str, Cell]:
-    """Return the cells of tilted scores; of joint itself, few-shot accuracy at equal many-shot accuracy is its own."""
-    few: list[float | None] = []
-    mean: list[float | None] = []
-    equal: list[float | None] = []
-    for tilt in (one.line.tilt for one in found):
-        if tilt is None:
-            continue
-        if tilt.chosen is not None:
-            values = tilt.curve.at(tilt.chosen)
-            few.append(values["few"])
-            mean.append(values["mean_class_accuracy"])
-        equal.append(None if tilt.equal_many_shot is None else tilt.equal_many_shot.few)
-    return {TILTED_FEW: _cell(few), TILTED_MEAN: _cell(mean), FEW_AT_EQUAL: _cell(equal)}
-
-
-def _trade_off(found: list[Measured]) -> TradeOff | None:
-    tilts = [one.line.tilt for one in found if one.line.tilt is not None]
-    if not tilts or any(tilt.curve.t != tilts[0].curve.t for tilt in tilts):
-        return None
-    columns = ("many", "few", "mean_class_accuracy")
-    curves = [[getattr(tilt.curve, column) for column in columns] for tilt in tilts]
-    if any(None in values for curve in curves for values in curve):
-        return None
-    chosen = None
-    if all(tilt.chosen is not None for tilt in tilts):
-        places = [tilt.curve.t.index(tilt.chosen) for tilt in tilts if tilt.chosen is not None]
-        many, few = np.mean([[curve[0][at], curve[1][at]] for curve, at in zip(curves, places, strict=True)], axis=0)
-        chosen = float(many), float(few)
-    many_of_t, few_of_t, mean_of_t = np.mean(curves, axis=0).tolist()
-    return TradeOff(tilts[0].curve.t, many_of_t, few_of_t, mean_of_t, chosen)
+def _tilted(found: list[Measured]) -> dict[str, Cell]:
+    """Return the cells of scores that are tilted as is best on val."""
+    values = [
+        tilt.curve.at(tilt.chosen)
+        for tilt in (one.line.tilt for one in found)
+        if tilt is not None and tilt.chosen is not None
+    ]
+    return {
+        TILTED_FEW: _cell([value["few"] for value in values]),
+        TILTED_MEAN: _cell([value["mean_class_accuracy"] for value in values]),
+    }
 
 
 def _cell(values: Sequence[float | None]) -> Cell:
@@ -219,6 +195,7 @@ def as_json(table: StudyTable) -> dict[str, Any]:
                     for column, cell in line.cells.items()
                 },
                 "p_value": line.p_value,
+                "few_shot_p_value": line.few_shot_p_value,
                 "parameters": line.parameters,
                 "published": line.reference,
                 "trade_off": None if line.trade_off is None else asdict(line.trade_off),
