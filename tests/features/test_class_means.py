@@ -42,7 +42,7 @@ def test_means_of_images_are_those_of_the_features_that_a_bank_would_hold(argume
     assert backbone.training
     path = tmp_path / "features.npy"
     np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(len(split), 3))
-    write_features(backbone.eval(), split, path, config, **where)
+    write_features(backbone.eval(), split, {"last": path}, config, **where)
     features = np.lib.format.open_memmap(path, mode="r").astype(np.float64)
     expected = [features[split.label == label].mean(axis=0) for label in range(12)]
     np.testing.assert_allclose(means.numpy(), np.stack(expected), rtol=1e-6, atol=1e-6)
