@@ -23,6 +23,9 @@ _SEED = 0
 _EQUAL = 1e-12
 """Relative: sums that differ by less are equal in exact numbers, their terms having been added in another order."""
 
+_WITHIN_95 = 1.959964
+"""Standard deviations within which a normal number lies with 95 %."""
+
 
 def mean_class_accuracy(labels: NDArray[np.int64], predictions: NDArray[np.int64], num_classes: int) -> float | None:
     """Return the mean over the classes of their accuracies, in per cent; None of no images.
@@ -153,6 +156,40 @@ def paired_test_of_shares(
         flipped += amount * (2 * drawn - len(signs)) / size
     extreme = int((np.abs(flipped) >= abs(observed) * (1 - _EQUAL)).sum())
     return (1 + extreme) / (1 + DRAWS)
+
+
+def difference_of_shares(
+    labels: NDArray[np.int64],
+    shares: NDArray[np.float64],
+    reference_shares: NDArray[np.float64],
+    num_classes: int,
+) -> tuple[float, float, float] | None:
+    """Return the difference of two mean class accuracies and its 95 % interval, in points; None of no images.
+
+    The interval of paired images in strata, which are the classes (Cochran, "Sampling Techniques", 1977, section 5.3),
+    by the normal distribution; classes of one image are taken as one stratum, which is wide rather than narrow (5A.12).
+    It is for other images, not for other trainings.
+
+    Args:
+        labels: The class of each image, [N].
+        shares: The share of the classifiers under test that recognise it, from 0 to 1, [N].
+        reference_shares: The same of the others, [N].
+        num_classes: C.
+    """
+    if not len(labels):
+        return None
+    gains = shares - reference_shares
+    sizes = np.bincount(labels, minlength=num_classes)
+    means = np.bincount(labels, weights=gains, minlength=num_classes)[sizes > 0] / sizes[sizes > 0]
+    squares = np.bincount(labels, weights=gains**2, minlength=num_classes)[sizes > 0]
+    sizes = sizes[sizes > 0]
+    several, single = sizes > 1, means[sizes == 1]
+    n = sizes[several]
+    variance = float(((squares[several] - n * means[several] ** 2) / (n - 1) / n).sum())
+    if len(single) > 1:
+        variance += len(single) * float(single.var(ddof=1))
+    difference, half = float(means.mean()), _WITHIN_95 * max(variance, 0.0) ** 0.5 / len(sizes)
+    return 100 * difference, 100 * (difference - half), 100 * (difference + half)
 
 
 def _by_class(

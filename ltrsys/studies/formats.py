@@ -13,12 +13,13 @@ from ltrsys.reporting.table import p_value
 from ltrsys.studies.table import FEW_AT_EQUAL, Line, StudyTable, as_json, title_of
 
 PUBLISHED = "published"
+_DIFFERENCE = ["difference", "difference low", "difference high"]
 
 
 def headings(table: StudyTable) -> list[str]:
     """Return the headings of all columns: ours, p, the published ones and the parameters."""
     ours = [title_of(column) for column in table.columns]
-    tested = [title for title, _ in _tests(table)]
+    tested = ["difference"] * (table.versus is not None) + [title for title, _ in _tests(table)]
     published = [f"{PUBLISHED} {title_of(column)}" for column in table.reference_columns]
     return ["", *ours, *tested, *published, "parameters"]
 
@@ -26,11 +27,16 @@ def headings(table: StudyTable) -> list[str]:
 def cells(table: StudyTable, line: Line) -> list[str]:
     """Return the texts of a row below `headings`."""
     ours = [str(line.cells[column]) for column in table.columns]
-    tested = [p_value(value(line)) for _, value in _tests(table)]
+    tested = [_interval(line.difference)] * (table.versus is not None)
+    tested += [p_value(value(line)) for _, value in _tests(table)]
     published = [
         f"{line.reference[column]:.1f}" if column in line.reference else "" for column in table.reference_columns
     ]
     return [line.label, *ours, *tested, *published, line.parameters]
+
+
+def _interval(difference: tuple[float, float, float] | None) -> str:
+    return "–" if difference is None else "{:+.1f} [{:+.1f}, {:+.1f}]".format(*difference)
 
 
 def _tests(table: StudyTable) -> list[tuple[str, Callable[[Line], float | None]]]:
@@ -108,10 +114,10 @@ def comma_separated(table: StudyTable) -> str:
     lines = csv.writer(text)
     ours = [part for column in table.columns for part in (column, f"{column} deviation")]
     published = [f"{PUBLISHED} {column}" for column in table.columns]
-    lines.writerow(["section", "row", "seeds", *ours, "p", "p (few)", *published, "parameters"])
+    lines.writerow(["section", "row", "seeds", *ours, *_DIFFERENCE, "p", "p (few)", *published, "parameters"])
     for line in table.lines:
         numbers = [part for column in table.columns for part in (line.cells[column].mean, line.cells[column].spread)]
-        tests = [line.p_value, line.few_shot_p_value]
+        tests = [*(line.difference or (None, None, None)), line.p_value, line.few_shot_p_value]
         references = [line.reference.get(column) for column in table.columns]
         lines.writerow([line.section, line.label, line.seeds, *numbers, *tests, *references, line.parameters])
     return text.getvalue()

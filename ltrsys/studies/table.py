@@ -1,18 +1,24 @@
 """The table of a study: means and spreads over seeds, paired tests, and published numbers beside ours."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ltrsys.metrics.accuracy import heading
-from ltrsys.metrics.class_mean import paired_test_of_shares
+from ltrsys.metrics.class_mean import difference_of_shares, paired_test_of_shares
 from ltrsys.studies.equal_footing import EQUAL, TradeOff, at_equal_many, trade_off
 from ltrsys.studies.measuring import Measured
 from ltrsys.studies.study import Row, Study
 
 TITLES = {"top3": "top 3", "top5": "top 5"}
+
+
+T = TypeVar("T")
+_Shares = NDArray[np.float64]
+_Comparison = Callable[[NDArray[np.int64], _Shares, _Shares, int], T]
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,8 @@ class Line:
     reference: dict[str, float]
     """Published numbers."""
     parameters: str
+    difference: tuple[float, float, float] | None = None
+    """Of the mean over the classes to that of the row compared with, and the ends of its 95 % interval, in points."""
     few_shot_p_value: float | None = None
     """Of the paired test of the few-shot images at equal many-shot accuracy."""
     trade_off: TradeOff | None = None
@@ -76,8 +84,9 @@ class StudyTable:
             notes.append("Means over seeds ± standard deviation, in per cent.")
         if self.versus is not None:
             notes.append(
-                f"p: paired randomisation test of the mean over the classes against {self.versus}, on the same images, "
-                "of the accuracy that an image has over the seeds; how trainings vary is told by the spread alone."
+                f"Difference to {self.versus} of the mean over the classes, with its 95 % interval, and p of a paired "
+                "randomisation test: on the same images, of the accuracy that an image has over the seeds. How far "
+                "trainings vary is told by the spread alone."
             )
         if FEW_AT_EQUAL in self.columns:
             whom = "the Joint of the same training" if self.versus is None else self.versus
@@ -126,7 +135,8 @@ def _line(study: Study, row: Row, found: list[Measured], against: list[Measured]
         wanted=0 if row.run is None else len(study.runs[row.run].seeds),
         cells={column: _cell([getattr(one.line, column) for one in found]) for column in study.columns}
         | (_tilted(found) | {FEW_AT_EQUAL: _cell(equal.few)} if study.equal_footing else {}),
-        p_value=_p_value(found, against) if found and against else None,
+        p_value=_compared(paired_test_of_shares, found, against),
+        difference=_compared(difference_of_shares, found, against),
         few_shot_p_value=equal.p_value if study.equal_footing else None,
         reference={column: row.reference[column] for column in study.columns if column in row.reference},
         parameters=_parameters(found),
@@ -157,12 +167,12 @@ def _cell(values: Sequence[float | None]) -> Cell:
     return Cell(float(np.mean(some)), float(np.std(some, ddof=1)) if len(some) > 1 else None)
 
 
-def _p_value(found: list[Measured], against: list[Measured]) -> float | None:
-    first = found[0]
-    if not np.array_equal(first.labels, against[0].labels):
-        return None  # of other images
+def _compared(how: _Comparison[T], found: list[Measured], against: list[Measured]) -> T | None:
+    """Compare the shares of the seeds that recognise each image; None where there is nothing to compare with."""
+    if not found or not against or not np.array_equal(found[0].labels, against[0].labels):
+        return None
     ours, theirs = (np.mean([one.predictions == one.labels for one in several], axis=0) for several in (found, against))
-    return paired_test_of_shares(first.labels, ours, theirs, first.num_classes)
+    return how(found[0].labels, ours, theirs, found[0].num_classes)
 
 
 def _parameters(found: list[Measured]) -> str:
@@ -194,6 +204,7 @@ def as_json(table: StudyTable) -> dict[str, Any]:
                     column: {"mean": cell.mean, "standard_deviation": cell.spread}
                     for column, cell in line.cells.items()
                 },
+                "difference": line.difference,
                 "p_value": line.p_value,
                 "few_shot_p_value": line.few_shot_p_value,
                 "parameters": line.parameters,

@@ -13,6 +13,7 @@ from scipy.stats import binom, permutation_test
 from ltrsys.metrics.accuracy import paired_test, percentage, score
 from ltrsys.metrics.class_mean import (
     DRAWS,
+    difference_of_shares,
     interval_of_class_mean,
     mean_class_accuracy,
     paired_test_of_class_mean,
@@ -158,3 +159,30 @@ def test_the_test_finds_a_difference_where_there_is_none_in_one_of_20_samples_at
     # one in 10,000 sets of samples would lie further off
     assert found <= binom.ppf(1 - 5e-5, samples, 0.05)
     assert heterogeneous or found >= binom.ppf(5e-5, samples, 0.05)
+
+
+def test_a_difference_is_that_of_the_mean_class_accuracies_and_its_interval_that_of_strata() -> None:
+    labels = np.array([0, 0, 0, 0, 1, 1, 2])
+    shares = np.array([1.0, 1.0, 0.5, 0.0, 1.0, 0.0, 1.0])
+    others = np.array([0.0, 1.0, 0.0, 0.0, 0.5, 0.0, 1.0])
+    difference, low, high = difference_of_shares(labels, shares, others, 4)
+    gains = [np.array([1.0, 0.0, 0.5, 0.0]), np.array([0.5, 0.0])]
+    variance = sum(gain.var(ddof=1) / len(gain) for gain in gains) / 3**2
+    assert difference == pytest.approx(100 * (0.375 + 0.25 + 0.0) / 3)
+    assert high - difference == pytest.approx(100 * 1.959964 * variance**0.5) == difference - low
+    assert difference_of_shares(np.zeros(0, np.int64), np.zeros(0), np.zeros(0), 4) is None
+
+
+@pytest.mark.parametrize("per_class", [1, 3, 20])
+def test_the_interval_of_a_difference_holds_in_19_of_20_samples(per_class: int) -> None:
+    draws = np.random.default_rng(5)
+    ours, theirs = draws.uniform(0.2, 0.9, 150), draws.uniform(0.2, 0.9, 150)
+    labels = np.repeat(np.arange(150), per_class)
+    held = 0
+    for _ in range(400):
+        common = draws.uniform(size=len(labels))  # so that both are right or wrong together more often than not
+        shares = np.mean([common < ours[labels], draws.uniform(size=len(labels)) < ours[labels]], axis=0)
+        difference = difference_of_shares(labels, shares, (common < theirs[labels]).astype(float), 150)
+        assert difference is not None
+        held += difference[1] <= 100 * (ours - theirs).mean() <= difference[2]
+    assert held >= 0.93 * 400

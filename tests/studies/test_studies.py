@@ -285,15 +285,15 @@ def table() -> StudyTable:
         "A & B_1", "Somebody, 50 %", ["many", "all"], "τ",
         [
             Line("τ", "", 3, 3, cells, None, {"many": 60.0}, "τ = 0.5 | 0.6"),
-            Line("<cRT>", "Ours", 1, 3, cells, 0.0004, {}, ""),
+            Line("<cRT>", "Ours", 1, 3, cells, 0.0004, {}, "", (-1.25, -2.0, -0.5)),
         ],
     )  # fmt: skip
 
 
 def test_markdown_and_html_escape_what_would_be_markup() -> None:
     text = FORMATS["markdown"](table())
-    assert "| τ | 61.2 ± 0.5 | – | – | 60.0 | τ = 0.5 \\| 0.6 |" in text
-    assert "| <cRT> | 61.2 ± 0.5 | – | 4e-04 |  |  |" in text
+    assert "| τ | 61.2 ± 0.5 | – | – | – | 60.0 | τ = 0.5 \\| 0.6 |" in text
+    assert "| <cRT> | 61.2 ± 0.5 | – | -1.2 [-2.0, -0.5] | 4e-04 |  |  |" in text
     assert "Not all trainings are measured: <cRT>." in text
     page = FORMATS["html"](table())
     assert "<td>&lt;cRT&gt;</td>" in page
@@ -302,8 +302,8 @@ def test_markdown_and_html_escape_what_would_be_markup() -> None:
 
 def test_latex_escapes_what_would_be_a_command() -> None:
     text = FORMATS["latex"](table())
-    assert "$\\tau$ & 61.2 $\\pm$ 0.5 & -- & -- & 60.0 & $\\tau$ = 0.5 | 0.6 \\\\" in text
-    assert "\\multicolumn{6}{l}{\\emph{Ours}} \\\\" in text
+    assert "$\\tau$ & 61.2 $\\pm$ 0.5 & -- & -- & -- & 60.0 & $\\tau$ = 0.5 | 0.6 \\\\" in text
+    assert "\\multicolumn{7}{l}{\\emph{Ours}} \\\\" in text
 
 
 def test_csv_has_numbers_in_columns_of_their_own() -> None:
@@ -313,6 +313,8 @@ def test_csv_has_numbers_in_columns_of_their_own() -> None:
     assert rows[0]["all"] == ""
     assert rows[0]["published many"] == "60.0"
     assert rows[1]["p"] == "0.0004"
+    assert [rows[1][f"difference{end}"] for end in ("", " low", " high")] == ["-1.25", "-2.0", "-0.5"]
+    assert rows[0]["difference"] == ""
 
 
 def test_the_paired_test_of_one_training_is_that_of_the_classifier() -> None:
