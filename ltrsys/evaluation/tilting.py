@@ -17,6 +17,9 @@ from ltrsys.metrics.config import SelectBy
 from ltrsys.second_stage.config import BalanceConfig
 from ltrsys.second_stage.store import Fitted
 
+VERSION = 2
+"""Raised when the same inputs come to give another tilt: those of before are measured anew."""
+
 WITHOUT_VAL = 1.0
 """The tilt of the joint classifier that others are compared with where none can be chosen: right if its probabilities
 are."""
@@ -46,7 +49,8 @@ class Tilting:
 
     def fingerprint(self, fit: str) -> str:
         """SHA-256 of all that a tilt depends on: `fit` is that of all that the fit of its classifier depends on."""
-        return fingerprint([self.reported.line_fingerprint(fit), self.grid, self.select_by, self.val is not None])
+        own = self.reported.line_fingerprint(fit)
+        return fingerprint([VERSION, own, self.grid, self.select_by, self.val is not None])
 
     def with_tilt(self, line: Line, fitted: Fitted) -> Line:
         """Return the line with its tilt; the one that it has, if nothing that it depends on has changed."""
@@ -110,8 +114,7 @@ class Tilting:
         t = WITHOUT_VAL if chosen is None else chosen
         reference = self._predict(self.joint)[_nearest(self.grid, t)] == labels
         correct = self._predict(classifier) == labels
-        distance = np.abs(correct[:, many].sum(axis=1) - reference[many].sum())
-        place = min(range(len(self.grid)), key=lambda place: (distance[place], abs(self.grid[place])))
+        place = place_of_equal(self.grid, correct[:, many].sum(axis=1).tolist(), reference[many].sum())
         return EqualManyShot(
             t=self.grid[place],
             many=_share(correct[place, many]),
@@ -120,6 +123,21 @@ class Tilting:
             joint_few=_share(reference[few]),
             p_value=paired_test(correct[place, few], reference[few]).p_value,
         )
+
+
+def place_of_equal(grid: list[float], many: list[float], wanted: float) -> int:
+    """Return the place of the tilt at which many-shot accuracy is nearest to `wanted`; of equals, the smallest tilt.
+
+    Tilts below the one that is best for many-shot classes are left out: they give up both, medium-shot classes first,
+    and so pass by the same many-shot accuracy once more.
+
+    Args:
+        grid: The tilts, ascending.
+        many: Many-shot accuracy at each, in any unit.
+        wanted: In the same unit.
+    """
+    best = max(range(len(grid)), key=lambda place: (many[place], grid[place]))
+    return min(range(best, len(grid)), key=lambda place: (abs(many[place] - wanted), abs(grid[place])))
 
 
 def reference_place(curve: TiltCurve, chosen: float | None) -> int:

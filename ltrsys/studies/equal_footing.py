@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ltrsys.evaluation.tilting import reference_place
+from ltrsys.evaluation.tilting import place_of_equal, reference_place
 from ltrsys.metrics.class_mean import paired_test_of_shares
 from ltrsys.studies.measuring import Measured
 
@@ -95,6 +95,6 @@ def _place_of_equal_many(one: Measured, other: Measured) -> int | None:
     wanted = theirs.curve.many[reference_place(theirs.curve, theirs.chosen)]
     if wanted is None or None in curve.many or None in curve.few:
         return None
-    distances = [abs(many - wanted) for many in curve.many if many is not None]
-    place = min(range(len(distances)), key=lambda place: (distances[place], abs(curve.t[place])))
-    return place if distances[place] <= EQUAL else None
+    many = [value for value in curve.many if value is not None]
+    place = place_of_equal(curve.t, many, wanted)
+    return place if abs(many[place] - wanted) <= EQUAL else None

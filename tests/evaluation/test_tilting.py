@@ -14,7 +14,7 @@ from ltrsys.classifiers.logit_adjusted import LogitAdjusted, LogitAdjustedConfig
 from ltrsys.classifiers.tilt import log_prior
 from ltrsys.evaluation.results import Line
 from ltrsys.evaluation.split import EvaluatedSplit
-from ltrsys.evaluation.tilting import Tilting
+from ltrsys.evaluation.tilting import Tilting, place_of_equal
 from ltrsys.features.bank import BankSplit
 from ltrsys.features.config import RetrainConfig
 from ltrsys.metrics.accuracy import ALL_COLUMNS
@@ -97,6 +97,13 @@ def test_few_shot_accuracy_is_compared_at_the_nearest_many_shot_accuracy(long_ta
     assert abs(equal.many - equal.joint_many) == pytest.approx(min(distances))
     assert (equal.many, equal.few) == (curve.at(equal.t)["many"], curve.at(equal.t)["few"])
     assert 0 < equal.p_value <= 1
+
+
+def test_a_tilt_that_gives_up_many_shot_classes_too_is_no_equal() -> None:
+    grid, many = [-0.2, -0.1, 0.0, 0.1, 0.2], [60.0, 90.0, 85.0, 70.0, 58.0]
+    assert place_of_equal(grid, many, 60.5) == 4
+    assert place_of_equal(grid, many, 95.0) == 1
+    assert place_of_equal(grid, [90.0, 90.0, 80.0, 80.0, 80.0], 80.0) == 2, "the smallest of equals"
 
 
 class Hundredths(Joint):
