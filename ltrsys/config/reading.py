@@ -24,15 +24,24 @@ PACKAGED = Path(__file__).parent.parent / "configs"
 """The configs that come with ltrsys."""
 
 
-class YamlLoader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):
     """Safe YAML, read as one expects: `1e-4` is a number and no key is given twice."""
 
 
-YamlLoader.add_implicit_resolver(  # YAML 1.1 takes 1e-4, without a point, for a string
+_Loader.add_implicit_resolver(  # YAML 1.1 takes 1e-4, without a point, for a string
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
     list("-+0123456789"),
 )
+
+
+def load_yaml(text: str) -> Any:
+    """Return the values of a YAML text; it makes no objects.
+
+    Raises:
+        yaml.YAMLError: Where it is not valid.
+    """
+    return yaml.load(text, Loader=_Loader)
 
 
 @dataclass
@@ -117,8 +126,8 @@ def _read_yaml(path: Path, chain: tuple[Path, ...]) -> _Source:
         by = f" (extended by {chain[-1]})" if chain else ""
         raise UsageError(f"{path}: cannot read this config: {reason}{by}.") from None
     try:
-        node = yaml.compose(text, Loader=YamlLoader)
-        values = yaml.load(text, Loader=YamlLoader)
+        node = yaml.compose(text, Loader=_Loader)
+        values = load_yaml(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
@@ -179,7 +188,7 @@ def _override(source: _Source, override: str) -> None:
     if not equals or not name:
         raise UsageError(f"`{override}`: an override has the form key.sub=value.")
     try:
-        value = yaml.load(text, Loader=YamlLoader)
+        value = load_yaml(text)
     except yaml.YAMLError:
         raise UsageError(f"`{override}`: the value is not valid YAML.") from None
     *parents, last = name.split(".")

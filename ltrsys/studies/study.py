@@ -24,7 +24,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ltrsys.classifiers.base import CLASSIFIERS
 from ltrsys.config.changes import differences
-from ltrsys.config.reading import YamlLoader, load_config, load_run_config
+from ltrsys.config.reading import load_config, load_run_config, load_yaml
 from ltrsys.config.schema import Config
 from ltrsys.errors import UsageError, first_problem
 from ltrsys.first_stage.from_run import digest_of_start, digest_of_weights
@@ -231,7 +231,7 @@ class OpenStudy:
             UsageError: Where it cannot be read, or is wrong.
         """
         try:
-            values = yaml.load(path.read_text(encoding="utf-8"), Loader=YamlLoader)
+            values = load_yaml(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{path}: cannot read this study: {getattr(error, 'strerror', None) or error}.") from None
         except yaml.YAMLError as error:
