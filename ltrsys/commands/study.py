@@ -8,7 +8,7 @@ from ltrsys.files import replaced
 from ltrsys.registry import nearest
 from ltrsys.studies.figures.base import Figure, Material, figure_of
 from ltrsys.studies.formats import FORMATS
-from ltrsys.studies.measuring import Measured, Measurer
+from ltrsys.studies.measuring import Measurer
 from ltrsys.studies.running import submit, train_here
 from ltrsys.studies.study import OpenStudy
 from ltrsys.studies.table import StudyTable, make_table
@@ -35,7 +35,7 @@ def run_study(path: Path, changes: Sequence[str], *, launcher: str, gpus: int, s
         submit(study, sbatch)
         return
     train_here(study, gpus)
-    print(FORMATS["terminal"](table_of(study, compute=True)), end="")
+    print(FORMATS["terminal"](table_of(study, Measurer.of(study), compute=True)), end="")
 
 
 def show_status(path: Path, changes: Sequence[str]) -> None:
@@ -90,7 +90,7 @@ def show(path: Path, changes: Sequence[str], *, form: str | None, out: Path | No
         return
     if not study.study.rows:
         raise UsageError(f"{path}: there are no rows, and so no table. Draw its figure: --out FILE.png.")
-    text = FORMATS[form](table_of(study, compute=False))
+    text = FORMATS[form](table_of(study, Measurer.of(study), compute=False))
     if out is None:
         print(text, end="")
         return
@@ -100,9 +100,10 @@ def show(path: Path, changes: Sequence[str], *, form: str | None, out: Path | No
 
 def _draw(figure: type[Figure], study: OpenStudy, out: Path) -> None:
     measurer = Measurer.of(study)
-    table = (
-        table_of(study, compute=False) if figure.needs_rows else make_table(study.study, [[] for _ in study.study.rows])
-    )
+    if figure.needs_rows:
+        table = table_of(study, measurer, compute=False)
+    else:
+        table = make_table(study.study, [[] for _ in study.study.rows])
     lacking = [line.label for line in table.lines if line.seeds < line.wanted]
     if lacking:
         others = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
@@ -113,13 +114,12 @@ def _draw(figure: type[Figure], study: OpenStudy, out: Path) -> None:
     figure.draw(Material(study, table, measurer), out)
 
 
-def table_of(study: OpenStudy, *, compute: bool) -> StudyTable:
+def table_of(study: OpenStudy, measurer: Measurer, *, compute: bool) -> StudyTable:
     """Return the table; what is not measured yet is measured only if asked for."""
     for training in study.trainings:
         training.check()
-    measurer = Measurer.of(study)
-    measured: list[list[Measured | None]] = []
-    for row in study.study.rows:
-        own = [training for training in study.trainings if training.key == row.run]
-        measured.append([measurer.measured(row, training, compute=compute) for training in own])
+    measured = [
+        [measurer.measured(row, training, compute=compute) for training in study.trainings_of(row)]
+        for row in study.study.rows
+    ]
     return make_table(study.study, measured)

@@ -110,9 +110,8 @@ class Tilting:
         many, few = shot_of_image == "many", shot_of_image == "few"
         if not many.any() or not few.any():
             return None
-        chosen = self._chosen(self.joint)
-        t = WITHOUT_VAL if chosen is None else chosen
-        reference = self._predict(self.joint)[_nearest(self.grid, t)] == labels
+        at = reference_place(self.grid, self._chosen(self.joint))
+        reference = self._predict(self.joint)[at] == labels
         correct = self._predict(classifier) == labels
         place = place_of_equal(self.grid, correct[:, many].sum(axis=1).tolist(), reference[many].sum())
         return EqualManyShot(
@@ -140,12 +139,9 @@ def place_of_equal(grid: list[float], many: list[float], wanted: float) -> int:
     return min(range(best, len(grid)), key=lambda place: (abs(many[place] - wanted), abs(grid[place])))
 
 
-def reference_place(curve: TiltCurve, chosen: float | None) -> int:
-    """Return the place in the grid of the tilt at which others are compared with a classifier."""
-    return _nearest(curve.t, WITHOUT_VAL if chosen is None else chosen)
-
-
-def _nearest(grid: list[float], t: float) -> int:
+def reference_place(grid: list[float], chosen: float | None) -> int:
+    """Return the place in the grid of the tilt at which others are compared with a classifier: that chosen on val."""
+    t = WITHOUT_VAL if chosen is None else chosen
     return min(range(len(grid)), key=lambda place: abs(grid[place] - t))
 
 

@@ -10,11 +10,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ltrsys.data.index.dataset import Split
-from ltrsys.data.loading.loader import EvaluationLoader
 from ltrsys.data.reading.quarantine import Quarantine
 from ltrsys.errors import DataError, LtrsysError
 from ltrsys.features.bank import BankSplit
 from ltrsys.features.config import Featured
+from ltrsys.features.extraction import images_of_bank
 from ltrsys.kernels import ClassSums
 from ltrsys.progress import Advance, progress, track
 from ltrsys.training.supervision.failures import first_failure
@@ -80,15 +80,7 @@ def means_of_images(
     counts_C = torch.zeros(num_classes, dtype=torch.float64, device=device)
     training, failure = backbone.training, None
     backbone.eval()
-    loader = EvaluationLoader(
-        split,
-        config.data,
-        batch_size=config.balance.feature_batch_size,
-        world=world,
-        device=device,
-        channels_last=config.train.channels_last,
-        quarantine=quarantine,
-    )
+    loader = images_of_bank(split, config, world=world, device=device, quarantine=quarantine)
     try:
         with torch.inference_mode():
             for batch in track(loader, "class means", len(loader), shown=world.is_main):

@@ -139,6 +139,21 @@ def _extract(
     barrier(world)
 
 
+def images_of_bank(
+    split: Split, config: Featured, *, world: World, device: torch.device, quarantine: Quarantine | None = None
+) -> EvaluationLoader:
+    """Return what reads this rank's images of a split as a bank is made of them: each once, in its evaluation view."""
+    return EvaluationLoader(
+        split,
+        config.data,
+        batch_size=config.balance.feature_batch_size,
+        world=world,
+        device=device,
+        channels_last=config.train.channels_last,
+        quarantine=quarantine,
+    )
+
+
 def write_features(
     backbone: nn.Module,
     split: Split,
@@ -167,15 +182,7 @@ def write_features(
     Raises:
         DataError: For an image whose features are NaN or infinite.
     """
-    loader = EvaluationLoader(
-        split,
-        config.data,
-        batch_size=config.balance.feature_batch_size,
-        world=world,
-        device=device,
-        channels_last=config.train.channels_last,
-        quarantine=quarantine,
-    )
+    loader = images_of_bank(split, config, world=world, device=device, quarantine=quarantine)
     size = config.balance.feature_batch_size
     fits = within_memory(size, world.rank, f"Lower balance.feature_batch_size (it is {size}).")
     with ExitStack() as opened, explained(next(iter(paths.values()))), torch.inference_mode(), fits:

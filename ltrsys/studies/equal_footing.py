@@ -73,7 +73,7 @@ def at_equal_many(found: list[Measured], against: list[Measured], *, is_referenc
         few.append(None if place is None or one.line.tilt is None else one.line.tilt.curve.few[place])
         if place is not None and other.line.tilt is not None:
             ours.append(one.few_shot_hits[place])
-            theirs.append(other.few_shot_hits[reference_place(other.line.tilt.curve, other.line.tilt.chosen)])
+            theirs.append(other.few_shot_hits[reference_place(other.line.tilt.curve.t, other.line.tilt.chosen)])
     if not ours or len(ours) < len(found) or not np.array_equal(found[0].labels, against[0].labels):
         return AtEqualMany(few, None)
     first = found[0]
@@ -84,7 +84,7 @@ def at_equal_many(found: list[Measured], against: list[Measured], *, is_referenc
 
 def _few_of_reference(one: Measured) -> float | None:
     tilt = one.line.tilt
-    return None if tilt is None else tilt.curve.few[reference_place(tilt.curve, tilt.chosen)]
+    return None if tilt is None else tilt.curve.few[reference_place(tilt.curve.t, tilt.chosen)]
 
 
 def _place_of_equal_many(one: Measured, other: Measured) -> int | None:
@@ -92,7 +92,7 @@ def _place_of_equal_many(one: Measured, other: Measured) -> int | None:
     if one.line.tilt is None or other.line.tilt is None:
         return None
     curve, theirs = one.line.tilt.curve, other.line.tilt
-    wanted = theirs.curve.many[reference_place(theirs.curve, theirs.chosen)]
+    wanted = theirs.curve.many[reference_place(theirs.curve.t, theirs.chosen)]
     if wanted is None or None in curve.many or None in curve.few:
         return None
     many = [value for value in curve.many if value is not None]

@@ -278,6 +278,10 @@ class OpenStudy:
             own = (*changes, f"name={name}-seed{seed}", f"seed={seed}")
             yield Training(key, seed, config_file, own, load_config(config_file, own), before.get(seed))
 
+    def trainings_of(self, row: Row) -> list[Training]:
+        """Return the trainings that a row is measured on, in the order of the seeds; none for published numbers."""
+        return [training for training in self.trainings if training.key == row.run]
+
     def config_of(self, row: Row, training: Training) -> Config:
         """Return the config of a training with the settings of a row.
 

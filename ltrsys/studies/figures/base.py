@@ -26,8 +26,8 @@ class Material:
 
     def opened(self, row: Row) -> list[OpenRow]:
         """Return a row of each of its trainings, in the order of the seeds."""
-        own = [training for training in self.study.trainings if training.key == row.run]
-        opened = [self.measurer.open_row(row, training, compute=False) for training in own]
+        trainings = self.study.trainings_of(row)
+        opened = [self.measurer.open_row(row, training, compute=False) for training in trainings]
         return [one for one in opened if one is not None]
 
 
