@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from ltrsys.classifiers.weight_generator import WeightGenerator
+    from ltrsys.models.weight_generator import WeightGenerator
 
 
 class FSLwFConfig(CosineConfig):
@@ -141,7 +141,7 @@ def _train_on_episodes(
     from torch.nn import functional
     from torch.optim.lr_scheduler import CosineAnnealingLR
 
-    from ltrsys.classifiers.weight_generator import WeightGenerator
+    from ltrsys.models.weight_generator import WeightGenerator
     from ltrsys.features.balanced_sgd import refuse_divergence
     from ltrsys.features.episodes import Episodes
     from ltrsys.progress import progress

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import torch
 
-from ltrsys.classifiers.weight_generator import WeightGenerator
+from ltrsys.models.weight_generator import WeightGenerator
 from tests.classifiers.conftest import CPU
 
 V, S, B, D = 3, 4, 5, 6
