@@ -145,6 +145,19 @@ class Classifier(Method, ABC, Generic[C]):
         """Return weights [C, D] and bias [C] of the linear layer that it is; None if it is none."""
         return None
 
+    def class_frequencies(self, trained_C: NDArray[np.float64], train_counts: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the frequencies of the classes for which its probabilities are right, float64 [C], summing to 1.
+
+        Those of a class-balanced classifier, which most are: all the same.
+
+        Args:
+            trained_C: Those for which the joint classifier's are.
+            train_counts: Training images of each class, [C].
+        """
+        import numpy as np
+
+        return np.full(len(trained_C), 1 / len(trained_C))
+
     def weight(self) -> Tensor | None:
         """Return the weight vector of each class, [C, D], for plotting its length; None if it has no norms."""
         linear = self.as_linear()

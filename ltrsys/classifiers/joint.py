@@ -13,7 +13,9 @@ from ltrsys.models.config import HeadName
 from ltrsys.section import Section
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from ltrsys.models.memory import Memory
@@ -98,6 +100,10 @@ class Joint(LinearClassifier[Section]):
         if self.scale is not None:
             return cosine_logits(features_ND, self.weight_CD, self.scale)
         return super().scores(features_ND)
+
+    def class_frequencies(self, trained_C: NDArray[np.float64], train_counts: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the frequencies that it was trained with."""
+        return trained_C
 
     def weight(self) -> Tensor | None:
         """Return W, or None where the logits do not depend on the lengths of its rows."""

@@ -15,6 +15,8 @@ from ltrsys.errors import UsageError
 from ltrsys.section import Section
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -74,6 +76,13 @@ class LogitAdjusted(Classifier[LogitAdjustedConfig]):
     def scores(self, features_ND: Tensor) -> Tensor:
         """Return the adjusted logits, [N, C]."""
         return self.joint.scores(features_ND) + self.adjustment_C
+
+    def class_frequencies(self, trained_C: NDArray[np.float64], train_counts: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return those of the joint classifier over pi^t."""
+        import numpy as np
+
+        weights_C = trained_C / np.maximum(train_counts, 1) ** self.t
+        return weights_C / weights_C.sum()
 
     def as_linear(self) -> tuple[Tensor, Tensor | None] | None:
         """Return the joint weights and the adjusted bias; None where the head is not linear."""

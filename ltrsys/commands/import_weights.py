@@ -16,7 +16,8 @@ from ltrsys.data.reading.opening import open_dataset
 from ltrsys.errors import UsageError
 from ltrsys.models.image_size import check_image_size
 from ltrsys.models.published import Published, load_published
-from ltrsys.models.weights import save_tensors
+from ltrsys.models.signature import Signature, signature_in
+from ltrsys.models.weights import TORCH_SUFFIXES, save_tensors
 from ltrsys.runs.folder import RunFolder
 
 CLASSES_SHOWN = 3
@@ -50,6 +51,8 @@ def import_run(
             raise UsageError(f"{path}: there is a run already. Choose another folder with --out, or move it away.")
     check_image_size(config.model, config.data.image_size)
     dataset = open_dataset(config.data)
+    signature = Signature.of(dataset.record, config.data)
+    _check_classes(file, signature, config)
     published = load_published(config.model, dataset.num_classes, file)
     if apply_scales:
         published = _with_scales(published, file)
@@ -57,11 +60,22 @@ def import_run(
         origin = {"imported_from": file.name, "sha256": hashlib.file_digest(content, "sha256").hexdigest()}
     save_config(config, run.config_file)
     try:
-        save_tensors(dict(published.network.state_dict()), run.model, origin)  # last: with it, this is a run
+        # last: with it, this is a run
+        save_tensors(dict(published.network.state_dict()), run.model, origin | signature.metadata())
     except BaseException:
         run.config_file.unlink()  # or the same command would find a run here
         raise
     print(_conclusion(published, config, dataset, file, run.path))
+
+
+def _check_classes(file: Path, signature: Signature, config: Config) -> None:
+    """Refuse a model that says of itself that it has other classes, or sees images otherwise."""
+    own = None if file.suffix in TORCH_SUFFIXES else signature_in(file)
+    if own is not None and (difference := own.difference(signature)):
+        raise UsageError(
+            f"{file}: this model is not one of data.shards={config.data.shards} and this config: {difference} (here: "
+            "the model; there: the shards and the config). Give those that it was trained with."
+        )
 
 
 @torch.no_grad()

@@ -26,6 +26,7 @@ from ltrsys.data.index.records import SplitName
 from ltrsys.errors import DataError
 from ltrsys.features.config import Featured, FeatureKind
 from ltrsys.files import read_json, write_json
+from ltrsys.models.signature import Signature
 from ltrsys.runs.folder import RunFolder
 
 FORMAT = 1
@@ -163,6 +164,8 @@ class FeatureBank:
     """Those of which it holds the features of the kind `last`, and the labels."""
     complete_no_relu: tuple[SplitName, ...] = ()
     """Those of which it also holds the features before the last ReLU."""
+    signature: Signature | None = None
+    """Names of the classes and preprocessing; None in banks of older versions."""
 
     @classmethod
     def open(cls, folder: Path) -> "FeatureBank":
@@ -181,7 +184,8 @@ class FeatureBank:
                 BankIdentity(**values["identity"]),
                 values["num_classes"],
                 tuple(values["complete"]),
-                tuple(values.get("complete_no_relu", ())),  # which banks of older versions lack
+                tuple(values.get("complete_no_relu", ())),  # which banks of older versions lack, as what follows
+                Signature.model_validate(values["signature"]) if values.get("signature") else None,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path}: not a feature bank's record ({error!r}). Delete the folder {folder}.") from None
@@ -194,6 +198,7 @@ class FeatureBank:
             "num_classes": self.num_classes,
             "complete": list(self.complete),
             "complete_no_relu": list(self.complete_no_relu),
+            "signature": None if self.signature is None else self.signature.model_dump(mode="json"),
         }
         write_json(self.folder / "bank.json", values)
 

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from ltrsys.features.recalibration import recalibrate, restore
 from ltrsys.features.rows import RowFile
 from ltrsys.files import explained, write_array
 from ltrsys.models.last_relu import features_around_last_relu
+from ltrsys.models.signature import Signature
 from ltrsys.models.weights import load_network
 from ltrsys.progress import track
 from ltrsys.runs.folder import RunFolder
@@ -91,10 +93,11 @@ def _missing(bank: FeatureBank, dataset: Dataset, kinds: Collection[FeatureKind]
 def _start(run: RunFolder, config: Featured, dataset: Dataset, world: World) -> FeatureBank:
     """Open the bank if it is current, else begin an empty one in its place."""
     identity = BankIdentity.of(run, config, dataset)
-    empty = FeatureBank(run.features, identity, dataset.num_classes, ())
+    signature = Signature.of(dataset.record, config.data)
+    empty = FeatureBank(run.features, identity, dataset.num_classes, (), signature=signature)
     bank = empty
     if (run.features / "bank.json").exists():
-        bank = FeatureBank.open(run.features)
+        bank = replace(FeatureBank.open(run.features), signature=signature)  # which banks of older versions lack
         difference = bank.identity.difference(identity)
         if difference:
             bank = empty
@@ -188,7 +191,7 @@ def write_features(
     with ExitStack() as opened, explained(next(iter(paths.values()))), torch.inference_mode(), fits:
         files = {kind: opened.enter_context(closing(RowFile(path))) for kind, path in paths.items()}
         for batch in track(loader, f"features of {split.name}", len(loader), shown=world.is_main):
-            for kind, features_BD in _features(backbone, batch.images, files.keys()).items():
+            for kind, features_BD in features_of(backbone, batch.images, files.keys()).items():
                 rows_BD = features_BD.float().cpu().numpy()
                 _check_finite(rows_BD, split, batch.samples)
                 files[kind].write(batch.positions.tolist(), rows_BD)
@@ -197,8 +200,8 @@ def write_features(
     loader.close()
 
 
-def _features(backbone: nn.Module, images: Tensor, kinds: Collection[FeatureKind]) -> dict[FeatureKind, Tensor]:
-    """Return the features of images, [B, 3, H, W], by kind, each [B, D]."""
+def features_of(backbone: nn.Module, images: Tensor, kinds: Collection[FeatureKind]) -> dict[FeatureKind, Tensor]:
+    """Return the features of images, float32 [B, 3, H, W], by kind, each [B, D]."""
     if "no_relu" not in kinds:
         return {"last": backbone(images)}
     last, no_relu = features_around_last_relu(backbone, images)

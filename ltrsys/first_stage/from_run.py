@@ -20,8 +20,8 @@ STARTED_FROM = "started_from"
 def check_from_run(config: Config, dataset: Dataset) -> None:
     """Refuse to start from the run that `train.from_run` names, where it is of another network or other classes.
 
-    An imported run, and one of ltrsys 0.2.0 or earlier, does not know its classes: there, only their number can be
-    wrong, which `fill_from_run` finds.
+    A run of ltrsys 0.2.0 or earlier may not know its classes: there, only their number can be wrong, which
+    `fill_from_run` finds.
 
     Args:
         config: The new run, with `train.from_run`.

@@ -38,6 +38,7 @@ from ltrsys.first_stage.starting import (
 )
 from ltrsys.first_stage.telling import conclusion, describe_processes, describe_run
 from ltrsys.models.image_size import check_image_size
+from ltrsys.models.signature import Signature
 from ltrsys.models.weights import save_network
 from ltrsys.progress import Advance, progress
 from ltrsys.runs.audit_log import AuditLog
@@ -207,7 +208,10 @@ class Trainer:
         dist.all_reduce(fetched)
         if shown:
             origin = self.progress.started_from
-            save_network(self.engine.network, self.run.model, None if origin is None else {STARTED_FROM: origin})
+            metadata = Signature.of(self.dataset.record, self.config.data).metadata()
+            save_network(
+                self.engine.network, self.run.model, metadata | ({} if origin is None else {STARTED_FROM: origin})
+            )
             print(conclusion(self.config, self.progress, self.dataset, self.world, int(fetched)))
 
     def close(self) -> None:

@@ -1,10 +1,11 @@
 """Which dataset a run was trained on: its record is kept in the run folder, to say later what has changed."""
 
 from ltrsys.data.index.dataset import Dataset
-from ltrsys.data.index.difference import Difference, difference
+from ltrsys.data.index.difference import Difference, difference, difference_of_classes
 from ltrsys.data.index.records import parse_record, write_record
 from ltrsys.errors import DataError
 from ltrsys.files import read_json
+from ltrsys.models.signature import signature_in
 from ltrsys.runs.folder import RunFolder
 
 
@@ -16,13 +17,18 @@ def keep_record(run: RunFolder, dataset: Dataset) -> None:
 def changes_since(run: RunFolder, dataset: Dataset) -> Difference | None:
     """Return how `dataset` differs from what the run was trained on; None where it does not, or nobody knows.
 
-    Runs of ltrsys 0.2.0 and earlier, and imported ones, do not know.
+    A run without a record, as imported ones are, knows its classes alone, by its model's signature; those of ltrsys
+    0.2.0 and earlier know nothing.
 
     Raises:
-        DataError: Where the run's record is damaged.
+        DataError: Where the run's record, or its model, is damaged.
     """
     if not run.dataset.exists():
-        return None
+        signature = signature_in(run.model) if run.model.exists() else None
+        if signature is None:
+            return None
+        found = difference_of_classes(signature.classes, dataset.record.classes)
+        return found if found.classes or found.rest else None
     try:
         record = parse_record(read_json(run.dataset, "record of a dataset"), str(run.dataset))
     except DataError:

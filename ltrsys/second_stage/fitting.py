@@ -113,7 +113,7 @@ class Fitter:
         current = self.current(name)
         if current is None:
             current = self.fit(name)
-            save_fitted(current, self.run.classifiers)
+            save_fitted(current, self.run.classifiers, self.bank.signature)
         return current
 
     def fit(self, name: str) -> Fitted:

@@ -2,7 +2,7 @@
 
 One file, so that tensors and record are always of the same fit. The record is the file's metadata under
 `ltrsys`: classifier, params, what it was selected on, the feature bank, and the fingerprint of everything the
-fit depends on.
+fit depends on. Beside it stands the model's signature, with the names of the classes.
 """
 
 import json
@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from ltrsys.classifiers.base import CLASSIFIERS, Classifier
 from ltrsys.errors import DataError
+from ltrsys.models.signature import Signature
 from ltrsys.models.weights import save_tensors
 
 
@@ -34,8 +35,8 @@ def classifier_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.safetensors"
 
 
-def save_fitted(fitted: Fitted, folder: Path) -> None:
-    """Write a classifier, whole or not at all."""
+def save_fitted(fitted: Fitted, folder: Path, signature: Signature | None = None) -> None:
+    """Write a classifier, whole or not at all, with what its inputs and outputs are where that is known."""
     classifier = fitted.classifier
     record = {
         "classifier": classifier.name,
@@ -44,7 +45,7 @@ def save_fitted(fitted: Fitted, folder: Path) -> None:
         "bank": fitted.bank,
         "fingerprint": fitted.fingerprint,
     }
-    metadata = {"ltrsys": json.dumps(record)}
+    metadata = {"ltrsys": json.dumps(record)} | ({} if signature is None else signature.metadata())
     save_tensors(classifier.tensors(), classifier_path(folder, classifier.name), metadata)
 
 

@@ -6,10 +6,13 @@ import json
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from ltrsys.config.reading import load_config, load_run_config, save_config
-from ltrsys.models.weights import load_network
+from ltrsys.data.index.dataset import Dataset
+from ltrsys.models.signature import Signature
+from ltrsys.models.weights import load_network, save_tensors
 from ltrsys.runs.folder import RunFolder
 from tests.classifiers.runs import make_config
 from tests.cli.test_balance import ltrsys
@@ -51,10 +54,28 @@ def test_a_checkpoint_of_the_paper_s_code_is_balanced(experiment, checkpoint, tm
         assert file.metadata() == {
             "imported_from": path.name,
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            **signature_of(experiment).metadata(),
         }
     assert ltrsys("balance", run.path, "--classifiers", "joint,ncm,tau", "--json") == 0
     results = json.loads(capsys.readouterr().out)
     assert [line["classifier"] for line in results["results"]] == ["joint", "ncm", "tau"]
+
+
+def test_a_model_that_names_other_classes_is_refused(experiment, checkpoint, tmp_path, capsys):
+    path, _ = checkpoint
+    assert ltrsys("import-weights", path, "--config", experiment) == 0
+    theirs, signature = tmp_path / "theirs.safetensors", signature_of(experiment)
+    other = signature.model_copy(update={"classes": signature.classes[::-1]})
+    save_tensors(load_file(RunFolder(tmp_path / "runs" / "theirs").model), theirs, other.metadata())
+    capsys.readouterr()
+    assert ltrsys("import-weights", theirs, "--config", experiment, "--out", tmp_path / "runs" / "again") == 2
+    assert "12 classes numbered anew" in capsys.readouterr().err
+    assert not (tmp_path / "runs" / "again").exists()
+
+
+def signature_of(experiment):
+    config = load_config(experiment)
+    return Signature.of(Dataset.open(config.data.shards).record, config.data)
 
 
 def test_a_network_with_a_feature_layer_is_told_the_key_and_balanced_with_it(experiment, checkpoint, tmp_path, capsys):

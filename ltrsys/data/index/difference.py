@@ -1,7 +1,7 @@
 """What differs between two datasets, said for people: classes, images and how they were built."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ltrsys.data.index.records import SPLITS, ClassRecord, DatasetRecord
@@ -26,35 +26,53 @@ class Difference:
 
 def difference(before: DatasetRecord, after: DatasetRecord) -> Difference:
     """Say how `after` differs from `before`, which must not be equal."""
-    names_before, names_after = _names(before.classes), _names(after.classes)
-    renamed = {
-        old: new
-        for old, new, one, other in zip(names_before, names_after, before.classes, after.classes, strict=False)
-        if old != new and old not in names_after and new not in names_before and one.source_id == other.source_id
-    }
-    now_called = [renamed.get(name, name) for name in names_before]
+    classes = difference_of_classes(before.classes, after.classes)
+    now_called = _now_called(before.classes, after.classes)
+    places = {name: place for place, name in enumerate(_names(after.classes))}
+    rest = [
+        *classes.rest,
+        *_images(before, after),
+        *_counts(before, after, now_called, places),
+        *_settings(before, after),
+    ]
+    if not (classes.classes or rest):
+        rest = ["as many images of each class, but other images, or in another order"]
+    return Difference(classes.classes, rest)
+
+
+def difference_of_classes(before: Sequence[ClassRecord], after: Sequence[ClassRecord]) -> Difference:
+    """Say how classes differ, of which some may be called otherwise now; nothing where they do not."""
+    names_before, names_after = _names(before), _names(after)
+    now_called = _now_called(before, after)
     places = {name: place for place, name in enumerate(names_after)}
-    added = [name for name in names_after if name not in now_called]
+    added = [name for name in names_after if name not in set(now_called)]
     removed = [name for name in now_called if name not in places]
     moved = [
         f"{name} from {place} to {places[name]}"
         for place, name in enumerate(now_called)
         if name in places and places[name] != place
     ]
-    classes = [
-        *_told(added, lambda count: f"{_classes(count)} added"),
-        *_told(removed, lambda count: f"{_classes(count)} removed"),
-        *_told(moved, lambda count: f"{_classes(count)} numbered anew"),
-    ]
-    rest = [
-        *_told([f"{old} to {new}" for old, new in renamed.items()], lambda count: f"{_classes(count)} renamed"),
-        *_images(before, after),
-        *_counts(before, after, now_called, places),
-        *_settings(before, after),
-    ]
-    if not (classes or rest):
-        rest = ["as many images of each class, but other images, or in another order"]
-    return Difference(classes, rest)
+    renamed = [f"{old} to {new}" for old, new in zip(names_before, now_called, strict=True) if old != new]
+    return Difference(
+        [
+            *_told(added, lambda count: f"{_classes(count)} added"),
+            *_told(removed, lambda count: f"{_classes(count)} removed"),
+            *_told(moved, lambda count: f"{_classes(count)} numbered anew"),
+        ],
+        _told(renamed, lambda count: f"{_classes(count)} renamed"),
+    )
+
+
+def _now_called(before: Sequence[ClassRecord], after: Sequence[ClassRecord]) -> list[str]:
+    """Return what the classes of before are called now: of those that keep number and source id, a name may change."""
+    names_before, names_after = _names(before), _names(after)
+    before_too, after_too = set(names_before), set(names_after)
+    renamed = {
+        old: new
+        for old, new, one, other in zip(names_before, names_after, before, after, strict=False)
+        if old not in after_too and new not in before_too and one.source_id == other.source_id is not None
+    }
+    return [renamed.get(name, name) for name in names_before]
 
 
 def _names(classes: Iterable[ClassRecord]) -> list[str]:

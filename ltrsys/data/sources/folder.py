@@ -2,28 +2,18 @@
 
 import logging
 import os
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from ltrsys.data.index.records import SPLITS, ClassRecord, SplitName
-from ltrsys.data.sources.files.formats import IMAGE_ENDINGS, NO_PHOTOGRAPH_ENDINGS, ending, holds_image
+from ltrsys.data.sources.files.formats import IMAGE_ENDINGS, ending
+from ltrsys.data.sources.files.image_tree import PassedOver, entries_of, images_below, is_folder, leads_back
 from ltrsys.data.sources.files.text_files import names_alike, one_line, quoted
 from ltrsys.data.sources.source import SOURCES, FileReader, Items, Source, SourceKind, SourceOptions, require_folder
 from ltrsys.errors import DataError, UsageError
 
 log = logging.getLogger("ltrsys")
-
-SYSTEM_NAMES = frozenset(
-    {"__macosx", "@eadir", "thumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "lost+found"}
-)
-"""What systems put beside people's files. It is passed over without a word, as is all that begins with a dot."""
-
-_ENDINGS_NAMED = 20
-"""Those of the most files; what stands behind the last dot of a name need not be an ending."""
 
 
 def read_folder(root: Path) -> Source:
@@ -36,7 +26,7 @@ def read_folder(root: Path) -> Source:
         DataError: Where there is no class folder or no image, or one cannot be read.
     """
     require_folder(root, "the class folders")
-    passed_over = _PassedOver()
+    passed_over = PassedOver()
     top = _subfolders(root, "", passed_over)
     folders: dict[SplitName, str] = {split: split for split in SPLITS if split in top}
     if folders and "train" not in folders:
@@ -70,34 +60,7 @@ def read_folder(root: Path) -> Source:
     return Source("folder", root.resolve().name, classes, splits, reader, reader.version)
 
 
-@dataclass
-class _PassedOver:
-    """Counts what is no image."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    example: str = ""
-
-    def add(self, what: str, path: str) -> None:
-        self.example = min(self.example or path, path)
-        self.counts[what] += 1
-
-    def warn(self, root: Path) -> None:
-        if self.counts:
-            most = sorted(
-                ((count, what) for what, count in self.counts.items()), key=lambda entry: (-entry[0], entry[1])
-            )
-            counts = ", ".join(f"{count} {one_line(what)}" for count, what in most[:_ENDINGS_NAMED])
-            if (others := len(self.counts) - _ENDINGS_NAMED) > 0:
-                counts += f" and {others} other endings"
-            log.warning(
-                "%s: passed over, since they are no images that can be used: %s; the first is %s.",
-                root,
-                counts,
-                quoted(os.path.relpath(self.example, root)),
-            )
-
-
-def _subfolders(root: Path, folder: str, passed_over: _PassedOver) -> set[str]:
+def _subfolders(root: Path, folder: str, passed_over: PassedOver) -> set[str]:
     """Return the names of the folders in a folder, which stand for splits or classes.
 
     Raises:
@@ -105,11 +68,11 @@ def _subfolders(root: Path, folder: str, passed_over: _PassedOver) -> set[str]:
     """
     above = os.path.realpath(root), os.path.realpath(root / folder)
     names = set()
-    for entry in _entries(str(root / folder)):
-        if not _is_folder(entry):
+    for entry in entries_of(str(root / folder)):
+        if not is_folder(entry):
             if ending(entry.name) in IMAGE_ENDINGS:
                 passed_over.add(f"{ending(entry.name)} outside the class folders", entry.path)
-        elif any(_leads_back(os.path.realpath(entry.path), real) for real in above):
+        elif any(leads_back(os.path.realpath(entry.path), real) for real in above):
             passed_over.add("links that lead back", entry.path)
         elif not entry.name.isascii() and entry.name.encode(errors="replace").decode() != entry.name:
             name = entry.name.encode(errors="surrogateescape")
@@ -119,81 +82,16 @@ def _subfolders(root: Path, folder: str, passed_over: _PassedOver) -> set[str]:
     return names
 
 
-def _read_split(root: Path, folder: str, class_names: list[str], present: set[str], passed_over: _PassedOver) -> Items:
+def _read_split(root: Path, folder: str, class_names: list[str], present: set[str], passed_over: PassedOver) -> Items:
     names: list[str] = []
     labels: list[int] = []
     skip = len(os.path.join(root, ""))
     for label, class_name in enumerate(class_names):
         if class_name in present:
-            found = sorted(path[skip:] for path in _images(os.path.join(root, folder, class_name), passed_over))
+            found = sorted(path[skip:] for path in images_below(os.path.join(root, folder, class_name), passed_over))
             names += found
             labels += [label] * len(found)
     return Items(names, np.array(labels, dtype=np.int32))
-
-
-def _images(class_folder: str, passed_over: _PassedOver) -> Iterator[str]:
-    """Yield the paths of the images below a class folder. Each folder is read once, though links lead to it."""
-    home = os.path.realpath(class_folder)
-    read: set[str] = set()
-    waiting = [(class_folder, home)]  # and no recursion, which a deep tree would end
-    links: list[tuple[str, str]] = []
-    while waiting or links:
-        if not waiting:
-            waiting.append(links.pop(links.index(min(links))))  # last, and in the order of their names
-        folder, real = waiting.pop()
-        if real in read:
-            passed_over.add("links that lead back", folder)
-            continue
-        read.add(real)
-        for entry in _entries(folder):
-            if not _is_folder(entry):
-                if _is_image(entry):
-                    yield entry.path
-                else:
-                    passed_over.add(ending(entry.name) or "without an ending", entry.path)
-            elif not entry.is_symlink():
-                waiting.append((entry.path, os.path.join(real, entry.name)))
-            elif _leads_back(target := os.path.realpath(entry.path), real) or _leads_back(target, home):
-                passed_over.add("links that lead back", entry.path)
-            else:
-                links.append((entry.path, target))
-
-
-def _leads_back(target: str, folder: str) -> bool:
-    """Tell whether `target` is `folder` or above it."""
-    return folder == target or folder.startswith(os.path.join(target, ""))
-
-
-def _is_image(entry: os.DirEntry[str]) -> bool:
-    if not entry.is_file(follow_symlinks=False) and not entry.is_symlink():
-        return False  # a pipe, which would not end, or a device
-    suffix = ending(entry.name)
-    if suffix in IMAGE_ENDINGS:
-        return True  # a link to nothing too: the build names it, and does not lose it
-    return suffix not in NO_PHOTOGRAPH_ENDINGS and os.path.isfile(entry.path) and holds_image(entry.path)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
-
-
-def _entries(folder: str) -> list[os.DirEntry[str]]:
-    """Return what stands in a folder, without what systems put there.
-
-    Raises:
-        DataError: Where the folder cannot be read.
-    """
-    try:
-        with os.scandir(folder) as listing:
-            entries = [entry for entry in listing if entry.name[0] != "." and entry.name.casefold() not in SYSTEM_NAMES]
-    except OSError as error:
-        raise DataError(
-            f"{one_line(folder)}: this folder cannot be read ({error.strerror}). Change that, or move it away."
-        ) from None
-    return entries
 
 
 @SOURCES.register

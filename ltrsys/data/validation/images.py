@@ -27,6 +27,8 @@ MAX_PIXELS = 178_956_970
 MAX_ASPECT = 100
 """A longer image is refused: evaluation, which resizes the short side, would make it huge."""
 
+START_OF_JPEG, END_OF_JPEG = b"\xff\xd8\xff", b"\xff\xd9"
+"""Its first bytes, and its last ones."""
 ORIENTATION = 0x0112
 """The EXIF tag with the camera's rotation."""
 BASELINE_OR_PROGRESSIVE = frozenset({0xC0, 0xC1, 0xC2})
@@ -38,12 +40,18 @@ class ImageRejectedError(DataError):
 
 
 @dataclass(frozen=True)
-class CheckedImage:
+class StoredImage:
     """An upright RGB JPEG."""
 
     jpeg: bytes
     width: int
     height: int
+
+
+@dataclass(frozen=True)
+class CheckedImage(StoredImage):
+    """One that was decoded, and found whole."""
+
     format: str
     """What the file was, in Pillow's words."""
     look: Look
@@ -67,6 +75,28 @@ def check_image(data: bytes, *, resize: int | None = None) -> CheckedImage:
             return _checked(data, resize)
     except (OSError, ValueError) as error:  # of a conversion
         raise _cannot_be_decoded(error) from None
+
+
+def as_stored(data: bytes, *, resize: int | None = None) -> StoredImage:
+    """Return the JPEG that `check_image` makes of an image file, without decoding one that stays as it is.
+
+    Such a one ends as a JPEG ends, but may be damaged inside: whoever decodes it is told.
+
+    Args:
+        data: The bytes of the file.
+        resize: What the short side is reduced to, in pixels; a shorter one stays.
+
+    Raises:
+        ImageRejectedError: As `check_image` does.
+    """
+    if data.startswith(START_OF_JPEG) and data.endswith(END_OF_JPEG):
+        with warnings.catch_warnings(), _decoding():
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data), formats=["JPEG"])
+        if image.format == "JPEG" and _reduced(*image.size, resize) == image.size and _stays(image, data):
+            _check_size(*image.size)
+            return StoredImage(data, *image.size)
+    return check_image(data, resize=resize)
 
 
 @contextmanager
@@ -97,13 +127,7 @@ def _checked(data: bytes, resize: int | None) -> CheckedImage:
         # libjpeg reduces by 1/2, 1/4 or 1/8 while it decodes, to no less than is wanted: the rest is left to Lanczos,
         # which would take three times as long as the decoding on the whole image.
         image.draft(None, (width, height))
-    if (
-        image.format == "JPEG"
-        and image.mode == "RGB"
-        and not is_reduced
-        and _frame_marker(data) in BASELINE_OR_PROGRESSIVE
-        and _orientation(image) == 1
-    ):
+    if image.format == "JPEG" and not is_reduced and _stays(image, data):
         with _decoding():
             return CheckedImage(data, width, height, "JPEG", look_at(image))
     with _decoding():
@@ -118,6 +142,11 @@ def _checked(data: bytes, resize: int | None) -> CheckedImage:
     upright.save(buffer, format="JPEG", quality=QUALITY)
     look = look_at(Image.open(buffer, formats=["JPEG"]))
     return CheckedImage(buffer.getvalue(), *upright.size, image.format or "", look)
+
+
+def _stays(image: Image.Image, data: bytes) -> bool:
+    """Tell whether a JPEG is one that every decoder makes the same upright RGB image of."""
+    return image.mode == "RGB" and _frame_marker(data) in BASELINE_OR_PROGRESSIVE and _orientation(image) == 1
 
 
 def _check_size(width: int, height: int) -> None:

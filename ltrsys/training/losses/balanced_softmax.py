@@ -17,6 +17,11 @@ class BalancedSoftmax(Loss):
     source = "Ren et al., 2020, theorem 1"
     order = 40
 
+    @property
+    def power_left_out(self) -> float:
+        """All of it."""
+        return 1.0
+
     def build(self, context: LossContext) -> LossFunction:
         """Return it."""
         return adjusted_cross_entropy(context, np.log(counted(context.class_counts)))

@@ -112,6 +112,11 @@ class Loss(MethodSection):
         return None
 
     @property
+    def power_left_out(self) -> float:
+        """The a for which the logits leave out log n_j^a, which is added to them while training; 0 for none."""
+        return 0.0
+
+    @property
     def fixed_scale(self) -> float | None:
         """The scale of a cosine head, where the loss sets it; None where it is learned."""
         return None

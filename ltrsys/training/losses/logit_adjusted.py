@@ -27,6 +27,11 @@ class LogitAdjusted(Loss):
     tau: Annotated[float, Field(ge=0)] = 1.0
     """0 is cross-entropy."""
 
+    @property
+    def power_left_out(self) -> float:
+        """It is tau."""
+        return self.tau
+
     def build(self, context: LossContext) -> LossFunction:
         """Return it."""
         counts = counted(context.class_counts)

@@ -1,0 +1,1 @@
+"""A run and photographs in, names of classes with their probabilities out."""

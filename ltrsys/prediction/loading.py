@@ -1,0 +1,155 @@
+"""A fitted classifier of a run, with the network that its features come from: each checked to belong to the other."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ltrsys.classifiers.base import CLASSIFIERS, Classifier
+from ltrsys.config.reading import load_run_config
+from ltrsys.config.schema import Config
+from ltrsys.data.index.dataset import Dataset
+from ltrsys.data.index.records import parse_record
+from ltrsys.errors import DataError, UsageError
+from ltrsys.features.bank import BankIdentity, FeatureBank
+from ltrsys.features.recalibration import restore
+from ltrsys.files import read_json
+from ltrsys.models.signature import Signature, signature_in
+from ltrsys.models.weights import load_network
+from ltrsys.runs.folder import RunFolder
+from ltrsys.second_stage.store import Fitted, classifier_path, load_fitted
+
+PREFERRED = ("crt", "tau", "lws", "ncm", "joint")
+"""What answers where no classifier is named: the first of these that was fitted, or else the first of all."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """Backbone and classifier of a run, on one device and ready to answer."""
+
+    run: RunFolder
+    config: Config
+    signature: Signature
+    backbone: nn.Module
+    feature_dim: int
+    fitted: Fitted
+
+    @property
+    def classifier(self) -> Classifier[Any]:
+        """The classifier."""
+        return self.fitted.classifier
+
+
+def load_model(path: Path, classifier: str | None, device: torch.device) -> LoadedModel:
+    """Load a run's network and one of its fitted classifiers.
+
+    Args:
+        path: The run folder. Its shards need not be there.
+        classifier: The classifier's name; `PREFERRED` if not given.
+        device: Where both are wanted.
+
+    Raises:
+        UsageError: For a folder that is no finished run, or a classifier that is unknown or not fitted.
+        DataError: Where network and classifier do not belong together, or a file is damaged.
+    """
+    run = RunFolder(path)
+    config = load_run_config(run)
+    if not run.model.exists():
+        raise UsageError(
+            f"{path}: there is no model.safetensors yet: training has not finished. Start it again, it goes on from "
+            "the last checkpoint."
+        )
+    name = _chosen(run, classifier)
+    fitted = load_fitted(run.classifiers, name, device)
+    signature = _signature(run, config, classifier_path(run.classifiers, name))
+    bn = _batch_norm_of(run, config, fitted)
+    network = load_network(config.model, len(signature.classes), run.model).to(device)
+    if config.train.channels_last:
+        network.to(memory_format=torch.channels_last)
+    backbone = network.backbone.eval()
+    if bn == "recalibrate":
+        restore(backbone, run)
+    return LoadedModel(run, config, signature, backbone, network.feature_dim, fitted)
+
+
+def _chosen(run: RunFolder, wanted: str | None) -> str:
+    """Return the name of a classifier that is fitted."""
+    fitted = sorted(path.stem for path in run.classifiers.glob("*.safetensors"))
+    fitted = [name for name in CLASSIFIERS.names() if name in fitted]
+    if not fitted:
+        raise UsageError(f"{run.path}: no classifier has been fitted. Run `ltrsys balance {run.path}` first.")
+    if wanted is None:
+        return next((name for name in PREFERRED if name in fitted), fitted[0])
+    name = CLASSIFIERS.get(wanted).name
+    if name not in fitted:
+        raise UsageError(
+            f"{run.path}: {name} has not been fitted. Choose from {', '.join(fitted)}, or run `ltrsys balance "
+            f"{run.path} --classifiers {name}` first."
+        )
+    return name
+
+
+def _signature(run: RunFolder, config: Config, classifier: Path) -> Signature:
+    """Return what the model takes and what its outputs mean; all who know it must agree, but for names that changed."""
+    known = {path: signature for path in (classifier, run.model) if (signature := signature_in(path)) is not None}
+    if (record := _record(run)) is not None:
+        known[run.dataset] = Signature.of(record.record, config.data)
+    if not known:  # a run of ltrsys 0.2.0 or earlier, or one that such a version imported
+        raise UsageError(
+            f"{run.path}: it does not know the names of its classes: it was made by ltrsys 0.2.0 or earlier. Run "
+            f"`ltrsys balance {run.path}` with its shards in place: the classifiers that are fitted anew then hold the "
+            f"names. To fit them anew, remove {run.classifiers} first."
+        )
+    (place, signature), *others = known.items()
+    for other_place, other in others:
+        if difference := signature.difference(other):
+            raise DataError(
+                f"{place} and {other_place} are not of one model: {difference}. Put the file that belongs to the run "
+                f"back, or remove {run.classifiers} and run `ltrsys balance {run.path}`."
+            )
+    configured = signature.preprocessing.model_copy(
+        update={
+            "resize": config.data.resize,
+            "image_size": config.data.image_size,
+            "mean": tuple(config.data.mean),
+            "std": tuple(config.data.std),
+        }
+    )
+    if difference := signature.difference(signature.model_copy(update={"preprocessing": configured})):
+        raise DataError(
+            f"{place} is not of the config {run.config_file}: {difference}. Put the file that belongs to the run back."
+        )
+    return signature
+
+
+def _record(run: RunFolder) -> Dataset | None:
+    if not run.dataset.exists():
+        return None
+    return Dataset(run.dataset.parent, parse_record(read_json(run.dataset, "record of a dataset"), str(run.dataset)))
+
+
+def _batch_norm_of(run: RunFolder, config: Config, fitted: Fitted) -> str:
+    """Return how BatchNorm was treated in the features that a classifier was fitted on.
+
+    Raises:
+        DataError: Where these are not features of the run's model.
+    """
+    kind, again = fitted.classifier.features, f"Run `ltrsys balance {run.path}` again."
+    if (run.features / "bank.json").exists():
+        bank = FeatureBank.open(run.features)
+        with open(run.model, "rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != bank.identity.model:
+                raise DataError(f"{run.model}: the model has changed since its features were made. {again}")
+        if bank.fingerprint_of(kind) == fitted.bank:
+            return str(bank.identity.settings["bn"])
+    elif (dataset := _record(run)) is not None:  # to save space, features may be deleted once classifiers are fitted
+        plain = config.model_copy(update={"balance": config.balance.model_copy(update={"bn": "eval"})})
+        bank = FeatureBank(run.features, BankIdentity.of(run, plain, dataset), 0, ())
+        if bank.fingerprint_of(kind) == fitted.bank:
+            return "eval"
+    raise DataError(
+        f"{run.classifiers}: {fitted.classifier.name} was not fitted on features of {run.model} as it is now. {again}"
+    )
