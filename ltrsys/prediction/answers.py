@@ -1,10 +1,10 @@
 """What is said of an image: its classes, best first, and how sure that is."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Self
 
-RANKS = ("kingdom", "phylum", "class", "order", "family", "genus", "species")
-"""The usual ranks of a taxonomy, from the widest to the narrowest."""
+Status = Literal["ok", "not sure", "unreadable"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Answer:
     """Training images of the class."""
     shot: str
     """`many`, `medium` or `few`, by these."""
-    taxonomy: dict[str, str]
+    taxonomy: Mapping[str, str] = field(default_factory=dict)
     """Names of the groups that the class belongs to, by rank; empty where they are not known."""
 
 
@@ -31,8 +31,14 @@ class Prediction:
     """Its path; `image N` for the N-th of those that were given as pixels."""
     answers: Sequence[Answer]
     """The best classes, best first; empty where the image cannot be read."""
+    status: Status = "ok"
     problem: str | None = None
     """Why it cannot be read; None where it can."""
+
+    @classmethod
+    def unreadable(cls, path: str, problem: str) -> Self:
+        """Return what is said of an image that cannot be read."""
+        return cls(path, (), "unreadable", problem)
 
     @property
     def best(self) -> Answer:
@@ -44,3 +50,12 @@ class Prediction:
         if not self.answers:
             raise ValueError(f"{self.path}: {self.problem}")
         return self.answers[0]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Make it from what `to_json` returned."""
+        return cls(**values | {"answers": tuple(Answer(**answer) for answer in values["answers"])})

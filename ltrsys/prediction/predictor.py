@@ -178,7 +178,9 @@ class Predictor:
             probabilities_BK = scored.probabilities_BC.gather(1, ranking_BK)
         rows = zip(scored.places, scored.problems, ranking_BK.tolist(), probabilities_BK.tolist(), strict=True)
         return [
-            Prediction(images.name(place), () if problem else self._named(classes, probabilities), problem)
+            Prediction.unreadable(images.name(place), problem)
+            if problem is not None
+            else Prediction(images.name(place), self._named(classes, probabilities))
             for place, problem, classes, probabilities in rows
         ]
 

@@ -1,0 +1,205 @@
+"""Naming photographs: a run and images in, a table out."""
+
+import hashlib
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch.distributed
+
+from ltrsys.config.reading import load_run_config
+from ltrsys.errors import UsageError
+from ltrsys.features.extraction import barrier
+from ltrsys.prediction.answers import Prediction
+from ltrsys.prediction.class_lists import read_frequencies, read_species
+from ltrsys.prediction.finding import find_images
+from ltrsys.prediction.images import Images
+from ltrsys.prediction.job import Job
+from ltrsys.prediction.predictor import Predictor
+from ltrsys.prediction.tables import CSVWriter, writer_for
+from ltrsys.progress import progress
+from ltrsys.registry import load_plugin
+from ltrsys.runs.folder import RunFolder
+from ltrsys.section import DeviceName
+from ltrsys.world import World
+
+log = logging.getLogger("ltrsys")
+
+RANKS = ("kingdom", "phylum", "class", "order", "family", "genus", "species")
+"""Ranks of a taxonomy in their usual order; others come after them."""
+TRAIN, UNIFORM = "train", "uniform"
+"""What `--prior` takes besides a file."""
+PROBLEMS_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """What the command line says."""
+
+    classifier: str | None = None
+    top: int = 5
+    out: Path | None = None
+    species: Path | None = None
+    prior: str | None = None
+    split: str | None = None
+    device: DeviceName = "auto"
+    batch_size: int | None = None
+    overwrite: bool = False
+    null: bool = False
+    plugins: Sequence[str] = ()
+
+
+def predict(run: Path, arguments: Sequence[str], options: PredictOptions) -> None:
+    """Name the images that arguments lead to, into a file or onto standard output.
+
+    Raises:
+        UsageError: For a folder that is no balanced run, arguments that lead nowhere, options that do not fit, or a
+            file at `out` that is of something else.
+        DataError: For files of the run, or lists of classes, that are damaged or do not belong together.
+    """
+    for plugin in options.plugins:
+        load_plugin(plugin)
+    world = World.detect()
+    if options.out is not None:
+        writer_for(options.out)
+    elif world.world_size > 1:
+        raise UsageError("several ranks need a file to write to: give --out.")
+    images = find_images(arguments, split=options.split, separator="\0" if options.null else "\n")
+    load_run_config(RunFolder(run))  # what is no run is told before torch looks for a GPU
+    predictor = Predictor.load(run, classifier=options.classifier, device=options.device, batch_size=options.batch_size)
+    with _fitted_to(predictor, options) as predictor:
+        if options.classifier is None and world.is_main:
+            log.info("%s: the classifier is %s.", run, predictor.classifier)
+        if options.out is None:
+            _print(predictor, images, options.top)
+        else:
+            _write(predictor, images, options, world)
+
+
+def _fitted_to(predictor: Predictor, options: PredictOptions) -> Predictor:
+    """Return a predictor for the species and their frequencies that are asked for."""
+    classes = predictor.signature.classes
+    if options.prior is not None:
+        counts = np.array(predictor.signature.train_counts, dtype=np.float64)
+        named = {TRAIN: counts, UNIFORM: np.ones(len(counts))}.get(options.prior)
+        predictor = predictor.with_frequencies(
+            read_frequencies(Path(options.prior), classes) if named is None else named
+        )
+    if options.species is not None:
+        predictor = predictor.only(read_species(options.species, classes))
+    return predictor
+
+
+def _ranks(predictor: Predictor) -> list[str]:
+    """Return the ranks of the taxonomy that any class has."""
+    known = dict.fromkeys(rank for record in predictor.signature.classes for rank in record.taxonomy)
+    return sorted(known, key=lambda rank: RANKS.index(rank) if rank in RANKS else len(RANKS))
+
+
+def _print(predictor: Predictor, images: Images, top: int) -> None:
+    """Print as they come: for people on a terminal, as CSV elsewhere."""
+    readable = sys.stdout.isatty()
+    table = None if readable else CSVWriter(sys.stdout.buffer, _ranks(predictor))
+    for scored in predictor.run(images, range(len(images))):
+        for prediction in predictor.answers(images, scored, top):
+            if table is None:
+                _print_readable(prediction)
+            else:
+                table.write(prediction)
+    if table is not None:
+        table.close()
+        sys.stdout.buffer.flush()
+
+
+def _print_readable(prediction: Prediction) -> None:
+    print(prediction.path.encode(errors="backslashreplace").decode())
+    if prediction.problem is not None:
+        print(f"     cannot be read: {prediction.problem}")
+    for answer in prediction.answers:
+        images = "1 training image" if answer.train_images == 1 else f"{answer.train_images:,} training images"
+        print(f"  {answer.probability:6.1%}  {answer.name}   ({answer.shot}: {images})")
+
+
+def _write(predictor: Predictor, images: Images, options: PredictOptions, world: World) -> None:
+    """Write the table; what was done by an earlier call is not done again."""
+    assert options.out is not None
+    job = Job(options.out, _made_with(predictor, options), images)
+    done = job.is_done(overwrite=options.overwrite)
+    if done:
+        if world.is_main:
+            log.info("%s: all %d images have been named. There is nothing to do.", options.out, len(images))
+        return
+    with job.alone() if world.is_main else nullcontext(), _joined(world):
+        if world.is_main:
+            job.begin()
+        barrier(world)
+        missing = job.missing()
+        barrier(world)  # nobody writes before all have read what there is
+        _predict_missing(predictor, job, missing, options.top, world)
+        barrier(world)
+        if world.is_main:
+            problems = job.finish(_ranks(predictor))
+            print(_conclusion(options.out, len(images), problems))
+
+
+def _predict_missing(predictor: Predictor, job: Job, missing: list[int], top: int, world: World) -> None:
+    """Name this rank's part of what is missing: whole batches, so that an image is in one of the same size always."""
+    size = predictor.batch_size
+    batches = range(world.rank, -(-len(missing) // size), world.world_size)
+    own = [place for batch in batches for place in missing[batch * size : (batch + 1) * size]]
+    parts = job.parts(world.rank)
+    with progress("predict", len(own), shown=world.is_main) as advance:
+        try:
+            for scored in predictor.run(job.images, own):
+                parts.add(scored.places, predictor.answers(job.images, scored, top))
+                advance(len(scored.places))
+        finally:
+            parts.flush()  # after Ctrl-C, too
+
+
+def _made_with(predictor: Predictor, options: PredictOptions) -> dict[str, Any]:
+    """Return all that predictions depend on besides the images."""
+    return {
+        "classifier": predictor.classifier,
+        "model": predictor.model.fitted.bank,
+        "fit": predictor.model.fitted.fingerprint,
+        "classes": predictor.signature.sha256,
+        "top": options.top,
+        "prior": _content(options.prior),
+        "species": _content(options.species),
+        "batch_size": predictor.batch_size,
+    }
+
+
+def _content(named: str | Path | None) -> str | None:
+    """Return the SHA-256 of a file, or the word that stands in its place."""
+    if named is None or str(named) in (TRAIN, UNIFORM):
+        return None if named is None else str(named)
+    return hashlib.sha256(Path(named).read_bytes()).hexdigest()
+
+
+@contextmanager
+def _joined(world: World) -> Iterator[None]:
+    """Join the ranks, which only wait for one another: for however long one of them takes."""
+    if world.world_size == 1:
+        yield
+        return
+    torch.distributed.init_process_group("gloo", timeout=timedelta(days=30))
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def _conclusion(out: Path, images: int, problems: Sequence[Prediction]) -> str:
+    said = f"{out}: {images:,} {'image' if images == 1 else 'images'}"
+    if not problems:
+        return f"{said}."
+    first = "; ".join(f"{one.path}: {one.problem}" for one in problems[:PROBLEMS_SHOWN])
+    return f"{said}, of which {len(problems):,} could not be read ({first})."
