@@ -31,7 +31,7 @@ def read_species(path: Path, classes: Sequence[ClassRecord]) -> NDArray[np.bool_
     """
     rows = _rows(path)
     column = _column(rows[0][1], NAME_COLUMNS)
-    named = [(line, row[column or 0]) for line, row in rows[column is not None :] if row[column or 0]]
+    named = [(line, name) for line, row in rows[column is not None :] if (name := _value(row, column or 0))]
     chosen = np.zeros(len(classes), bool)
     for places in _find(path, named, classes):
         chosen[places] = True
@@ -62,9 +62,9 @@ def read_frequencies(path: Path, classes: Sequence[ClassRecord]) -> NDArray[np.f
         rows = rows[1:]
     rows = [(line, row) for line, row in rows if any(row)]
     frequencies = np.zeros(len(classes))
-    found = _find(path, [(line, row[names] if names < len(row) else "") for line, row in rows], classes)
+    found = _find(path, [(line, _value(row, names)) for line, row in rows], classes)
     for places, (line, row) in zip(found, rows, strict=True):
-        frequencies[places] += _number(path, line, row[numbers] if numbers < len(row) else "") / len(places)
+        frequencies[places] += _number(path, line, _value(row, numbers)) / len(places)
     if not frequencies.sum() > 0:
         raise DataError(f"{path}: no class has a frequency above 0.")
     return frequencies / frequencies.sum()
@@ -91,6 +91,10 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
     if not rows:
         raise DataError(f"{path}: this file is empty.")
     return rows
+
+
+def _value(row: list[str], column: int) -> str:
+    return row[column] if column < len(row) else ""
 
 
 def _column(heading: list[str], known: Sequence[str]) -> int | None:

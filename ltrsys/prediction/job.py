@@ -120,9 +120,7 @@ class Job:
         self._places = {}
         versions: dict[str, str] = {}
         for path in sorted(self.folder.glob("*-*.jsonl")):
-            with open(path, encoding="utf-8") as file:
-                names = json.loads(file.readline())
-            for line, (name, version) in enumerate(names):
+            for line, (name, version) in enumerate(_images_of(path)):
                 self._places[name], versions[name] = (path, line), version
         return [
             place
@@ -207,9 +205,22 @@ class _Parts:
         try:
             return Prediction.from_json(json.loads(self._open[path][line]))
         except (IndexError, ValueError, TypeError, KeyError) as error:
-            raise DataError(
-                f"{path}: a damaged part of the predictions ({error!r}). Remove it and run the same command again."
-            ) from None
+            raise _damaged(path, error) from None
+
+
+def _images_of(path: Path) -> list[tuple[str, str]]:
+    """Return the names and versions of the images of a part."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return [(str(name), str(version)) for name, version in json.loads(file.readline())]
+    except (ValueError, TypeError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{path}: a damaged part of the predictions ({error!r}). Remove it and run the same command again."
+    )
 
 
 def _difference(before: Any, now: dict[str, Any]) -> str | None:
