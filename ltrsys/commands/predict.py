@@ -141,14 +141,14 @@ def _write(predictor: Predictor, images: Images, options: PredictOptions, world:
         barrier(world)
         missing = job.missing()
         barrier(world)  # nobody writes before all have read what there is
-        _predict_missing(predictor, job, missing, options.top, world)
+        predict_missing(predictor, job, missing, options.top, world)
         barrier(world)
         if world.is_main:
             problems = job.finish(_ranks(predictor))
             print(_conclusion(options.out, len(images), problems))
 
 
-def _predict_missing(predictor: Predictor, job: Job, missing: list[int], top: int, world: World) -> None:
+def predict_missing(predictor: Predictor, job: Job, missing: list[int], top: int, world: World) -> None:
     """Name this rank's part of what is missing: whole batches, so that an image is in one of the same size always."""
     size = predictor.batch_size
     batches = range(world.rank, -(-len(missing) // size), world.world_size)
