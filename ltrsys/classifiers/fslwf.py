@@ -56,6 +56,7 @@ class FSLwF(Classifier[FSLwFConfig]):
     source = "Gidaris and Komodakis, 2018"
     order = 70
     label, color, marker = "FSLwF", "#D55E00", "*"
+    calibration_folds = 1
     Config = FSLwFConfig
     depends_on_seed = True
     has_weight_norms = False
@@ -141,9 +142,9 @@ def _train_on_episodes(
     from torch.nn import functional
     from torch.optim.lr_scheduler import CosineAnnealingLR
 
-    from ltrsys.models.weight_generator import WeightGenerator
     from ltrsys.features.balanced_sgd import refuse_divergence
     from ltrsys.features.episodes import Episodes
+    from ltrsys.models.weight_generator import WeightGenerator
     from ltrsys.progress import progress
 
     train, device = context.train, context.device
