@@ -97,6 +97,10 @@ class Classifier(Method, ABC, Generic[C]):
     """Its settings, `balance.<name>`."""
     depends_on_seed: ClassVar[bool] = False
     """Whether the fit draws random numbers: a fitted one is fitted anew where the seed has changed."""
+    calibration_folds: ClassVar[int] = 5
+    """Without a val split its probabilities are calibrated on train, which is divided into five folds: how many of
+    them are scored by a classifier that is fitted on the other four. 1 where a fit takes many passes over the bank; 0
+    where it learns nothing from the bank, so that it scores all images as it is."""
     features: ClassVar[FeatureKind] = "last"
     """The kind of features that it is fitted on and given to rank. Those of the kind `no_relu`, before the last ReLU,
     are there only for residual networks, and made only where a classifier asks for them."""

@@ -35,6 +35,7 @@ class CosineClassifier(Classifier[CosineConfig]):
     source = "Kang et al., 2020, appendix B.7; Gidaris and Komodakis, 2018, section 3.2"
     order = 60
     label, color, marker = "Cosine", "#56B4E9", "h"
+    calibration_folds = 1
     Config = CosineConfig
     depends_on_seed = True
     has_weight_norms = False

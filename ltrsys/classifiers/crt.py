@@ -27,6 +27,7 @@ class RetrainedClassifier(LinearClassifier[CRTConfig]):
     source = "Kang et al., 2020, section 4"
     order = 20
     label, color, marker = "cRT", "#009E73", "^"
+    calibration_folds = 1
     Config = CRTConfig
     depends_on_seed = True
 

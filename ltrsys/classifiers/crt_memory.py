@@ -36,6 +36,7 @@ class RetrainedMemory(Classifier[CRTMemoryConfig]):
     source = "Kang et al., 2020, appendix B.4; Liu et al., 2019, section 3.3"
     order = 70
     label, color, marker = "cRT+mem", "#8C564B", "X"
+    calibration_folds = 1
     Config = CRTMemoryConfig
     depends_on_seed = True
     has_weight_norms = False

@@ -56,6 +56,7 @@ class FSLwF(Classifier[FSLwFConfig]):
     source = "Gidaris and Komodakis, 2018"
     order = 70
     label, color, marker = "FSLwF", "#D55E00", "*"
+    calibration_folds = 1
     Config = FSLwFConfig
     depends_on_seed = True
     has_weight_norms = False

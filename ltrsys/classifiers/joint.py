@@ -75,6 +75,7 @@ class Joint(LinearClassifier[Section]):
     source = "Kang et al., 2020, section 3"
     order = 0
     label, color, marker = "Joint", "#0072B2", "o"
+    calibration_folds = 0
 
     head: HeadName = "linear"
     """`model.head`; but for `linear` there is no bias."""

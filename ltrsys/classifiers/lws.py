@@ -33,6 +33,7 @@ class LearnableWeightScaling(Classifier[LWSConfig]):
     source = "Kang et al., 2020, equation 4"
     order = 40
     label, color, marker = "LWS", "#8C4A00", "v"
+    calibration_folds = 1
     Config = LWSConfig
     depends_on_seed = True
     needs_linear_head = "it learns other norms of the joint weights, on which a cosine does not depend"

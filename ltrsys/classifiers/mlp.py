@@ -37,6 +37,7 @@ class MultiLayerPerceptron(Classifier[MLPConfig]):
     source = "Kang et al., 2020, appendix B.6"
     order = 50
     label, color, marker = "MLP", "#6A3D9A", "p"
+    calibration_folds = 1
     Config = MLPConfig
     depends_on_seed = True
     has_weight_norms = False

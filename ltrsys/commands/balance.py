@@ -1,4 +1,4 @@
-"""The second stage from end to end: feature bank → classifiers → evaluation → results, table and plots."""
+"""The second stage from end to end: feature bank → classifiers → calibration → evaluation → results, table, plots."""
 
 import logging
 from collections.abc import Container, Iterator, Sequence
@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 import torch.distributed
 
+from ltrsys.calibration.fitting import Calibrator
 from ltrsys.classifiers.base import CLASSIFIERS
 from ltrsys.classifiers.joint import Joint
 from ltrsys.classifiers.tau import TauConfig
@@ -20,6 +21,7 @@ from ltrsys.data.index.records import SPLITS, SplitName
 from ltrsys.data.reading.opening import open_dataset
 from ltrsys.device import choose_device, set_up_gpu
 from ltrsys.errors import DataError, UsageError
+from ltrsys.evaluation.calibrating import with_calibration
 from ltrsys.evaluation.results import Line, Results, read_results, write_results
 from ltrsys.evaluation.split import EvaluatedSplit
 from ltrsys.evaluation.tilting import Tilting
@@ -89,7 +91,12 @@ def balance_run(
     fitted = {name: fitter.fitted(name) for name in CLASSIFIERS.names() if name in config.balance.classifiers}
     fitted |= _still_current(old, fitter, reported, except_for=fitted.keys())
     tilting = Tilting.of(reported, bank, val, config.balance, joint)
-    lines = [tilting.with_tilt(_line_of(one, reported, old, joint), one) for one in fitted.values()]
+    calibrator = Calibrator(fitter)
+    lines = []
+    for one in fitted.values():
+        calibration = calibrator.calibrated(one) if config.balance.calibrate else None
+        line = tilting.with_tilt(_line_of(one, reported, old, joint), one)
+        lines.append(with_calibration(line, one, calibration, reported))
     tau = config.balance.of("tau")
     curve = reported.tau_curve(joint, tau.grid) if "tau" in fitted and isinstance(tau, TauConfig) else None
     results = reported.results(dataset, lines, curve)
@@ -105,10 +112,13 @@ def balance_run(
 
 
 def _fit_without_reporting(fitter: Fitter, dataset: Dataset, as_json: bool) -> None:
-    """Fit and save the classifiers; none needs another split than train, or `selects_on` has refused it."""
+    """Fit, calibrate and save the classifiers; none needs another split than train, or `selects_on` has refused it."""
+    calibrator = Calibrator(fitter)
     for name in CLASSIFIERS.names():
         if name in fitter.config.classifiers:
-            fitter.fitted(name)
+            fitted = fitter.fitted(name)
+            if fitter.config.calibrate:
+                calibrator.calibrated(fitted)
     log.warning("%s The classifiers are in %s.", nothing_to_report_on(dataset), fitter.run.classifiers)
     if as_json:
         print("null")

@@ -69,6 +69,68 @@ class Tilt(_Record):
     """SHA-256 of all that this depends on."""
 
 
+class ReliabilityBins(_Record):
+    """Images by confidence, in bins of as many each, for a reliability diagram."""
+
+    confidence: list[float]
+    """Mean confidence in each bin, from 0 to 1."""
+    accuracy: list[float]
+    """Share of right answers in each bin, from 0 to 1."""
+    images: list[int]
+
+
+class Reliability(_Record):
+    """How far confidence is from accuracy."""
+
+    calibration_error: dict[str, float | None]
+    """Expected calibration error of many, medium, few and all, in per cent, over 15 bins of as many images each."""
+    calibration_error_equal_width: dict[str, float | None]
+    """The same over 15 bins of equal width, as most papers tell it."""
+    bins: ReliabilityBins
+
+
+class ReachedPrecision(_Record):
+    """What answering only from a confidence on comes to."""
+
+    wanted: float
+    """The precision that was asked for, from 0 to 1."""
+    threshold: float | None
+    """The confidence from which on an image is answered; None where no threshold shows that precision."""
+    precision: dict[str, float | None]
+    """Of the answered images of many, medium, few and all, in per cent."""
+    answered: dict[str, float | None]
+    """The share of the images that is answered, in per cent."""
+
+
+class PredictionSets(_Record):
+    """Prediction sets of one conformity, which are to hold the right class with a probability of 90 %."""
+
+    coverage: dict[str, float | None]
+    """How often they hold it: many, medium, few, all and the mean over the classes, in per cent."""
+    mean_size: dict[str, float | None]
+    """Classes in a set, of many, medium, few and all."""
+    median_size: dict[str, float | None]
+
+
+class CalibrationLine(_Record):
+    """How sure a classifier is, measured on the reported split."""
+
+    temperature: float
+    fitted_on: str
+    """The images that it was fitted on: "val", or another way in words."""
+    fitted_images: int
+    before: Reliability
+    """At temperature 1."""
+    after: Reliability
+    precisions: list[ReachedPrecision]
+    sets: PredictionSets
+    """By the probability p."""
+    adjusted_sets: PredictionSets
+    """By p / pi."""
+    fingerprint: str
+    """SHA-256 of all that this depends on."""
+
+
 class Line(_Record):
     """One classifier."""
 
@@ -87,9 +149,11 @@ class Line(_Record):
     versus_joint: VersusJoint | None
     """None for the joint classifier itself."""
     fingerprint: str
-    """SHA-256 of all that this line depends on, `tilt` aside."""
+    """SHA-256 of all that this line depends on, `tilt` and `calibration` aside."""
     tilt: Tilt | None = None
     """None where `balance.tilt_grid` is empty, and in files of format 1."""
+    calibration: CalibrationLine | None = None
+    """None where `balance.calibrate` is false, and in older files."""
 
     @property
     def complete(self) -> bool:

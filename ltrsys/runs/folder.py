@@ -61,6 +61,11 @@ class RunFolder:
         return self.path / "classifiers"
 
     @property
+    def calibration(self) -> Path:
+        """One safetensors file a classifier: how sure its answers are."""
+        return self.path / "calibration"
+
+    @property
     def results(self) -> Path:
         """Accuracies by split and classifier."""
         return self.path / "results.json"

@@ -28,6 +28,8 @@ class BalanceConfig(Section):
     tilt_grid: list[float] = Field(default=_TILTS)
     """The t of the curve of each classifier whose scores are tilted by -t log pi; empty for no curve. By default in
     steps of 0.1, and in finer ones near 0, for classifiers such as NCM, whose scores differ by hundredths."""
+    calibrate: bool = True
+    """Fit for each classifier how sure its answers are: temperature, thresholds, prediction sets, novelty."""
     val_is_test: bool = False
     """Let tau be chosen on the test split where there is no other val (as the paper did on iNaturalist)."""
     bn: Literal["eval", "recalibrate"] = "eval"

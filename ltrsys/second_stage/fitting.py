@@ -118,7 +118,7 @@ class Fitter:
 
     def fit(self, name: str) -> Fitted:
         """Fit a classifier, without saving it."""
-        classifier = CLASSIFIERS.get(name).fit(self._context(name), self.config.of(name))
+        classifier = CLASSIFIERS.get(name).fit(self.context(name), self.config.of(name))
         return Fitted(classifier, self.bank.fingerprint_of(classifier.features), self.fingerprint(name))
 
     def current(self, name: str) -> Fitted | None:
@@ -154,7 +154,8 @@ class Fitter:
         """
         return CLASSIFIERS.get(name).selects_on(self.config.of(name), self.val)
 
-    def _context(self, name: str) -> FitContext:
+    def context(self, name: str) -> FitContext:
+        """Return what a classifier is fitted on."""
         selection, kind = self.selection(name), CLASSIFIERS.get(name).features
         return FitContext(
             train=self.bank.split("train", kind),

@@ -1,0 +1,3 @@
+from tests.classifiers.conftest import _one_thread, long_tail
+
+__all__ = ["_one_thread", "long_tail"]
