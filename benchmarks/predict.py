@@ -27,10 +27,12 @@ from ltrsys.data.loading.loader import EvaluationLoader
 from ltrsys.data.shards.build_folder import BuildOptions
 from ltrsys.data.shards.building import build_shards
 from ltrsys.models.signature import Signature
+from ltrsys.prediction.answers import Wanted
 from ltrsys.prediction.images import Files, Images, Samples
 from ltrsys.prediction.job import Job
 from ltrsys.prediction.loading import LoadedModel
 from ltrsys.prediction.predictor import Predictor
+from ltrsys.prediction.tables import Layout
 from ltrsys.runs.folder import RunFolder
 from ltrsys.second_stage.store import Fitted
 from ltrsys.world import World
@@ -51,15 +53,15 @@ def _table(folder: Path, images: int, rounds: int) -> Table:
     split = build_shards(photograph_source(counts), folder / "shards", BuildOptions(), workers=WORKERS).split("train")
     paths = _as_files(split, folder / "files")[:images]
     network, predictor = _light_network(), _predictor(folder, split)
-    number = iter(range(10**6))
+    number, answerer = iter(range(10**6)), predictor.answerer(Wanted(top=5))
 
     def predict(what: Images) -> float:
         job = Job(folder / f"{next(number)}.csv", {}, what)
 
         def work() -> None:
             job.begin()
-            predict_missing(predictor, job, job.missing(), 5, World())
-            job.finish([])
+            predict_missing(predictor, job, job.missing(), answerer, World())
+            job.finish(Layout())
 
         return _seconds(work)
 

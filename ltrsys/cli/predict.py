@@ -29,6 +29,30 @@ def predict(
             help="The table to write: .csv, .jsonl or .parquet. The same command continues one that was killed."
         ),
     ] = None,
+    min_precision: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE", help="How many of the answers should be right, such as 0.95: others are not sure."
+        ),
+    ] = None,
+    coverage: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Name as many classes as it takes for the right one to be there so often."),
+    ] = None,
+    adjusted: Annotated[
+        bool, typer.Option("--adjusted", help="With --coverage: cover rare classes as well, by larger sets.")
+    ] = False,
+    rank: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RANK|auto",
+            help="Name groups of this rank, such as genus, instead of classes; auto adds the finest group that is sure "
+            "enough.",
+        ),
+    ] = None,
+    novelty: Annotated[
+        bool, typer.Option("--novelty", help="Tell how unlike the known images each is, which may be of no class.")
+    ] = False,
     species: Annotated[
         Path | None, typer.Option(help="A list of names, a line or a row each: no other class is answered.")
     ] = None,
@@ -54,10 +78,11 @@ def predict(
     """Name what is in photographs: the classes of each, best first, with their probabilities."""
     from ltrsys.commands.predict import PredictOptions  # imports torch, which takes seconds that other commands save
     from ltrsys.commands.predict import predict as predict_images
+    from ltrsys.prediction.answers import Wanted
 
     options = PredictOptions(
         classifier=classifier,
-        top=top,
+        wanted=Wanted(top, min_precision, coverage, adjusted, rank, novelty),
         out=out,
         species=species,
         prior=prior,

@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,14 @@ import torch.distributed
 from ltrsys.config.reading import load_run_config
 from ltrsys.errors import UsageError
 from ltrsys.features.extraction import barrier
-from ltrsys.prediction.answers import Prediction
+from ltrsys.prediction.answering import Answerer
+from ltrsys.prediction.answers import AUTO, Prediction, Wanted
 from ltrsys.prediction.class_lists import read_frequencies, read_species
 from ltrsys.prediction.finding import find_images
 from ltrsys.prediction.images import Images
 from ltrsys.prediction.job import Job
 from ltrsys.prediction.predictor import Predictor
-from ltrsys.prediction.tables import CSVWriter, writer_for
+from ltrsys.prediction.tables import CSVWriter, Layout, writer_for
 from ltrsys.progress import progress
 from ltrsys.registry import load_plugin
 from ltrsys.runs.folder import RunFolder
@@ -43,7 +44,7 @@ class PredictOptions:
     """What the command line says."""
 
     classifier: str | None = None
-    top: int = 5
+    wanted: Wanted = field(default_factory=Wanted)
     out: Path | None = None
     species: Path | None = None
     prior: str | None = None
@@ -76,10 +77,35 @@ def predict(run: Path, arguments: Sequence[str], options: PredictOptions) -> Non
     with _fitted_to(predictor, options) as predictor:
         if options.classifier is None and world.is_main:
             log.info("%s: the classifier is %s.", run, predictor.classifier)
+        answerer = predictor.answerer(options.wanted)
+        _warn(predictor, options, world)
         if options.out is None:
-            _print(predictor, images, options.top)
+            _print(predictor, images, answerer)
         else:
-            _write(predictor, images, options, world)
+            _write(predictor, images, answerer, options, world)
+
+
+def _warn(predictor: Predictor, options: PredictOptions, world: World) -> None:
+    """Say where probabilities are worth less than they seem."""
+    if not world.is_main:
+        return
+    name, run, wanted = predictor.classifier, predictor.model.run.path, options.wanted
+    if predictor.model.calibration is None:
+        log.warning(
+            "%s: the probabilities of %s are not calibrated. `ltrsys balance %s --classifiers %s "
+            "balance.calibrate=true` does that.",
+            run,
+            name,
+            run,
+            name,
+        )
+    elif (options.prior or options.species) and (wanted.min_precision or wanted.coverage or wanted.rank):
+        log.warning(
+            "How sure %s is was measured on images of all classes (%s): with --species or --prior, take precision and "
+            "coverage as approximate.",
+            name,
+            predictor.model.calibration.fitted_on,
+        )
 
 
 def _fitted_to(predictor: Predictor, options: PredictOptions) -> Predictor:
@@ -102,12 +128,17 @@ def _ranks(predictor: Predictor) -> list[str]:
     return sorted(known, key=lambda rank: RANKS.index(rank) if rank in RANKS else len(RANKS))
 
 
-def _print(predictor: Predictor, images: Images, top: int) -> None:
+def _layout(predictor: Predictor, wanted: Wanted) -> Layout:
+    """Return the columns of the table."""
+    return Layout(_ranks(predictor), taxon=wanted.rank == AUTO, unlikeness=wanted.novelty)
+
+
+def _print(predictor: Predictor, images: Images, answerer: Answerer) -> None:
     """Print as they come: for people on a terminal, as CSV elsewhere."""
     readable = sys.stdout.isatty()
-    table = None if readable else CSVWriter(sys.stdout.buffer, _ranks(predictor))
+    table = None if readable else CSVWriter(sys.stdout.buffer, _layout(predictor, answerer.wanted))
     for scored in predictor.run(images, range(len(images))):
-        for prediction in predictor.answers(images, scored, top):
+        for prediction in predictor.answers(images, scored, answerer):
             if table is None:
                 _print_readable(prediction)
             else:
@@ -121,12 +152,22 @@ def _print_readable(prediction: Prediction) -> None:
     print(prediction.path.encode(errors="backslashreplace").decode())
     if prediction.problem is not None:
         print(f"     cannot be read: {prediction.problem}")
+    if prediction.status == "not sure":
+        print("     not sure; it may be:")
+    if prediction.taxon is not None:
+        print(f"     {prediction.taxon.rank}: {prediction.taxon.name} ({prediction.taxon.probability:.1%})")
     for answer in prediction.answers:
         images = "1 training image" if answer.train_images == 1 else f"{answer.train_images:,} training images"
-        print(f"  {answer.probability:6.1%}  {answer.name}   ({answer.shot}: {images})")
+        shot = "" if answer.shot is None else f"{answer.shot}: "
+        print(f"  {answer.probability:6.1%}  {answer.name}   ({shot}{images})")
+    if prediction.unlikeness is not None:
+        found = prediction.unlikeness
+        print(
+            f"     of the known images {found.energy_share:.1%} score as low, {found.distance_share:.1%} lie as far off"
+        )
 
 
-def _write(predictor: Predictor, images: Images, options: PredictOptions, world: World) -> None:
+def _write(predictor: Predictor, images: Images, answerer: Answerer, options: PredictOptions, world: World) -> None:
     """Write the table; what was done by an earlier call is not done again."""
     assert options.out is not None
     job = Job(options.out, _made_with(predictor, options), images)
@@ -141,14 +182,14 @@ def _write(predictor: Predictor, images: Images, options: PredictOptions, world:
         barrier(world)
         missing = job.missing()
         barrier(world)  # nobody writes before all have read what there is
-        predict_missing(predictor, job, missing, options.top, world)
+        predict_missing(predictor, job, missing, answerer, world)
         barrier(world)
         if world.is_main:
-            problems = job.finish(_ranks(predictor))
+            problems = job.finish(_layout(predictor, options.wanted))
             print(_conclusion(options.out, len(images), problems))
 
 
-def predict_missing(predictor: Predictor, job: Job, missing: list[int], top: int, world: World) -> None:
+def predict_missing(predictor: Predictor, job: Job, missing: list[int], answerer: Answerer, world: World) -> None:
     """Name this rank's part of what is missing: whole batches, so that an image is in one of the same size always."""
     size = predictor.batch_size
     batches = range(world.rank, -(-len(missing) // size), world.world_size)
@@ -157,7 +198,7 @@ def predict_missing(predictor: Predictor, job: Job, missing: list[int], top: int
     with progress("predict", len(own), shown=world.is_main) as advance:
         try:
             for scored in predictor.run(job.images, own):
-                parts.add(scored.places, predictor.answers(job.images, scored, top))
+                parts.add(scored.places, predictor.answers(job.images, scored, answerer))
                 advance(len(scored.places))
         finally:
             parts.flush()  # after Ctrl-C, too
@@ -165,12 +206,14 @@ def predict_missing(predictor: Predictor, job: Job, missing: list[int], top: int
 
 def _made_with(predictor: Predictor, options: PredictOptions) -> dict[str, Any]:
     """Return all that predictions depend on besides the images."""
+    calibration = predictor.model.calibration
     return {
         "classifier": predictor.classifier,
         "model": predictor.model.fitted.bank,
         "fit": predictor.model.fitted.fingerprint,
         "classes": predictor.signature.sha256,
-        "top": options.top,
+        "calibration": calibration and calibration.fingerprint,
+        **asdict(options.wanted),
         "prior": _content(options.prior),
         "species": _content(options.species),
         "batch_size": predictor.batch_size,

@@ -1,4 +1,4 @@
-"""What is said of an image: its classes, best first, and how sure that is."""
+"""What is asked of images, and what is said of each: its classes, best first, and how sure that is."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -6,21 +6,66 @@ from typing import Any, Literal, Self
 
 Status = Literal["ok", "not sure", "unreadable"]
 
+AUTO = "auto"
+"""The rank of a taxonomy that stands for the finest one that is sure enough."""
+PRECISION_OF_GROUPS = 0.9
+"""How sure a group must be where `rank` is auto and no precision is asked for."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked."""
+
+    top: int = 5
+    """How many classes to name, if no coverage is asked for."""
+    min_precision: float | None = None
+    """The share of the answers that should be right, between 0 and 1: others are "not sure"."""
+    coverage: float | None = None
+    """Name as many classes as it takes for the right one to be among them so often, between 0 and 1."""
+    adjusted: bool = False
+    """Whether rare classes come into these with a smaller probability, so that they are covered as well."""
+    rank: str | None = None
+    """Name groups of this rank of the taxonomy instead of classes; `auto` names, beside the classes, the finest group
+    that is sure enough."""
+    novelty: bool = False
+    """Whether to tell how unlike the known images each is."""
+
 
 @dataclass(frozen=True)
 class Answer:
-    """One class that an image may be of."""
+    """One class that an image may be of, or one group of classes."""
 
-    class_id: int
-    """The class's place in the model's outputs."""
+    class_id: int | None
+    """The class's place in the model's outputs; None for a group."""
     name: str
     probability: float
     train_images: int
-    """Training images of the class."""
-    shot: str
-    """`many`, `medium` or `few`, by these."""
+    """Training images of it."""
+    shot: str | None
+    """`many`, `medium` or `few`, by these; None for a group."""
     taxonomy: Mapping[str, str] = field(default_factory=dict)
-    """Names of the groups that the class belongs to, by rank; empty where they are not known."""
+    """Names of the groups that it belongs to, by rank; empty where they are not known."""
+
+
+@dataclass(frozen=True)
+class Taxon:
+    """The finest of a class and its groups that is sure enough."""
+
+    rank: str
+    """Such as genus; `class` of a class itself, whatever its own rank."""
+    name: str
+    probability: float
+    """Of all its classes together."""
+
+
+@dataclass(frozen=True)
+class Unlikeness:
+    """How unlike the known images one is: near 0 it may be of no class at all."""
+
+    energy_share: float
+    """Share of the calibration images whose scores are at least as low (by their energy)."""
+    distance_share: float
+    """Share of the calibration images whose features are at least as far from the nearest class mean."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +79,10 @@ class Prediction:
     status: Status = "ok"
     problem: str | None = None
     """Why it cannot be read; None where it can."""
+    taxon: Taxon | None = None
+    """With `rank` auto; None where not even the widest group is sure enough."""
+    unlikeness: Unlikeness | None = None
+    """Where it was asked for."""
 
     @classmethod
     def unreadable(cls, path: str, problem: str) -> Self:
@@ -58,4 +107,12 @@ class Prediction:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
         """Make it from what `to_json` returned."""
-        return cls(**values | {"answers": tuple(Answer(**answer) for answer in values["answers"])})
+        taxon, unlikeness = values["taxon"], values["unlikeness"]
+        return cls(
+            **values
+            | {
+                "answers": tuple(Answer(**answer) for answer in values["answers"]),
+                "taxon": taxon and Taxon(**taxon),
+                "unlikeness": unlikeness and Unlikeness(**unlikeness),
+            }
+        )

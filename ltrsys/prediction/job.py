@@ -23,7 +23,7 @@ from ltrsys.errors import DataError, UsageError
 from ltrsys.files import explained, read_json, replaced, write_json
 from ltrsys.prediction.answers import Prediction
 from ltrsys.prediction.images import Images
-from ltrsys.prediction.tables import writer_for
+from ltrsys.prediction.tables import Layout, writer_for
 
 IMAGES_OF_A_PART, SECONDS_OF_A_PART = 4096, 20.0
 """A part is written when it has so many images, or so much time has passed: that much is lost where a job is killed."""
@@ -132,15 +132,11 @@ class Job:
         """Return what keeps the predictions of a rank."""
         return PartWriter(self, rank)
 
-    def finish(self, ranks: Sequence[str]) -> list[Prediction]:
-        """Put the table together, and remove the parts; return the images that could not be read.
-
-        Args:
-            ranks: Of the classes' taxonomy.
-        """
+    def finish(self, layout: Layout) -> list[Prediction]:
+        """Put the table together, and remove the parts; return the images that could not be read."""
         self.missing()  # reads where they lie: other ranks have written parts, too
         problems, parts = [], _Parts()
-        with replaced(self.out) as file, writer_for(self.out)(file, ranks) as table:
+        with replaced(self.out) as file, writer_for(self.out)(file, layout) as table:
             for place in range(len(self.images)):
                 prediction = parts.prediction(*self._places[self.images.name(place)])
                 if prediction.problem is not None:

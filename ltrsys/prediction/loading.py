@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ltrsys.calibration.calibration import Calibration, load_calibration
 from ltrsys.classifiers.base import CLASSIFIERS, Classifier
 from ltrsys.config.reading import load_run_config
 from ltrsys.config.schema import Config
@@ -36,6 +37,8 @@ class LoadedModel:
     backbone: nn.Module
     feature_dim: int
     fitted: Fitted
+    calibration: Calibration | None = None
+    """How sure the classifier is; None where that was not fitted."""
 
     @property
     def classifier(self) -> Classifier[Any]:
@@ -72,7 +75,9 @@ def load_model(path: Path, classifier: str | None, device: torch.device) -> Load
     backbone = network.backbone.eval()
     if bn == "recalibrate":
         restore(backbone, run)
-    return LoadedModel(run, config, signature, backbone, network.feature_dim, fitted)
+    known = (run.calibration / f"{name}.safetensors").exists()
+    calibration = load_calibration(run, name) if known else None
+    return LoadedModel(run, config, signature, backbone, network.feature_dim, fitted, calibration)
 
 
 def _chosen(run: RunFolder, wanted: str | None) -> str:

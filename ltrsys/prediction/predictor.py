@@ -17,9 +17,9 @@ from ltrsys.device import choose_device, set_up_gpu, within_memory
 from ltrsys.errors import DataError, UsageError
 from ltrsys.features.extraction import features_of
 from ltrsys.kernels import top_classes
-from ltrsys.metrics.accuracy import shot_of_class
 from ltrsys.models.signature import Signature
-from ltrsys.prediction.answers import Answer, Prediction
+from ltrsys.prediction.answering import Answerer, Scored
+from ltrsys.prediction.answers import Prediction, Wanted
 from ltrsys.prediction.batches import BatchReader, Decoded
 from ltrsys.prediction.images import Images, InMemory
 from ltrsys.prediction.loading import LoadedModel, load_model
@@ -30,20 +30,6 @@ from ltrsys.world import World
 ImageLike = str | PathLike[str] | bytes | Image.Image | NDArray[np.uint8] | Tensor
 """A path, the bytes of an image file, an image of Pillow, a uint8 array [height, width, 3] or [height, width], or a
 uint8 tensor [3, height, width] or [height, width]."""
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What the network and the classifier make of a batch of B images."""
-
-    places: Sequence[int]
-    """Of the images among all, [B]."""
-    problems: Sequence[str | None]
-    """Why an image cannot be read, [B]; what else is said of it then means nothing."""
-    features_BD: Tensor
-    scores_BC: Tensor
-    """The classifier's own."""
-    probabilities_BC: Tensor
 
 
 @dataclass(frozen=True)
@@ -60,7 +46,8 @@ class Predictor:
     batch_size: int
     """Images that go through the network at once."""
     shift_C: Tensor | None = None
-    """What is added to log-probabilities, since the classes are not as frequent where the pictures come from."""
+    """What is added to log-probabilities, float64 [C], since the classes are not as frequent where the pictures come
+    from."""
 
     @classmethod
     def load(
@@ -117,7 +104,7 @@ class Predictor:
         Raises:
             UsageError: Where no class is left that the classifier can predict.
         """
-        before_C = np.zeros(len(chosen_C)) if self.shift_C is None else self.shift_C.cpu().double().numpy()
+        before_C = np.zeros(len(chosen_C)) if self.shift_C is None else self.shift_C.cpu().numpy()
         return self._shifted(np.where(chosen_C, before_C, -np.inf))
 
     def features(self, images: Iterable[ImageLike]) -> Tensor:
@@ -141,24 +128,51 @@ class Predictor:
     def probabilities(self, images: Iterable[ImageLike]) -> Tensor:
         """Return the probability of each class, float32 [N, C] on the CPU. Raises as `features` does."""
         parts = [scored.probabilities_BC for scored in self._all(images)]
-        return torch.cat(parts).cpu() if parts else torch.zeros(0, len(self.signature.classes))
+        return torch.cat(parts).float().cpu() if parts else torch.zeros(0, len(self.signature.classes))
 
-    def predict(self, images: Iterable[ImageLike], *, top: int = 5) -> list[Prediction]:
+    def predict(
+        self,
+        images: Iterable[ImageLike],
+        *,
+        top: int = 5,
+        min_precision: float | None = None,
+        coverage: float | None = None,
+        adjusted: bool = False,
+        rank: str | None = None,
+        novelty: bool = False,
+    ) -> list[Prediction]:
         """Return the best classes of each image; one that cannot be read has a `problem` in their place.
 
         Args:
             images: Of any kinds, also mixed.
             top: How many classes to name; fewer where fewer can be predicted.
+            min_precision: The share of the answers that should be right, between 0 and 1: others are "not sure".
+            coverage: Name as many classes as it takes for the right one to be among them so often, between 0 and 1.
+            adjusted: Whether rare classes come into these with a smaller probability, so that they are covered as well.
+            rank: Name groups of this rank of the taxonomy instead of classes; `auto` adds the finest group that is sure
+                enough.
+            novelty: Whether to tell how unlike the known images each is.
 
         Raises:
-            UsageError: For something that is no image.
+            UsageError: For something that is no image, or where what is asked for is not known of the classifier.
         """
         given = InMemory(_listed(images))
+        answerer = self.answerer(Wanted(top, min_precision, coverage, adjusted, rank, novelty))
         return [
             prediction
             for scored in self.run(given, range(len(given)))
-            for prediction in self.answers(given, scored, top)
+            for prediction in self.answers(given, scored, answerer)
         ]
+
+    def answerer(self, wanted: Wanted) -> Answerer:
+        """Return what puts scores into words.
+
+        Raises:
+            UsageError: Where what is asked for is not known of the classifier.
+        """
+        model = self.model
+        advice = f"Run `ltrsys balance {model.run.path} --classifiers {self.classifier} balance.calibrate=true`."
+        return Answerer(wanted, model.signature, model.config.shots, model.calibration, advice)
 
     def run(self, images: Images, places: Sequence[int]) -> Iterator[Scored]:
         """Yield what network and classifier make of the images at `places`, `batch_size` at a time.
@@ -171,25 +185,18 @@ class Predictor:
                 scored = self._scored(decoded)
             yield scored
 
-    def answers(self, images: Images, scored: Scored, top: int) -> list[Prediction]:
+    def answers(self, images: Images, scored: Scored, answerer: Answerer) -> list[Prediction]:
         """Put what was scored into words."""
         with torch.inference_mode():
-            ranking_BK = self.ranking(scored, top)
-            probabilities_BK = scored.probabilities_BC.gather(1, ranking_BK)
-        rows = zip(scored.places, scored.problems, ranking_BK.tolist(), probabilities_BK.tolist(), strict=True)
-        return [
-            Prediction.unreadable(images.name(place), problem)
-            if problem is not None
-            else Prediction(images.name(place), self._named(classes, probabilities))
-            for place, problem, classes, probabilities in rows
-        ]
+            names = [images.name(place) for place in scored.places]
+            return answerer.predictions(names, scored, self.ranking(scored, answerer.wanted.top))
 
     def ranking(self, scored: Scored, top: int) -> Tensor:
         """Return the best classes of each image, int64 [B, top], best first; fewer where fewer can be predicted."""
         if self.shift_C is None:
             return self.model.classifier.rank(scored.features_BD, min(top, len(self.signature.classes)))
         possible = int((scored.probabilities_BC > 0).any(dim=0).sum())
-        return top_classes(scored.probabilities_BC, min(top, possible))
+        return top_classes(scored.probabilities_BC.float(), min(top, possible))
 
     def close(self) -> None:
         """Give up threads and memory; a predictor that is used again takes new ones."""
@@ -214,12 +221,6 @@ class Predictor:
             channels_last=config.train.channels_last,
         )
 
-    @cached_property
-    def _shots(self) -> list[str]:
-        """The group of each class, [C]."""
-        counts = np.array(self.signature.train_counts, dtype=np.int64)
-        return list(shot_of_class(counts, self.model.config.shots).tolist())
-
     def _all(self, images: Iterable[ImageLike]) -> Iterator[Scored]:
         given = InMemory(_listed(images))
         for scored in self.run(given, range(len(given))):
@@ -234,7 +235,8 @@ class Predictor:
             classifier.features
         ].float()
         scores_BC = classifier.scores(features_BD)
-        log_BC = scores_BC.log_softmax(dim=1)
+        temperature = 1.0 if self.model.calibration is None else self.model.calibration.temperature
+        log_BC = (scores_BC.double() / temperature).log_softmax(dim=1)
         if self.shift_C is not None:
             log_BC = (log_BC + self.shift_C).log_softmax(dim=1)
         problems = list(decoded.problems)
@@ -244,20 +246,13 @@ class Predictor:
                 problems[row] = "the network gives NaN or infinite features for it"
         return Scored(decoded.places, problems, features_BD, scores_BC, log_BC.exp())
 
-    def _named(self, classes: Sequence[int], probabilities: Sequence[float]) -> list[Answer]:
-        known, counts = self.signature.classes, self.signature.train_counts
-        return [
-            Answer(number, known[number].name, probability, counts[number], self._shots[number], known[number].taxonomy)
-            for number, probability in zip(classes, probabilities, strict=True)
-        ]
-
     def _shifted(self, shift_C: NDArray[np.float64]) -> Self:
         nothing = torch.zeros(1, self.model.feature_dim, device=self.device)
         with torch.inference_mode():
             can_be = torch.isfinite(self.model.classifier.scores(nothing)[0]).cpu().numpy()
         if not (can_be & np.isfinite(shift_C)).any():
             raise UsageError("No class is left that this classifier can predict: give other species or frequencies.")
-        return replace(self, shift_C=torch.from_numpy(shift_C).float().to(self.device))
+        return replace(self, shift_C=torch.from_numpy(shift_C).to(self.device))
 
 
 def _listed(images: Iterable[ImageLike]) -> Sequence[ImageLike]:

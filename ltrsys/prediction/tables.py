@@ -5,6 +5,7 @@ import io
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -12,25 +13,45 @@ from ltrsys.errors import UsageError
 from ltrsys.prediction.answers import Answer, Prediction
 
 FIRST_COLUMNS = ("path", "rank", "class_name", "class_id", "probability", "train_images", "shot")
+TAXON_COLUMNS = ("taxon_rank", "taxon", "taxon_probability")
+UNLIKENESS_COLUMNS = ("energy_share", "distance_share")
 LAST_COLUMNS = ("status", "problem")
 ROWS_OF_A_GROUP = 100_000
 """Rows that Parquet compresses together."""
 
 
-def columns_of(ranks: Sequence[str]) -> list[str]:
-    """Return the columns of a table, with those of a taxonomy's ranks."""
-    return [*FIRST_COLUMNS, *ranks, *LAST_COLUMNS]
+@dataclass(frozen=True)
+class Layout:
+    """The columns of a table."""
 
+    ranks: Sequence[str] = ()
+    """Of the classes' taxonomy, from the widest to the narrowest."""
+    taxon: bool = False
+    """Whether it tells the finest group that is sure enough."""
+    unlikeness: bool = False
 
-def rows_of(prediction: Prediction, ranks: Sequence[str]) -> list[list[Any]]:
-    """Return the rows of an image: one for each class, best first; one that says why, where it cannot be read."""
-    after = [prediction.status, prediction.problem]
-    if not prediction.answers:
-        return [[prediction.path, *[None] * (len(FIRST_COLUMNS) - 1 + len(ranks)), *after]]
-    return [
-        [prediction.path, rank, *_values(answer), *(answer.taxonomy.get(name) for name in ranks), *after]
-        for rank, answer in enumerate(prediction.answers, start=1)
-    ]
+    @property
+    def columns(self) -> list[str]:
+        """Their names."""
+        taxon, unlikeness = TAXON_COLUMNS * self.taxon, UNLIKENESS_COLUMNS * self.unlikeness
+        return [*FIRST_COLUMNS, *self.ranks, *taxon, *unlikeness, *LAST_COLUMNS]
+
+    def rows(self, prediction: Prediction) -> list[list[Any]]:
+        """Return the rows of an image: one for each class, best first; one that says why, where it cannot be read."""
+        after: list[Any] = []
+        if self.taxon:
+            taxon = prediction.taxon
+            after += [None] * 3 if taxon is None else [taxon.rank, taxon.name, taxon.probability]
+        if self.unlikeness:
+            found = prediction.unlikeness
+            after += [None] * 2 if found is None else [found.energy_share, found.distance_share]
+        after += [prediction.status, prediction.problem]
+        if not prediction.answers:
+            return [[prediction.path, *[None] * (len(FIRST_COLUMNS) - 1 + len(self.ranks)), *after]]
+        return [
+            [prediction.path, rank, *_values(answer), *(answer.taxonomy.get(name) for name in self.ranks), *after]
+            for rank, answer in enumerate(prediction.answers, start=1)
+        ]
 
 
 def _values(answer: Answer) -> tuple[Any, ...]:
@@ -40,9 +61,9 @@ def _values(answer: Answer) -> tuple[Any, ...]:
 class TableWriter(ABC):
     """Writes predictions to a file that is open."""
 
-    def __init__(self, file: IO[bytes], ranks: Sequence[str]) -> None:
-        """Begin; `ranks` are those of the classes' taxonomy, from the widest to the narrowest."""
-        self.file, self.ranks = file, ranks
+    def __init__(self, file: IO[bytes], layout: Layout) -> None:
+        """Begin; the file stays open to whoever opened it."""
+        self.file, self.layout = file, layout
 
     @abstractmethod
     def write(self, prediction: Prediction) -> None:
@@ -63,18 +84,16 @@ class TableWriter(ABC):
 class CSVWriter(TableWriter):
     """RFC 4180: UTF-8, a heading, lines that end in CR and LF."""
 
-    def __init__(self, file: IO[bytes], ranks: Sequence[str]) -> None:
-        super().__init__(file, ranks)
+    def __init__(self, file: IO[bytes], layout: Layout) -> None:
+        super().__init__(file, layout)
         self._text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="", write_through=True)
         self._writer = csv.writer(self._text, lineterminator="\r\n")
-        self._writer.writerow(columns_of(ranks))
+        self._writer.writerow(layout.columns)
 
     def write(self, prediction: Prediction) -> None:
-        """Write a row a class; probabilities with six digits, an empty field for what is not known."""
-        for row in rows_of(prediction, self.ranks):
-            probability = row[4]
-            row[4] = None if probability is None else f"{probability:.6f}"
-            self._writer.writerow(row)
+        """Write a row a class; probabilities and shares with six digits, an empty field for what is not known."""
+        for row in self.layout.rows(prediction):
+            self._writer.writerow([f"{value:.6f}" if isinstance(value, float) else value for value in row])
 
     def close(self) -> None:
         """Leave the file open to whoever opened it."""
@@ -92,25 +111,23 @@ class JSONLinesWriter(TableWriter):
 class ParquetWriter(TableWriter):
     """The columns and rows of the CSV, typed."""
 
-    def __init__(self, file: IO[bytes], ranks: Sequence[str]) -> None:
+    def __init__(self, file: IO[bytes], layout: Layout) -> None:
         import pyarrow
         from pyarrow import parquet
 
-        super().__init__(file, ranks)
+        super().__init__(file, layout)
         types = {
-            "rank": pyarrow.int32(),
-            "class_id": pyarrow.int32(),
-            "probability": pyarrow.float32(),
+            **dict.fromkeys(("rank", "class_id"), pyarrow.int32()),
+            **dict.fromkeys(("probability", "taxon_probability", *UNLIKENESS_COLUMNS), pyarrow.float32()),
             "train_images": pyarrow.int64(),
         }
-        columns = columns_of(ranks)
-        self._schema = pyarrow.schema([(name, types.get(name, pyarrow.string())) for name in columns])
+        self._schema = pyarrow.schema([(name, types.get(name, pyarrow.string())) for name in layout.columns])
         self._parquet = parquet.ParquetWriter(file, self._schema, compression="zstd")
         self._rows: list[list[Any]] = []
 
     def write(self, prediction: Prediction) -> None:
         """Keep the rows until there are enough of them."""
-        rows = rows_of(prediction, self.ranks)
+        rows = self.layout.rows(prediction)
         for row in rows:
             row[0] = (
                 row[0].encode(errors="backslashreplace").decode()

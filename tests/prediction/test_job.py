@@ -12,6 +12,7 @@ import pytest
 from ltrsys.commands.predict import PredictOptions, predict
 from ltrsys.errors import DataError, UsageError
 from ltrsys.prediction import job as jobs
+from ltrsys.prediction.answers import Wanted
 from ltrsys.prediction.predictor import Predictor
 from ltrsys.runs.folder import RunFolder
 from tests.first_stage.ranks import become_rank
@@ -123,7 +124,7 @@ def begun(named: RunFolder, folder: Path, out: Path, monkeypatch: pytest.MonkeyP
     """Do all of a job but for putting its table together."""
     with monkeypatch.context() as patch:
 
-        def stop(self: jobs.Job, ranks: list[str]) -> None:
+        def stop(self: jobs.Job, layout: object) -> None:
             raise KeyboardInterrupt
 
         patch.setattr(jobs.Job, "finish", stop)
@@ -157,7 +158,7 @@ def test_predictions_that_are_made_otherwise_are_refused_by_what_differs(
     name_all(named, folder, out)
     finished = out.read_bytes()
     with pytest.raises(UsageError, match="predictions already, and their top was 5 and is now 2"):
-        name_all(named, folder, out, top=2)
+        name_all(named, folder, out, wanted=Wanted(top=2))
     (folder / "000.jpg").unlink()
     with pytest.raises(UsageError, match="predictions already, of other images"):
         name_all(named, folder, out)

@@ -11,9 +11,8 @@ import pytest
 
 from ltrsys.errors import UsageError
 from ltrsys.prediction.answers import Answer, Prediction
-from ltrsys.prediction.tables import WRITERS, writer_for
+from ltrsys.prediction.tables import WRITERS, Layout, writer_for
 
-RANKS = ["family", "genus"]
 NASTY = 'Iris "x", \r\n\tλ = 1'
 PREDICTIONS = [
     Prediction(
@@ -29,7 +28,7 @@ PREDICTIONS = [
 
 def written(ending: str, predictions: list[Prediction]) -> bytes:
     file = io.BytesIO()
-    with WRITERS[ending](file, RANKS) as table:
+    with WRITERS[ending](file, Layout(["family", "genus"])) as table:
         for prediction in predictions:
             table.write(prediction)
     return file.getvalue()
