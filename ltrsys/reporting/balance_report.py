@@ -14,6 +14,7 @@ from ltrsys.evaluation.results import Results
 from ltrsys.evaluation.split import EvaluatedSplit
 from ltrsys.files import replaced
 from ltrsys.metrics.accuracy import class_accuracy
+from ltrsys.reporting.calibration import plot_calibration
 from ltrsys.reporting.plots import plot_accuracy, plot_tau, plot_trade_off, plot_weight_norms
 from ltrsys.reporting.sampling import plot_sampling
 from ltrsys.reporting.table import parameters
@@ -36,6 +37,8 @@ class BalanceReport:
             names.append("accuracy_by_tau")
         if self._traded:
             names.append("trade_off")
+        if any(line.calibration is not None for line in self.results.results):
+            names.append("calibration")
         return {name: self.folder / f"{name}.png" for name in names}
 
     @property
@@ -71,6 +74,8 @@ class BalanceReport:
             )
         if self._traded:
             plot_trade_off(self.results, plots["trade_off"])
+        if "calibration" in plots:
+            plot_calibration(self.results, plots["calibration"])
         self._write_per_class(dataset, evaluated, classifiers)
 
     @property

@@ -87,14 +87,55 @@ def tilt_table(results: Results) -> Table | None:
     return table
 
 
+def calibration_table(results: Results) -> Table | None:
+    """Lay out how sure the classifiers are: temperature, calibration error, and what sets of 90 % cover. None where no
+    classifier is calibrated.
+    """
+    known = [(line, line.calibration) for line in results.results if line.calibration is not None]
+    if not known:
+        return None
+    others = "\n".join(
+        f"{CLASSIFIERS.get(line.classifier).label}: {calibration.fitted_on}."
+        for line, calibration in known
+        if calibration.fitted_on != "val"
+    )
+    table = Table(
+        title="How sure",
+        caption="T: temperature, fitted on val unless said below. Error: expected calibration error in per cent, "
+        "before and after. Sets that are to hold the right class in 90 %: how often they do, and their mean number of "
+        "classes; a class is in a set by its probability p, or by p over its share π of the training images."
+        + (f"\n{others}" if others else ""),
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    table.add_column("", no_wrap=True)
+    for name in ("T", "error", "p: all", "few", "size", "p/π: all", "few", "size"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for line, calibration in known:
+        before, after = (each.calibration_error["all"] for each in (calibration.before, calibration.after))
+        cells = []
+        for sets in (calibration.sets, calibration.adjusted_sets):
+            cells += [_number(sets.coverage["all"]), _number(sets.coverage["few"]), _number(sets.mean_size["all"])]
+        table.add_row(
+            CLASSIFIERS.get(line.classifier).label,
+            f"{calibration.temperature:.3g}",
+            f"{_number(before)} → {_number(after)}",
+            *cells,
+        )
+    return table
+
+
 def print_table(results: Results) -> None:
     """Print the tables on stdout; 100 columns wide where that is a file or a pipe."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=100)
     console.print(results_table(results))
-    if (tilted := tilt_table(results)) is not None:
-        console.print(tilted)
+    for table in (tilt_table(results), calibration_table(results)):
+        if table is not None:
+            console.print(table)
 
 
 def parameters(line: Line) -> str:

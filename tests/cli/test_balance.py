@@ -13,10 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
 
+from ltrsys.calibration.calibration import load_calibration
 from ltrsys.cli.main import main
 from ltrsys.config.reading import load_run_config
 from ltrsys.data.index.dataset import Dataset
+from ltrsys.errors import DataError
 from ltrsys.evaluation.results import Results, read_results
 from ltrsys.features.bank import FeatureBank
 from ltrsys.models.weights import load_network, save_network
@@ -31,6 +36,7 @@ pytestmark = pytest.mark.long
 REPORT = {
     "accuracy_by_split.png",
     "trade_off.png",
+    "calibration.png",
     "accuracy_by_tau.png",
     "weight_norms.png",
     "sampling_weights.png",
@@ -132,7 +138,8 @@ def test_evaluate_repeats_its_line_exactly(balanced: RunFolder, capsys: pytest.C
     assert ltrsys("evaluate", balanced.path, "--classifier", name, "--split", "test", "--json") == 0
     repeated = Results.model_validate_json(capsys.readouterr().out)
     results = read_results(balanced.results)
-    assert repeated.results == [results.line(name).model_copy(update={"tilt": None})], "which is of the table alone"
+    of_the_table_alone = {"tilt": None, "calibration": None}
+    assert repeated.results == [results.line(name).model_copy(update=of_the_table_alone)]
     assert (repeated.split, repeated.images) == ("test", results.images)
     assert times(balanced) == before
 
@@ -163,6 +170,61 @@ def test_the_table_per_class_adds_up_to_the_results(balanced: RunFolder) -> None
         assert np.mean(few) == pytest.approx(line.few, abs=0.01)
 
 
+def test_how_sure_a_classifier_is_told_as_numpy_and_scipy_find_it(tmp_path: Path, tiny_shards: Path) -> None:
+    run = make_run(tmp_path / "run", tiny_shards, backbone="resnet10")
+    assert ltrsys("balance", run.path, "--classifiers", "crt", "balance.bn=recalibrate") == 0
+    weights = load_file(run.classifiers / "crt.safetensors")
+    weight, bias = (weights[name].numpy().astype(float) for name in ("weight", "bias"))
+    splits = {}
+    for name in ("train", "val", "test"):
+        features, labels = (np.load(run.features / name / f"{array}.npy") for array in ("features", "labels"))
+        splits[name] = features.astype(float) @ weight.T + bias, labels
+    (val, val_labels), (test, labels) = splits["val"], splits["test"]
+    best = minimize_scalar(
+        lambda log: -log_softmax(val / np.exp(log), axis=1)[np.arange(120), val_labels].mean(),
+        bounds=(-12, 12), method="bounded", options={"xatol": 1e-10},
+    )  # fmt: skip
+    line = read_results(run.results).line("crt").calibration
+    assert line.temperature == pytest.approx(np.exp(best.x), rel=1e-4)
+    assert (line.fitted_on, line.fitted_images) == ("val", 120)
+    shares = np.bincount(splits["train"][1]) / 425
+    on_val, on_test = (softmax(logits / line.temperature, axis=1) for logits in (val, test))
+    few = shares[labels] * 425 < 20
+    for sets, over in ((line.sets, 1.0), (line.adjusted_sets, shares)):
+        conformity = np.sort((on_val / over)[np.arange(120), val_labels])[::-1]
+        inside = on_test / over >= conformity[int(np.ceil(121 * 0.9)) - 1]
+        covered = inside[np.arange(240), labels]
+        assert sets.coverage["all"] == pytest.approx(100 * covered.mean(), abs=0.5)
+        assert sets.coverage["few"] == pytest.approx(100 * covered[few].mean(), abs=1)
+        assert sets.mean_size["all"] == pytest.approx(inside.sum(axis=1).mean(), abs=0.05)
+    for reliability, chances in ((line.before, softmax(test, axis=1)), (line.after, on_test)):
+        confidence, correct = chances.max(axis=1), chances.argmax(axis=1) == labels
+        gaps = np.bincount(np.ceil(confidence * 15).astype(int), weights=correct - confidence)
+        expected = 100 * np.abs(gaps).sum() / 240
+        assert reliability.calibration_error_equal_width["all"] == pytest.approx(expected, abs=0.5)
+    for reached in line.precisions:
+        answered = on_test.max(axis=1) >= (2 if reached.threshold is None else reached.threshold)
+        assert reached.answered["all"] == pytest.approx(100 * answered.mean(), abs=0.5)
+
+
+def test_without_calibration_nothing_of_it_is_made(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ltrsys("balance", run.path, "--classifiers", "joint", "balance.calibrate=false") == 0
+    assert "How sure" not in capsys.readouterr().out
+    assert read_results(run.results).line("joint").calibration is None
+    assert not run.calibration.exists()
+    assert not (run.report / "calibration.png").exists()
+    with pytest.raises(
+        DataError, match=r"it is not known how sure joint is: `ltrsys balance .* balance.calibrate=true`"
+    ):
+        load_calibration(run, "joint")
+    before = times(run)
+    assert ltrsys("balance", run.path, "--classifiers", "joint", "balance.calibrate=true") == 0
+    assert "How sure" in capsys.readouterr().out
+    assert load_calibration(run, "joint").fitted_on == "val"
+    changed = {path for path, time in times(run).items() if before.get(path) != time}
+    assert not {path for path in changed if path.startswith(("classifiers", "features"))}
+
+
 def test_metrics_get_one_line_per_balancing(balanced: RunFolder) -> None:
     (line,) = (json.loads(text) for text in balanced.metrics.read_text().splitlines())
     joint = read_results(balanced.results).line("joint")
@@ -174,7 +236,10 @@ def test_only_what_has_changed_is_fitted_again(again: RunFolder) -> None:
     before, old = times(again), read_results(again.results)
     assert ltrsys("balance", again.path, "balance.ncm.feature=plain") == 0
     changed = {path for path, time in times(again).items() if before.get(path) != time}
-    assert {path for path in changed if path.startswith(("classifiers", "features"))} == {"classifiers/ncm.safetensors"}
+    assert {path for path in changed if path.startswith(("classifiers", "features", "calibration"))} == {
+        "classifiers/ncm.safetensors",
+        "calibration/ncm.safetensors",
+    }
     new = read_results(again.results)
     assert new.line("ncm").params["feature"] == "plain"
     assert [new.line(name) for name in PAPERS if name != "ncm"] == [old.line(name) for name in PAPERS if name != "ncm"]
@@ -230,6 +295,8 @@ def test_without_test_and_val_classifiers_are_fitted_and_one_line_says_that_noth
     assert str(run.classifiers) in line
     assert {path.stem for path in run.classifiers.iterdir()} == set(load_run_config(run).balance.classifiers)
     assert load_fitted(run.classifiers, "tau", torch.device("cpu")).classifier.selected_on == "train"
+    assert load_calibration(run, "ncm").fitted_on == "train by 5-fold cross-validation"
+    assert {path.stem for path in run.calibration.iterdir()} == set(load_run_config(run).balance.classifiers)
     assert not run.results.exists()
     before = times(run)
     assert ltrsys("balance", run.path) == 0
@@ -252,9 +319,12 @@ def test_without_a_test_split_val_is_reported_and_tau_comes_from_train(
     assert ltrsys("balance", run.path, "--classifiers", "tau") == 0
     results = read_results(run.results)
     assert (results.split, results.images["all"], results.line("tau").selected_on) == ("val", 120, "train")
+    assert results.line("tau").calibration.fitted_on.startswith("train by 5-fold cross-validation; its joint weights")
+    assert "τ-normalised: train by 5-fold cross-validation" in capsys.readouterr().out
     assert ltrsys("balance", run.path, "--classifiers", "tau", "balance.val_is_test=true") == 0
     line = read_results(run.results).line("tau")
     assert (line.selected_on, line.params["val_is_test"]) == ("val", True)
+    assert line.calibration.fitted_on == "val, which is reported"
     error = refused(capsys, 1, "evaluate", run.path, "--split", "test")
     assert "there is no `test` split here (there is: train, val)" in error
 
