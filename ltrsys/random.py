@@ -35,6 +35,7 @@ class Stream(IntEnum):
     WEIGHT_GENERATOR = 16
     BOOTSTRAP = 20
     SIGN_FLIPS = 21
+    EXAMPLES = 30
 
 
 def words(
