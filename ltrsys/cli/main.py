@@ -19,6 +19,7 @@ from ltrsys.cli.inspect import inspect
 from ltrsys.cli.methods import methods
 from ltrsys.cli.shards import shards
 from ltrsys.cli.train import train
+from ltrsys.cli.wandb_workspace import wandb_workspace
 from ltrsys.errors import LtrsysError
 
 INTERRUPTED = 130
@@ -40,6 +41,7 @@ app.command()(evaluate)
 app.command()(audit)
 app.command()(import_weights)
 app.command()(methods)
+app.command()(wandb_workspace)
 app.add_typer(study.app, name="study")
 
 

@@ -9,6 +9,7 @@ and would forget the best before a restart: best and last values are set here in
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -77,7 +78,7 @@ class Wandb(Tracker):
                 config=job.config,
                 dir=job.folder,
                 mode=mode,
-                settings=wandb.Settings(silent=True, console="off", disable_git=True, disable_code=True),
+                settings=wandb.Settings(silent=True, console="off", disable_git=True, disable_code=True, symlink=False),
             )
         except (wandb.errors.Error, ValueError) as error:  # pydantic's, for a mode or an id that wandb does not take
             raise UsageError(
@@ -94,7 +95,9 @@ class Wandb(Tracker):
             else:
                 run.define_metric(metric.key, step_metric=metric.axis, summary="none" if metric.best else None)
         if not run.offline:
-            return int(run.step) - 1  # the server's: what it lacks of the files here is sent again
+            return (
+                int(run.starting_step) - 1
+            )  # after the last of the server, which may lack some that the files here have
         run.summary.update(last_summary(job.folder, run.id))
         return last_step(job.folder, run.id)
 
@@ -172,10 +175,12 @@ class Wandb(Tracker):
             self._restore_environment()
 
     def abandon(self) -> None:
-        """End wandb's process, or it tries once more when this one ends, with a traceback."""
+        """End wandb's run and process, or it tries once more when this one ends, with a traceback."""
         import wandb
 
         try:
+            with suppress(Exception):  # its process may be gone
+                self._run.finish(1)
             wandb.teardown(1)
         finally:
             self._restore_environment()
