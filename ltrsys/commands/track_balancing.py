@@ -24,6 +24,7 @@ from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.metric_names import result_key
 from ltrsys.runs.tracking import MetricsLog
 from ltrsys.second_stage.store import classifier_path
+from ltrsys.training.checkpoints.folder import tracking_runs_of
 from ltrsys.world import World
 
 log = logging.getLogger("ltrsys")
@@ -49,7 +50,7 @@ def track_balancing(
         report: The report, whose files are written.
         results: The file of the results.
     """
-    tracker = MetricsLog(run, config, World(), name="balance")
+    tracker = MetricsLog(run, config, World(), name="balance", run_ids=tracking_runs_of(run.checkpoints))
     try:
         tracker.rewind()
         step = tracker.log_results(_numbers(report.results))

@@ -72,7 +72,7 @@ class Wandb(Tracker):
                 id=None if sweep else job.run_id,
                 resume="allow" if mode == "online" else None,
                 name=job.experiment,
-                group=os.environ.get("WANDB_RUN_GROUP", group_of(job.experiment)),
+                group=os.environ.get("WANDB_RUN_GROUP", None if sweep else group_of(job.experiment)),
                 job_type=os.environ.get("WANDB_JOB_TYPE", job.job) if job.run_id is None else None,
                 tags=job.tags,
                 config=job.config,
