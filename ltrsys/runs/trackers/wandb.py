@@ -17,7 +17,7 @@ from ltrsys.errors import UsageError
 from ltrsys.runs.metric_names import BALANCING, METRICS, STEP, is_result
 from ltrsys.runs.trackers.base import TRACKERS, AlertLevel, Artifact, TrackedJob, Tracker
 from ltrsys.runs.trackers.wandb_artifacts import FILES_ENVIRONMENT, files_below, wandb_artifact
-from ltrsys.runs.trackers.wandb_file import last_step, last_summary
+from ltrsys.runs.trackers.wandb_file import last_step, last_summary, set_aside_empty
 
 TITLE_LENGTH = 63
 """Longest title of an alert."""
@@ -65,6 +65,8 @@ class Wandb(Tracker):
 
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         environment = files_below(job.folder / "wandb")
+        if job.run_id is not None:
+            set_aside_empty(job.folder, job.run_id)
         sweep = "WANDB_SWEEP_ID" in os.environ  # wandb then takes id and project from its agent alone
         try:
             run = wandb.init(

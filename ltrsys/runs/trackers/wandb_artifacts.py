@@ -40,12 +40,13 @@ def wandb_artifact(artifact: Artifact, job: TrackedJob, run_id: str) -> Any:
     import wandb
 
     metadata = {**artifact.metadata, "uses": list(artifact.uses)}
-    made = wandb.Artifact(artifact_name(artifact, job.folder, run_id), type=artifact.kind, metadata=metadata)
+    own_name = artifact_name(artifact, job.folder, run_id)
+    made = wandb.Artifact(own_name, type=artifact.kind, metadata=metadata)
     for name, path in artifact.files.items():
         if job.files == "references" and path.suffix == WEIGHTS:
             made.add_reference(path.absolute().as_uri(), name=name)
         else:
-            kept = _kept(path, job.folder / "wandb" / "artifacts" / artifact.name)
+            kept = _kept(path, job.folder / "wandb" / "artifacts" / own_name)
             made.add_file(str(kept), name=name, policy="immutable", skip_cache=True)
     return made
 
@@ -58,7 +59,7 @@ def artifact_name(artifact: Artifact, folder: Path, run_id: str) -> str:
             run_id if not artifact.is_input_of(folder) else read_tracker_ids(RunFolder(artifact.made_by)).get("wandb")
         )
         name = f"{name}-{theirs or artifact.made_by.absolute().name}"
-    return re.sub(r"[^A-Za-z0-9_.-]", "-", name)[-NAME_LENGTH:]
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", name)[-NAME_LENGTH:].lstrip(".") or artifact.kind
 
 
 def _kept(path: Path, folder: Path) -> Path:

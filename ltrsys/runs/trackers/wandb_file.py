@@ -64,6 +64,13 @@ def last_summary(folder: Path, run_id: str) -> dict[str, Any]:
     return {key: value for key, value in values.items() if not key.startswith("_")}
 
 
+def set_aside_empty(folder: Path, run_id: str) -> None:
+    """Rename the files of attempts that were killed before wandb wrote anything: one of them ends `wandb sync`."""
+    for path in files_of(folder, run_id):
+        if not any(record.WhichOneof("record_type") == "run" for record in records(path)):
+            path.rename(path.with_suffix(".empty"))
+
+
 def files_of(folder: Path, run_id: str) -> list[Path]:
     """Return the files of a wandb run below `folder`, one of each attempt, in the order of their beginnings."""
     return sorted(folder.rglob(f"run-{run_id}.wandb"), key=lambda path: path.parent.name.removeprefix("offline-"))
