@@ -73,6 +73,7 @@ setup(
         "remote": REMOTE,
         "tensorboard": ["tensorboard>=2.19"],
         "lifted": ["pytorch-metric-learning>=2.8"],
+        "wandb-workspaces": ["wandb-workspaces>=0.4"],
         "dev": [
             *REMOTE,
             # moto's S3 server, without what its other servers need
@@ -86,6 +87,7 @@ setup(
             # what writes HEIC for the tests; its wheel holds an encoder under the GPL
             "pillow-heif>=1.0",
             "tensorboard>=2.19",
+            "wandb-workspaces>=0.4",
             "pytorch-metric-learning>=2.8",
             "ruff",
             "import-linter",

@@ -17,17 +17,17 @@ class Csv(Tracker):
     """Lines of step, name and value."""
 
     name = "csv"
-    summary = "every number as a line of RUN/<job>.csv"
+    summary = "every number as a line of RUN/metrics.csv"
 
     def __init__(self, path: Path) -> None:
-        """Begin the file anew: a run that goes on hands over all that it has logged."""
+        """Begin the file anew: whatever goes on with the run hands over all that it has logged."""
         self._file = open(path, "w", newline="", buffering=1)  # noqa: SIM115 closed by `close`
         self._lines = csv.writer(self._file)
 
     @classmethod
     def open(cls, job: TrackedJob, setting: Any) -> Self | None:
         """Open the file, if `tracking.csv` is true."""
-        return cls(job.folder / f"{job.job}.csv") if setting else None
+        return cls(job.folder / "metrics.csv") if setting else None
 
     def log(self, step: int, values: Mapping[str, float | int]) -> None:
         """Write one line a number."""

@@ -36,6 +36,7 @@ class Stream(IntEnum):
     BOOTSTRAP = 20
     SIGN_FLIPS = 21
     CALIBRATION = 22
+    EXAMPLES = 30
 
 
 def words(

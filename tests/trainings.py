@@ -119,7 +119,7 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 
 
 def losses_of(run: Path) -> list[float]:
-    return [line["loss"] for line in read_metrics(run) if "loss" in line]
+    return [line["train/loss"] for line in read_metrics(run) if "train/loss" in line]
 
 
 # The server imports what is slow to import once; the ranks are its forks, and begin at once.

@@ -20,6 +20,7 @@ from ltrsys.cli.methods import methods
 from ltrsys.cli.predict import predict
 from ltrsys.cli.shards import shards
 from ltrsys.cli.train import train
+from ltrsys.cli.wandb_workspace import wandb_workspace
 from ltrsys.errors import LtrsysError
 
 INTERRUPTED = 130
@@ -42,6 +43,7 @@ app.command()(predict)
 app.command()(audit)
 app.command()(import_weights)
 app.command()(methods)
+app.command()(wandb_workspace)
 app.add_typer(study.app, name="study")
 
 

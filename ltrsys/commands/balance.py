@@ -1,6 +1,7 @@
 """The second stage from end to end: feature bank → classifiers → calibration → evaluation → results, table, plots."""
 
 import logging
+import os
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -13,6 +14,7 @@ from ltrsys.calibration.fitting import Calibrator
 from ltrsys.classifiers.base import CLASSIFIERS
 from ltrsys.classifiers.joint import Joint
 from ltrsys.classifiers.tau import TauConfig
+from ltrsys.commands.track_balancing import track_balancing
 from ltrsys.config.changes import changeable_keys, may_change
 from ltrsys.config.reading import load_run_config
 from ltrsys.config.schema import Config
@@ -27,12 +29,11 @@ from ltrsys.evaluation.split import EvaluatedSplit
 from ltrsys.evaluation.tilting import Tilting
 from ltrsys.features.bank import BankIdentity, FeatureBank
 from ltrsys.features.extraction import make_bank
-from ltrsys.metrics.accuracy import ALL_COLUMNS
+from ltrsys.files import sync_folder
 from ltrsys.registry import load_plugin
-from ltrsys.reporting.balance_report import BalanceReport, read_per_class
+from ltrsys.reporting.balance_report import BalanceReport
 from ltrsys.reporting.table import print_table
 from ltrsys.runs.folder import RunFolder
-from ltrsys.runs.tracking import MetricsLog
 from ltrsys.runs.trained_on import changes_since
 from ltrsys.second_stage.fitting import (
     Fitter,
@@ -104,8 +105,11 @@ def balance_run(
     if results != old or not report.complete:
         classifiers_shown = [fitted[line.classifier].classifier for line in results.results]
         report.write(dataset, reported, classifiers_shown)
-        _track(run, config, world, results, report)
-        write_results(results, run.results)  # last: until it is there, the same command sends the report again
+        beside = run.results.with_name(f".{run.results.name}.new")
+        write_results(results, beside)
+        track_balancing(run, config, dataset, reported, classifiers_shown, report, beside)
+        os.replace(beside, run.results)  # last: until it is there, the same command sends the report again
+        sync_folder(run.path)
     _show(results, as_json)
     if not as_json:
         print(f"Results: {run.results}   Plots and per-class table: {run.report}")
@@ -264,16 +268,3 @@ def _show(results: Results, as_json: bool) -> None:
         print(results.model_dump_json(indent=1))
     else:
         print_table(results)
-
-
-def _track(run: RunFolder, config: Config, world: World, results: Results, report: BalanceReport) -> None:
-    tracker = MetricsLog(run, config, world, name="balance")
-    values = {
-        f"{results.split}/{line.classifier}/{column}": getattr(line, column)
-        for line in results.results
-        for column in ALL_COLUMNS
-    }
-    tracker.log(0, values)
-    tracker.log_images(0, report.plots)
-    tracker.log_table("per_class", *read_per_class(report.per_class))
-    tracker.close()

@@ -14,6 +14,7 @@ from ltrsys.data.plan.batching import Batching
 from ltrsys.first_stage.telling import describe_accuracies
 from ltrsys.metrics.accuracy import accuracy_by_column, shot_of_class
 from ltrsys.models.network import Network
+from ltrsys.runs.metric_names import BEST, EPOCH, VAL
 from ltrsys.runs.tracking import MetricsLog
 from ltrsys.training.checkpoints.checkpoint import Progress
 from ltrsys.training.engines.batch_norm import average_buffers
@@ -72,13 +73,16 @@ class Evaluator:
         shots = shot_of_class(self.train_split.class_counts, self.config.shots)
         accuracies = accuracy_by_column(self.val_split.label.astype(np.int64), predictions, shots)
         self.progress.accuracies = accuracies
-        named = {f"val_{shot}": accuracy for shot, accuracy in accuracies.items()}
-        self.tracker.log(self.progress.step, {"epoch": float(self.progress.epoch), **named})
-        if self.batching.world.is_main:
-            log.info("epoch %d: %s", self.progress.epoch, describe_accuracies(accuracies))
         by = self.config.train.select_by
         best, accuracy = self.progress.best_accuracy, accuracies["all" if by == "accuracy" else by]
-        if accuracy is None or (best is not None and accuracy <= best):
-            return False
-        self.progress.best_accuracy, self.progress.best_epoch = accuracy, self.progress.epoch
-        return True
+        is_best = accuracy is not None and (best is None or accuracy > best)
+        if is_best:
+            self.progress.best_accuracy, self.progress.best_epoch = accuracy, self.progress.epoch
+        named = {VAL[column].key: value for column, value in accuracies.items()}
+        self.tracker.log(
+            self.progress.step,
+            {EPOCH.key: float(self.progress.epoch), **named, BEST.key: self.progress.best_accuracy},
+        )
+        if self.batching.world.is_main:
+            log.info("epoch %d: %s", self.progress.epoch, describe_accuracies(accuracies))
+        return is_best

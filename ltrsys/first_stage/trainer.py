@@ -37,13 +37,16 @@ from ltrsys.first_stage.starting import (
     plans_of_this_node,
 )
 from ltrsys.first_stage.telling import conclusion, describe_processes, describe_run
+from ltrsys.first_stage.tracking import Ending, inputs_of_training, metadata_of_model
 from ltrsys.models.image_size import check_image_size
 from ltrsys.models.signature import Signature
 from ltrsys.models.weights import save_network
 from ltrsys.progress import Advance, progress
+from ltrsys.runs.artifacts import model_artifact
 from ltrsys.runs.audit_log import AuditLog
 from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.lock import locked
+from ltrsys.runs.metric_names import EPOCH, IMAGES, IMAGES_PER_SECOND, LEARNING_RATE, LOSS
 from ltrsys.runs.tracking import MetricsLog
 from ltrsys.runs.trained_on import keep_record
 from ltrsys.second_stage.fitting import evaluated_split, nothing_to_report_on
@@ -86,13 +89,18 @@ def train(config: Config, world: World) -> None:
         set_up_gpu(device, cudnn_benchmark=config.train.cudnn_benchmark, tf32=config.train.tf32)
         if world.is_main:
             log.info("%s", describe_processes(config, world, device))
-        reached = stack.enter_context(watched(world, timeout))
+        ending = Ending()
+        reached = stack.enter_context(watched(world, timeout, ending.tell))
         if world.is_main:
             stack.enter_context(locked(RunFolder(config.run_folder), timeout))
         dist.barrier()  # before it, no rank looks for a checkpoint: the training before may still be writing one
         trainer = Trainer(config, world, device, reached)
+        ending.tracker = trainer.tracker
         try:
             trainer.fit()
+        except BaseException as error:
+            ending.note(error)  # what can be saved is saved by now
+            raise
         finally:
             trainer.close()
 
@@ -158,10 +166,14 @@ class Trainer:
         if world.is_main:
             save_config(config, self.run.config_file)
             keep_record(self.run, self.dataset)
-        self.tracker = MetricsLog(self.run, config, world, run_ids=self.progress.tracking_runs)
+        begins = checkpoint is None
+        self.tracker = MetricsLog(self.run, config, world, run_ids=self.progress.tracking_runs, begins=begins)
         stack.callback(self.tracker.close)
         self.tracker.rewind(self.progress.step)
         self.progress.tracking_runs = self.tracker.run_ids
+        self.inputs = inputs_of_training(config, self.run, self.dataset) if self.tracker.tracked else []
+        for artifact in self.inputs:
+            self.tracker.log_artifact(artifact)
         self.audit = AuditLog(
             self.run.audit,
             attempt=number_of_attempt(self.run, self.progress, self.batching, device),
@@ -212,6 +224,7 @@ class Trainer:
             save_network(
                 self.engine.network, self.run.model, metadata | ({} if origin is None else {STARTED_FROM: origin})
             )
+            self.tracker.log_artifact(model_artifact(self.run, metadata_of_model(self.progress), *self.inputs))
             print(conclusion(self.config, self.progress, self.dataset, self.world, int(fetched)))
 
     def close(self) -> None:
@@ -282,9 +295,9 @@ class Trainer:
     def _log(self, factor: float, advance: Advance) -> None:
         values = self.meter.read(self.loader.stall_seconds)
         images = self.progress.step * self.config.train.batch_size
-        values |= {"lr": self.config.train.optimizer.lr * factor, "images": images}
-        self.tracker.log(self.progress.step, {"epoch": self.progress.step / self.steps_per_epoch, **values})
-        advance(0, f"loss {values['loss']:.3f}, {values['images_per_second']:.0f} images/s")
+        values |= {LEARNING_RATE.key: self.config.train.optimizer.lr * factor, IMAGES.key: images}
+        self.tracker.log(self.progress.step, {EPOCH.key: self.progress.step / self.steps_per_epoch, **values})
+        advance(0, f"loss {values[LOSS.key]:.3f}, {values[IMAGES_PER_SECOND.key]:.0f} images/s")
 
     def _finish_epoch(self, asked: Request) -> None:
         """Evaluate and save, where they are due."""

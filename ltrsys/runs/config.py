@@ -1,6 +1,6 @@
 """The section `tracking`."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -14,6 +14,9 @@ class TrackingConfig(Section):
 
     project: str = "ltrsys"
     tags: list[str] = Field(default=[])
+    artifacts: Literal["files", "references", "none"] = "files"
+    """What trackers get of the dataset's record, the model, the classifiers, the results and the report: the files; of
+    files of weights their place and checksum alone; or nothing."""
 
     def setting_of(self, tracker: type[Tracker]) -> Any:
         """Return the value of the tracker's own key."""

@@ -22,8 +22,13 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """One JSON object a logged step: step, epoch, loss, lr, images_per_second, ..."""
+        """One JSON object a logged step, by the names of `ltrsys.runs.metric_names`."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def trackers(self) -> Path:
+        """By which ids trackers know the run."""
+        return self.path / "trackers.json"
 
     @property
     def checkpoints(self) -> Path:

@@ -13,7 +13,10 @@ from typing import IO, Any, Protocol
 from ltrsys.files import explained, replaced
 from ltrsys.runs.config import TrackingConfig
 from ltrsys.runs.folder import RunFolder
-from ltrsys.runs.trackers.base import TRACKERS, TrackedJob, Tracker
+from ltrsys.runs.metric_names import BALANCING, STEP
+from ltrsys.runs.metrics_file import read_metrics
+from ltrsys.runs.tracker_ids import read_tracker_ids, write_tracker_ids
+from ltrsys.runs.trackers.base import TRACKERS, AlertLevel, Artifact, TrackedJob, Tracker
 from ltrsys.world import World
 
 log = logging.getLogger("ltrsys")
@@ -48,6 +51,7 @@ class MetricsLog:
         *,
         name: str = "train",
         run_ids: Mapping[str, str] | None = None,
+        begins: bool = False,
     ) -> None:
         """Open `metrics.jsonl`, and the trackers that are turned on.
 
@@ -56,7 +60,9 @@ class MetricsLog:
             config: The experiment, which trackers show beside the curves.
             world: Only its first rank writes.
             name: What is being done: `train`, `balance`, ...
-            run_ids: The trackers' own ids of a run that goes on, by the tracker's name.
+            run_ids: The trackers' own ids of the run, by the tracker's name, where its folder does not say them: older
+                versions kept them in checkpoints alone.
+            begins: Whether the run begins here: it is then another one for trackers than any that was here before.
         """
         self._path = run.metrics
         self._file: IO[str] | None = None
@@ -68,11 +74,13 @@ class MetricsLog:
             self._file = open(run.metrics, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 closed by `close`
         try:
             tracking = config.tracking
+            known = {} if begins else {**(run_ids or {}), **read_tracker_ids(run)}
             new = TrackedJob(run.path, config.name, name, tracking.project, tracking.tags, config.dump())
             for kind in TRACKERS:
-                job = replace(new, run_id=(run_ids or {}).get(kind.name))
+                job = replace(new, run_id=known.get(kind.name), files=tracking.artifacts)
                 if (tracker := kind.open(job, tracking.setting_of(kind))) is not None:
                     self._trackers.append(tracker)
+            write_tracker_ids(run, known | self.run_ids)
         except BaseException:
             self.close()
             raise
@@ -83,21 +91,26 @@ class MetricsLog:
         ids = {tracker.name: tracker.run_id for tracker in self._trackers}
         return {name: run_id for name, run_id in ids.items() if run_id is not None}
 
-    def rewind(self, step: int) -> None:
-        """Drop what was logged after `step`: a run that resumes there logs it again.
+    @property
+    def tracked(self) -> bool:
+        """Whether any tracker is at work: without one, what only they get need not be made."""
+        return bool(self._trackers)
+
+    def rewind(self, step: int | None = None) -> None:
+        """Drop what was logged after `step`: a run that resumes there logs it again. None keeps all of it.
 
         Trackers get all of what is kept, for those that lack a part of it: the process of one may have been killed with
-        the training, before it wrote its last lines.
+        the training, before it wrote its last lines, or it was not turned on then. Lines of older versions get the
+        names of this one.
         """
         if self._file is None:
             return
         self._file.close()
-        lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if _step_of(line) <= step]
+        kept = [line for line in read_metrics(self._path) if step is None or line[STEP.key] <= step]
         with replaced(self._path, "w") as file:
-            file.writelines(kept)
-        for values in map(json.loads, kept):
-            self._send_points(values.pop("step"), values)
+            file.writelines(json.dumps(line, allow_nan=False) + "\n" for line in kept)
+        for line in kept:
+            self._send_points(line)
         self._file = open(self._path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 closed by `close`
 
     def log(self, step: int, values: Mapping[str, float | int | None]) -> None:
@@ -105,9 +118,21 @@ class MetricsLog:
         if self._file is None:
             return
         finite = {name: value if value is None or math.isfinite(value) else None for name, value in values.items()}
+        line = {STEP.key: step, **finite}
         with explained(self._path):
-            self._file.write(json.dumps({"step": step, **finite}, allow_nan=False) + "\n")
-        self._send_points(step, finite)
+            self._file.write(json.dumps(line, allow_nan=False) + "\n")
+        self._send_points(line)
+
+    def log_results(self, values: Mapping[str, float | None]) -> int:
+        """Write what a balancing of the run has measured, as one line; return the step that it stands at.
+
+        It stands at the last step of the training, with the number of the balancing.
+        """
+        before = read_metrics(self._path) if self._file is not None else []
+        step = max((line[STEP.key] for line in before), default=0)
+        number = 1 + max((line.get(BALANCING.key, 0) for line in before), default=0)
+        self.log(step, {BALANCING.key: number, **values})
+        return step
 
     def log_images(self, step: int, images: Mapping[str, Path]) -> None:
         """Send image files to the trackers under their names."""
@@ -116,6 +141,18 @@ class MetricsLog:
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Send one table to the trackers: per-class results belong here, not into thousands of curves."""
         self._send(lambda tracker: tracker.log_table(name, columns, rows))
+
+    def log_artifact(self, artifact: Artifact) -> None:
+        """Give files to the trackers, with what they were made from."""
+        self._send(lambda tracker: tracker.log_artifact(artifact))
+
+    def alert(self, title: str, text: str, level: AlertLevel) -> None:
+        """Have trackers tell whoever watches from afar."""
+        self._send(lambda tracker: tracker.alert(title, text, level))
+
+    def note_failure(self, exit_code: int) -> None:
+        """Have trackers show the run as failed once they are closed."""
+        self._send(lambda tracker: tracker.note_failure(exit_code))
 
     def sync(self) -> None:
         """Have all lines on disk: called before a checkpoint that counts on them."""
@@ -131,9 +168,9 @@ class MetricsLog:
         self._send(lambda tracker: tracker.close())
         self._trackers.clear()
 
-    def _send_points(self, step: int, values: Mapping[str, float | int | None]) -> None:
-        points = {name: value for name, value in values.items() if value is not None}
-        self._send(lambda tracker: tracker.log(step, points))
+    def _send_points(self, line: Mapping[str, Any]) -> None:
+        points = {name: value for name, value in line.items() if value is not None and name != STEP.key}
+        self._send(lambda tracker: tracker.log(line[STEP.key], points))
 
     def _send(self, action: Callable[[Tracker], object]) -> None:
         """Let `action` use each tracker; a failure ends that dashboard, not the training."""
@@ -152,10 +189,3 @@ class MetricsLog:
                 )
                 with suppress(Exception):
                     tracker.abandon()
-
-
-def _step_of(line: str) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return math.inf  # the line that a killed process left half-written

@@ -6,6 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ltrsys.runs.metric_names import IMAGES_PER_SECOND, LOSS, STALL_SHARE
 from ltrsys.world import World
 
 
@@ -41,7 +42,7 @@ class Meter:
         images_per_second = self._images / elapsed
         self._last_stall = stall_seconds
         self._reset()
-        return {"loss": loss, "images_per_second": images_per_second, "data_stall_share": share}
+        return {LOSS.key: loss, IMAGES_PER_SECOND.key: images_per_second, STALL_SHARE.key: share}
 
     @property
     def unlogged(self) -> tuple[Tensor, int]:

@@ -137,4 +137,4 @@ def test_a_cut_link_and_a_stopped_rank_end_the_run_with_a_name_and_it_goes_on(tw
     assert report.complete
     assert [attempt.world_size for attempt in report.attempts] == [2, 2, 2]
     assert 0 < saved <= report.attempts[1].first_step < report.attempts[2].first_step
-    assert [line["step"] for line in read_metrics(run) if "loss" in line] == list(range(1, 37))
+    assert [line["step"] for line in read_metrics(run) if "train/loss" in line] == list(range(1, 37))

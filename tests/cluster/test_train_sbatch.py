@@ -64,7 +64,7 @@ def test_a_job_is_requeued_before_its_time_limit_and_preempted_and_goes_on_to_th
     assert report.complete
     assert [attempt.first_step for attempt in report.attempts] == [0, out_of_time, preempted]
     assert report.retrained_steps == 0
-    assert [line["step"] for line in read_metrics(run) if "loss" in line] == list(range(1, 37))
+    assert [line["step"] for line in read_metrics(run) if "train/loss" in line] == list(range(1, 37))
 
 
 def test_there_is_one_task_a_gpu(cluster, tmp_path):

@@ -12,7 +12,8 @@ from ltrsys.studies.figures.base import figure_of
 from ltrsys.studies.study import OpenStudy
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
-RECIPES = sorted(CONFIGS.glob("*/*.yaml"))
+SWEEPS = sorted(CONFIGS.glob("sweeps/*.yaml"))
+RECIPES = sorted(set(CONFIGS.glob("*/*.yaml")) - set(SWEEPS))
 STUDIES = sorted(CONFIGS.glob("*/studies/*.yaml"))
 OLTR = [path for path in RECIPES if "oltr" in path.stem]
 """Of another method, with settings of its own."""

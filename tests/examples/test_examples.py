@@ -67,7 +67,7 @@ def test_a_run_of_plugins_is_in_the_table_the_plots_and_the_results(
     assert "Unbiased" in capsys.readouterr().out
     assert [line.classifier for line in read_results(run.results).results] == ["joint", "unbiased"]
     assert (run.report / "accuracy_by_split.png").exists()
-    assert "test/unbiased/all" in (run.path / "balance.csv").read_text()
+    assert "test/unbiased/all" in (run.path / "metrics.csv").read_text()
     assert "unbiased" in (run.report / "per_class.csv").read_text().splitlines()[0]
 
 
@@ -118,16 +118,17 @@ def scale_of(config: Config) -> float:
 
 def test_a_run_of_plugins_goes_on_from_its_checkpoint(run: RunFolder) -> None:
     checkpoints = sorted(run.checkpoints.glob("step-*.safetensors"))
-    losses = [line for line in run.metrics.read_text().splitlines() if "loss" in line]
+    losses = [line for line in run.metrics.read_text().splitlines() if "train/loss" in line]
     checkpoints[-1].unlink()
     run.model.unlink()
     assert ltrsys("train", "--config", run.config_file) == 0
     assert run.model.exists()
-    again = [line for line in run.metrics.read_text().splitlines() if "loss" in line]
-    assert [json.loads(line)["loss"] for line in again] == [json.loads(line)["loss"] for line in losses]
+    again = [json.loads(line) for line in run.metrics.read_text().splitlines() if "train/loss" in line]
+    losses_again = [line["train/loss"] for line in again]
+    assert losses_again == [json.loads(line)["train/loss"] for line in losses]
     assert load_run_config(run).data.sampler.kind == "capped"
-    lines = [line.split(",") for line in (run.path / "train.csv").read_text().splitlines()]
-    assert [float(value) for _, name, value in lines if name == "loss"] == [json.loads(line)["loss"] for line in again]
+    lines = [line.split(",") for line in (run.path / "metrics.csv").read_text().splitlines()]
+    assert [float(value) for _, name, value in lines if name == "train/loss"] == losses_again
 
 
 def test_other_settings_of_a_plugin_are_another_experiment(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:

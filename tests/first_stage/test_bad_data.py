@@ -201,13 +201,13 @@ def test_a_bad_val_image_ends_the_run_which_goes_on_with_that_evaluation(ranks, 
         process.join(timeout=120)
     assert [process.exitcode for process in processes] == [1] * ranks
     assert newest_step(run) == 3
-    assert not any("val_all" in line for line in read_metrics(run))
+    assert not any("val/all" in line for line in read_metrics(run))
     restore()
     run_ranks(ranks, path)
     straight = trained(ranks, train__epochs=1)
     assert_same_bits(run, straight)
-    assert [line.get("val_all") for line in read_metrics(run)] == [
-        line.get("val_all") for line in read_metrics(straight)
+    assert [line.get("val/all") for line in read_metrics(run)] == [
+        line.get("val/all") for line in read_metrics(straight)
     ]
 
 

@@ -48,8 +48,8 @@ def assert_ends_alike(run: Path, straight: Path) -> None:
     ours, theirs = bits(run), bits(straight)
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    steps = [(line["step"], "loss" in line) for line in read_metrics(run)]
-    assert steps == [(line["step"], "loss" in line) for line in read_metrics(straight)]
+    steps = [(line["step"], "train/loss" in line) for line in read_metrics(run)]
+    assert steps == [(line["step"], "train/loss" in line) for line in read_metrics(straight)]
     assert audit_run(run).complete
 
 
@@ -325,4 +325,4 @@ def test_metrics_are_json_lines_after_a_kill(write_config):
     assert kill_when(lambda: len(checkpoints_of(run)) > 0, 1, path)
     run_ranks(1, path)
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines if "loss" in line] == list(range(1, STEPS + 1))
+    assert [line["step"] for line in lines if "train/loss" in line] == list(range(1, STEPS + 1))

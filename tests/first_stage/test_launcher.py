@@ -38,7 +38,7 @@ def test_the_deepspeed_launcher_trains_on_two_ranks(write_config):
     assert done.stdout.count("val accuracy: many") == 1
     run = path.parent / "runs" / "tiny"
     assert (run / "model.safetensors").exists()
-    assert [line["step"] for line in read_metrics(run) if "loss" in line] == [2, 3]
+    assert [line["step"] for line in read_metrics(run) if "train/loss" in line] == [2, 3]
 
 
 def test_one_mistake_is_told_once_whatever_the_number_of_ranks(write_config):

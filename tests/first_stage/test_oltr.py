@@ -112,8 +112,8 @@ def test_it_learns(trained, first, second):
     run = trained(**second, train__epochs=6)
     losses = losses_of(run)
     assert np.mean(losses[-3:]) < 0.7 * np.mean(losses[:3])
-    accuracies = [line["val_mean_class_accuracy"] for line in read_metrics(run) if "val_all" in line]
-    before = [line["val_mean_class_accuracy"] for line in read_metrics(first) if "val_all" in line]
+    accuracies = [line["val/mean_class_accuracy"] for line in read_metrics(run) if "val/all" in line]
+    before = [line["val/mean_class_accuracy"] for line in read_metrics(first) if "val/all" in line]
     assert accuracies[-1] > before[-1] + 5
     weights = load_file(run / "model.safetensors")
     assert weights["backbone.avgpool.attention.output.weight"].abs().max() > 0

@@ -42,19 +42,19 @@ def test_a_run_folder_holds_what_the_contract_names(write_config, capsys):
     run = fit(write_config())
     assert {"config.yaml", "metrics.jsonl", "model.safetensors", "checkpoints"} <= {path.name for path in run.iterdir()}
     lines = read_metrics(run)
-    training = [line for line in lines if "loss" in line]
+    training = [line for line in lines if "train/loss" in line]
     assert [line["step"] for line in training] == list(range(1, 7))
     assert training[-1]["epoch"] == 2.0
-    assert training[-1]["images"] == 6 * 48
+    assert training[-1]["train/images"] == 6 * 48
     for line in training:
-        assert line["images_per_second"] > 0
-        assert 0 <= line["data_stall_share"] <= 1
-        assert 0 < line["lr"] <= 0.02
-    evaluations = [line for line in lines if "val_all" in line]
+        assert line["perf/images_per_second"] > 0
+        assert 0 <= line["data/stall_share"] <= 1
+        assert 0 < line["train/learning_rate"] <= 0.02
+    evaluations = [line for line in lines if "val/all" in line]
     assert [line["step"] for line in evaluations] == [3, 6]
-    assert {"val_many", "val_medium", "val_few", "val_all"} <= evaluations[-1].keys()
+    assert {"val/many", "val/medium", "val/few", "val/all"} <= evaluations[-1].keys()
     for line in evaluations:
-        assert line["val_mean_class_accuracy"] == line["val_all"], "the val split is balanced"
+        assert line["val/mean_class_accuracy"] == line["val/all"], "the val split is balanced"
     printed = capsys.readouterr().out
     assert "val accuracy: many" in printed
     assert printed.count("\n") == 2, "what a disk reads is no news"
@@ -77,9 +77,9 @@ def test_lines_logged_after_the_checkpoint_are_logged_again_not_twice(copied):
     path = copied(stop_after=1)
     metrics = load_config(path).run_folder / "metrics.jsonl"
     with metrics.open("a") as file:
-        file.write(json.dumps({"step": 4, "loss": 0.0}) + '\n{"step": 5, "lo')
+        file.write(json.dumps({"step": 4, "train/loss": 0.0}) + '\n{"step": 5, "lo')
     fit(path)
-    assert [line["step"] for line in read_metrics(metrics.parent) if "loss" in line] == list(range(1, 7))
+    assert [line["step"] for line in read_metrics(metrics.parent) if "train/loss" in line] == list(range(1, 7))
 
 
 def test_a_finished_run_is_left_as_it_is(copied):
@@ -193,12 +193,14 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_samples(write_config):
 
 def test_with_the_paper_s_schedule_the_last_epoch_has_no_learning_rate(write_config):
     run = fit(write_config(train__schedule={"step": "epoch"}))
-    assert [line["lr"] for line in read_metrics(run) if "loss" in line] == pytest.approx([0.01] * 3 + [0.0] * 3)
+    assert [line["train/learning_rate"] for line in read_metrics(run) if "train/loss" in line] == pytest.approx(
+        [0.01] * 3 + [0.0] * 3
+    )
 
 
 def test_the_last_epoch_is_evaluated_and_the_best_kept(write_config):
     run = fit(write_config(train__evaluate_every=5))
-    assert [line["step"] for line in read_metrics(run) if "val_all" in line] == [6]
+    assert [line["step"] for line in read_metrics(run) if "val/all" in line] == [6]
     assert (run / "checkpoints" / "best.safetensors").exists()
 
 
@@ -238,7 +240,7 @@ def test_the_best_is_chosen_by_the_mean_over_the_classes_unless_the_config_says_
     write_config, natural_val, recognising, select_by, best, accuracy
 ):
     run = fit(write_config(data__shards=str(natural_val), **select_by))
-    means = [line["val_mean_class_accuracy"] for line in read_metrics(run) if "val_all" in line]
+    means = [line["val/mean_class_accuracy"] for line in read_metrics(run) if "val/all" in line]
     assert means == [50.0, 75.0]
     progress = Checkpoint.load(run / "checkpoints" / "best.safetensors").progress
     assert (progress.best_epoch, progress.best_accuracy, progress.epoch) == (best, accuracy, best)
@@ -325,5 +327,5 @@ def test_a_run_learns(trained):
     run = trained(train__epochs=8, train__optimizer={"lr": 0.05})
     losses = losses_of(run)
     assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
-    accuracies = [line["val_all"] for line in read_metrics(run) if "val_all" in line]
+    accuracies = [line["val/all"] for line in read_metrics(run) if "val/all" in line]
     assert accuracies[-1] > 2 * 100 / 12

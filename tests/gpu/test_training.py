@@ -133,7 +133,7 @@ def test_a_full_gpu_is_told_and_auto_finds_what_fits(tmp_path, tiny_shards):
             train(load_config(on_a_gpu(tmp_path, tiny_shards, train__micro_batch_size=144, **changes)), World())
         path = on_a_gpu(tmp_path, tiny_shards, name="auto", train__micro_batch_size="auto", **changes)
         train(load_config(path), World())
-        assert len([line for line in read_metrics(load_config(path).run_folder) if "loss" in line]) == 1
+        assert len([line for line in read_metrics(load_config(path).run_folder) if "train/loss" in line]) == 1
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
         torch.cuda.empty_cache()
@@ -174,7 +174,7 @@ def test_a_slow_consumer_gets_every_batch_whole(tiny_shards):
 def test_what_the_device_waits_for_is_measured(tmp_path, tiny_shards):
     path = on_a_gpu(tmp_path, tiny_shards)
     train(load_config(path), World())
-    shares = [line["data_stall_share"] for line in read_metrics(load_config(path).run_folder) if "loss" in line]
+    shares = [line["data/stall_share"] for line in read_metrics(load_config(path).run_folder) if "train/loss" in line]
     assert all(0 <= share <= 1.01 for share in shares)
     assert np.isfinite(shares).all()
 

@@ -57,7 +57,7 @@ def test_the_advice_of_a_full_gpu_can_be_followed(write_config, monkeypatch):
     with pytest.raises(LtrsysError, match=r"does not hold 48 images at once .* Give train\.micro_batch_size=24"):
         train(load_config(path), World())
     train(load_config(path, ["train.micro_batch_size=24"]), World())
-    assert len([line for line in read_metrics(load_config(path).run_folder) if "loss" in line]) == 3
+    assert len([line for line in read_metrics(load_config(path).run_folder) if "train/loss" in line]) == 3
 
 
 def test_auto_is_found_before_the_first_step_and_kept(write_config, monkeypatch, caplog):

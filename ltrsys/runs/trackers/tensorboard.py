@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from ltrsys.errors import UsageError
-from ltrsys.runs.trackers.base import TRACKERS, TrackedJob, Tracker
+from ltrsys.runs.trackers.base import TRACKERS, AlertLevel, TrackedJob, Tracker
 
 
 @TRACKERS.register
 class TensorBoard(Tracker):
-    """Event files in `RUN/tensorboard/<job>`."""
+    """Event files in `RUN/tensorboard`, of training and balancing together."""
 
     name = "tensorboard"
     summary = "event files in the run folder: look at them with tensorboard --logdir RUN/tensorboard"
@@ -31,7 +31,7 @@ class TensorBoard(Tracker):
         if not setting:
             return None
         try:
-            return cls(job.folder / "tensorboard" / job.job)
+            return cls(job.folder / "tensorboard")
         except ImportError:
             raise UsageError(
                 "tracking.tensorboard=true: tensorboard is not installed. Install it with `pip install tensorboard`, "
@@ -55,9 +55,17 @@ class TensorBoard(Tracker):
                 self._writer_at(step).add_image(name, np.asarray(image.convert("RGB")), step, dataformats="HWC")
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """Write a table as text in Markdown."""
+        """Write a table as text in Markdown, without the columns of pictures, which it cannot show."""
+        from PIL.Image import Image
+
+        shown = [place for place in range(len(columns)) if not any(isinstance(row[place], Image) for row in rows)]
+        columns, rows = [columns[place] for place in shown], [[row[place] for place in shown] for row in rows]
         lines = [columns, ["---"] * len(columns), *rows]
         self._writer_at(0).add_text(name, "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines))
+
+    def alert(self, title: str, text: str, level: AlertLevel) -> None:
+        """Write it down as text."""
+        self._writer_at(0).add_text("alerts", f"**{title}** ({level}): {text}")
 
     def close(self) -> None:
         """Close the file."""

@@ -1,5 +1,6 @@
 """Reads back what wandb's own process has written: `run-ID.wandb`, a LevelDB log of protocol-buffer messages."""
 
+import json
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,8 +36,41 @@ def last_step(folder: Path, run_id: str) -> int:
     """Return the highest step that any attempt of a wandb run has written below `folder`; -1 if there is none."""
     steps = [
         record.history.step.num
-        for path in folder.rglob(f"run-{run_id}.wandb")
+        for path in files_of(folder, run_id)
         for record in records(path)
         if record.WhichOneof("record_type") == "history"
     ]
     return max(steps, default=-1)
+
+
+def last_summary(folder: Path, run_id: str) -> dict[str, Any]:
+    """Return the summary that the attempts of a wandb run have written below `folder`, the later over the earlier.
+
+    What wandb keeps there for itself, with names that begin with `_`, is left out.
+    """
+    values: dict[str, Any] = {}
+    for path in files_of(folder, run_id):
+        for record in records(path):
+            if record.WhichOneof("record_type") != "summary":
+                continue
+            for item in record.summary.update:
+                *parents, last = item.nested_key or [item.key]
+                level = values
+                for parent in parents:
+                    if not isinstance(level.get(parent), dict):
+                        level[parent] = {}
+                    level = level[parent]
+                level[last] = json.loads(item.value_json)
+    return {key: value for key, value in values.items() if not key.startswith("_")}
+
+
+def set_aside_empty(folder: Path, run_id: str) -> None:
+    """Rename the files of attempts that were killed before wandb wrote anything: one of them ends `wandb sync`."""
+    for path in files_of(folder, run_id):
+        if not any(record.WhichOneof("record_type") == "run" for record in records(path)):
+            path.rename(path.with_suffix(".empty"))
+
+
+def files_of(folder: Path, run_id: str) -> list[Path]:
+    """Return the files of a wandb run below `folder`, one of each attempt, in the order of their beginnings."""
+    return sorted(folder.rglob(f"run-{run_id}.wandb"), key=lambda path: path.parent.name.removeprefix("offline-"))

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ltrsys import __version__
@@ -118,18 +118,33 @@ class Checkpoint:
             DataError: Where it is damaged, or no checkpoint.
         """
         tensors = load_tensors(path)
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        record = metadata.get("progress", "null")
-        try:
-            progress = Progress.model_validate(json.loads(record))
-        except (ValidationError, json.JSONDecodeError):
-            raise DataError(f"{path}: not a checkpoint of this version. Move it away to start afresh.") from None
-        if metadata.get("sha256") != _digest(tensors, record):
+        progress, metadata = _record(path)
+        if metadata.get("sha256") != _digest(tensors, metadata["progress"]):
             raise DataError(f"{path}: damaged: its bytes do not have the checksum that they were written with.")
         optimizer = _part(tensors, OPTIMIZER)
         optimizer |= {f"{name}.momentum_buffer": tensor for name, tensor in _part(tensors, MOMENTUM).items()}
         return cls(_part(tensors, NETWORK), optimizer, progress, _part(tensors, RANKS), _part(tensors, LOSS))
+
+
+def read_progress(path: Path) -> Progress:
+    """Read the record of a checkpoint without its tensors, which are not compared with their checksum.
+
+    Raises:
+        DataError: Where it is damaged, or no checkpoint.
+    """
+    try:
+        return _record(path)[0]
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path}: damaged, or no checkpoint ({error}).") from None
+
+
+def _record(path: Path) -> tuple[Progress, dict[str, str]]:
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+    try:
+        return Progress.model_validate(json.loads(metadata.get("progress", "null"))), metadata
+    except (ValidationError, json.JSONDecodeError):
+        raise DataError(f"{path}: not a checkpoint of this version. Move it away to start afresh.") from None
 
 
 def _digest(tensors: Mapping[str, Tensor], record: str) -> str:

@@ -8,12 +8,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from ltrsys.errors import DataError, LtrsysError
-from ltrsys.training.checkpoints.checkpoint import Checkpoint
+from ltrsys.training.checkpoints.checkpoint import Checkpoint, read_progress
 
 log = logging.getLogger("ltrsys")
 
 BEST = "best.safetensors"
 _NAME = re.compile(r"step-(\d{9})\.safetensors")
+
+
+def tracking_runs_of(path: Path) -> dict[str, str]:
+    """Return the trackers' own ids that the newest checkpoint of a folder names; none where there is none to read."""
+    newest = max(path.glob("step-*.safetensors"), default=None)
+    try:
+        return {} if newest is None else read_progress(newest).tracking_runs
+    except DataError:
+        return {}
 
 
 class CheckpointFolder:

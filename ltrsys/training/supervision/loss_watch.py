@@ -19,6 +19,10 @@ class _Step:
     losses: HostCopy
 
 
+class LossNotFinite(LtrsysError):
+    """A loss was NaN or infinite."""
+
+
 class LossWatch:
     """Names the step, the rank and the samples of a loss that is not finite."""
 
@@ -36,7 +40,7 @@ class LossWatch:
         """Take note of a step's micro-batches, and check the steps before.
 
         Raises:
-            LtrsysError: For the first loss of an earlier step that is not finite.
+            LossNotFinite: For the first loss of an earlier step that is not finite.
         """
         self.check()
         self._unchecked.append(_Step(step, samples, HostCopy(torch.stack(losses))))
@@ -45,7 +49,7 @@ class LossWatch:
         """Check every step so far.
 
         Raises:
-            LtrsysError: For the first loss that is not finite.
+            LossNotFinite: For the first loss that is not finite.
         """
         while self._unchecked:
             one = self._unchecked.popleft()
@@ -53,9 +57,9 @@ class LossWatch:
                 if not math.isfinite(loss):
                     raise self._error(one.step, samples.tolist(), loss)
 
-    def _error(self, step: int, samples: list[int], loss: float) -> LtrsysError:
+    def _error(self, step: int, samples: list[int], loss: float) -> LossNotFinite:
         shown = ", ".join(map(str, samples[:8])) + (", ..." if len(samples) > 8 else "")
-        return LtrsysError(
+        return LossNotFinite(
             f"step {step}: the loss is {loss} on rank {self._rank}, whose micro-batch held the training samples "
             f"{shown}. Lower train.optimizer.lr (it is {self._lr}), add train.schedule.warmup_epochs, or train in "
             "bf16; the last checkpoint stays."

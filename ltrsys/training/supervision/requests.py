@@ -38,6 +38,8 @@ class Stopped(LtrsysError):
 
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
+        self.number = number
+        """Of the signal."""
         self.exit_code = 128 + number
 
 

@@ -30,13 +30,19 @@ from ltrsys.world import World
 Reached = Callable[[str], None]
 """Tells which place of the training loop this rank has come to: `training step 17`."""
 
+LastCall = Callable[[str], object]
+"""Gets the line that this process ends with, in a thread of its own, and a few seconds to tell somebody."""
+
+SECONDS_OF_LAST_CALL = 5.0
+
 
 @contextmanager
-def watched(world: World, timeout_seconds: float) -> Iterator[Reached]:
+def watched(world: World, timeout_seconds: float, last_call: LastCall = lambda verdict: None) -> Iterator[Reached]:
     """Watch the ranks of a process group meanwhile; yields what the training loop calls in every place.
 
     The process ends with exit code 1 and one line on stderr, within `timeout_seconds`, where a rank is silent (dead,
-    stopped, cut off), has ended with an error, or keeps the others waiting. A rank alone is not watched.
+    stopped, cut off), has ended with an error, or keeps the others waiting; `last_call` is told before it. A rank alone
+    is not watched.
 
     Raises:
         LtrsysError: Where communication failed although every rank is alive.
@@ -44,7 +50,7 @@ def watched(world: World, timeout_seconds: float) -> Iterator[Reached]:
     if world.world_size == 1:
         yield lambda doing: None
         return
-    watchdog = Watchdog(world, timeout_seconds)
+    watchdog = Watchdog(world, timeout_seconds, last_call)
     try:
         yield watchdog.reached
     except Stopped:
@@ -67,8 +73,9 @@ def watched(world: World, timeout_seconds: float) -> Iterator[Reached]:
 class Watchdog:
     """Tells the other ranks that this one lives, and ends it when another one does not."""
 
-    def __init__(self, world: World, timeout_seconds: float) -> None:
+    def __init__(self, world: World, timeout_seconds: float, last_call: LastCall = lambda verdict: None) -> None:
         """Begin to watch; called by all ranks together, after they have met at MASTER_ADDR and MASTER_PORT."""
+        self._last_call = last_call
         self._world, self._limits = world, Limits.within(timeout_seconds)
         # A connection of its own: the process group's may be busy waiting.
         self._address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
@@ -213,6 +220,9 @@ class Watchdog:
             file=sys.stderr,
             flush=True,
         )
+        teller = threading.Thread(target=self._last_call, args=(verdict,), name="last call", daemon=True)
+        teller.start()
+        teller.join(SECONDS_OF_LAST_CALL)
         os._exit(LtrsysError.exit_code)
 
 

@@ -50,11 +50,11 @@ def test_zero_1_resumed_from_its_checkpoint_trains_as_ddp_without_a_stop(runs):
 
 
 def test_a_resumed_run_logs_each_step_once(runs):
-    steps = [line["step"] for line in read_metrics(runs["zero"]) if "loss" in line]
+    steps = [line["step"] for line in read_metrics(runs["zero"]) if "train/loss" in line]
     assert steps == list(range(1, 7))
 
 
 def test_accuracies_do_not_depend_on_the_number_of_ranks_that_measure_them(runs):
     """120 images: 60 for each of two ranks. The weights differ by rounding, hence the two images of leeway."""
-    one, two = (read_metrics(runs[f"ddp-{ranks}"])[-1]["val_all"] for ranks in (1, 2))
+    one, two = (read_metrics(runs[f"ddp-{ranks}"])[-1]["val/all"] for ranks in (1, 2))
     assert one == pytest.approx(two, abs=100 * 2 / 120)
