@@ -141,9 +141,9 @@ def _train_on_episodes(
     from torch.nn import functional
     from torch.optim.lr_scheduler import CosineAnnealingLR
 
-    from ltrsys.models.weight_generator import WeightGenerator
     from ltrsys.features.balanced_sgd import refuse_divergence
     from ltrsys.features.episodes import Episodes
+    from ltrsys.models.weight_generator import WeightGenerator
     from ltrsys.progress import progress
 
     train, device = context.train, context.device
