@@ -17,6 +17,7 @@ from ltrsys.cli.import_weights import import_weights
 from ltrsys.cli.init import init
 from ltrsys.cli.inspect import inspect
 from ltrsys.cli.methods import methods
+from ltrsys.cli.report import compare, report
 from ltrsys.cli.shards import shards
 from ltrsys.cli.train import train
 from ltrsys.errors import LtrsysError
@@ -37,6 +38,8 @@ app.command()(init)
 app.command()(train)
 app.command()(balance)
 app.command()(evaluate)
+app.command()(report)
+app.command()(compare)
 app.command()(audit)
 app.command()(import_weights)
 app.command()(methods)

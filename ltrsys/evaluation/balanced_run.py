@@ -66,3 +66,9 @@ class BalancedRun:
         joint = Joint.of_model(run.model, device, config.model.head)
         predictions = Predictions(run.predictions, reported)
         return cls(run, config, dataset, bank, results, reported, joint, fitted, predictions)
+
+
+def labels_of(runs: Sequence[BalancedRun]) -> list[str]:
+    """Return the names of the runs; their folders, where names are not different."""
+    names = [run.config.name for run in runs]
+    return names if len(set(names)) == len(names) else [str(run.run.path) for run in runs]
