@@ -43,6 +43,8 @@ setup(
     packages=find_packages(include=["ltrsys", "ltrsys.*"]),
     package_data={
         "ltrsys": ["py.typed", "configs/*/*.yaml", "configs/*/studies/*.yaml"],
+        "ltrsys.pages": ["static/*"],
+        "ltrsys.pages.panels": ["*.js"],
         "ltrsys.kernels.cpu": ["*.cpp"],
         "ltrsys.kernels.gpu": ["cuda/*"],
     },
@@ -68,6 +70,9 @@ setup(
         "safetensors>=0.5",
         "scikit-learn>=1.5",
         "matplotlib>=3.9",
+        "jinja2>=3.1",
+        # its JavaScript draws the charts of `ltrsys report`
+        "bokeh>=3.9",
     ],
     extras_require={
         "remote": REMOTE,
@@ -83,6 +88,8 @@ setup(
             "pytest>=8",
             "hypothesis>=6",
             "psutil>=6",
+            # with Debian's chromium and chromium-driver, for the tests of `ltrsys report`
+            "selenium>=4.40",
             "imagehash>=4.3",
             # what writes HEIC for the tests; its wheel holds an encoder under the GPL
             "pillow-heif>=1.0",

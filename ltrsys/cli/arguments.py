@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from ltrsys.errors import UsageError
+
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/glyphs.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 OverridesArgument = Annotated[
@@ -15,3 +17,23 @@ PluginOption = Annotated[
     list[str] | None,
     typer.Option(metavar="FILE.py|MODULE", help="Methods of your own to load; may be given again."),
 ]
+RunsArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUN... [KEY.SUB=VALUE]...",
+        help="Run folders that have been balanced, and changes to their configs, such as data.shards=elsewhere.",
+    ),
+]
+
+
+def runs_and_overrides(arguments: list[str]) -> tuple[list[Path], list[str]]:
+    """Tell run folders from changes to the config: a folder may have `=` in its name.
+
+    Raises:
+        UsageError: Where no run is named.
+    """
+    overrides = [argument for argument in arguments if "=" in argument and not Path(argument).exists()]
+    runs = [Path(argument) for argument in arguments if argument not in overrides]
+    if not runs:
+        raise UsageError("no run is named. Give a run folder, such as runs/glyphs.")
+    return runs, overrides

@@ -18,6 +18,7 @@ from ltrsys.cli.init import init
 from ltrsys.cli.inspect import inspect
 from ltrsys.cli.methods import methods
 from ltrsys.cli.predict import predict
+from ltrsys.cli.report import compare, report
 from ltrsys.cli.shards import shards
 from ltrsys.cli.train import train
 from ltrsys.cli.wandb_workspace import wandb_workspace
@@ -40,6 +41,8 @@ app.command()(train)
 app.command()(balance)
 app.command()(evaluate)
 app.command()(predict)
+app.command()(report)
+app.command()(compare)
 app.command()(audit)
 app.command()(import_weights)
 app.command()(methods)

@@ -20,6 +20,7 @@ def methods(
     import ltrsys.config.schema
     import ltrsys.data.sources.source
     import ltrsys.models.backbones.base
+    import ltrsys.pages.panels.base
     import ltrsys.studies.figures.base  # noqa: F401 the kinds that no config names
 
     for path in plugin or []:

@@ -13,24 +13,20 @@ import torch.distributed
 from ltrsys.calibration.fitting import Calibrator
 from ltrsys.classifiers.base import CLASSIFIERS
 from ltrsys.classifiers.joint import Joint
-from ltrsys.classifiers.tau import TauConfig
 from ltrsys.commands.track_balancing import track_balancing
-from ltrsys.config.changes import changeable_keys, may_change
-from ltrsys.config.reading import load_run_config
 from ltrsys.config.schema import Config
 from ltrsys.data.index.dataset import Dataset
-from ltrsys.data.index.records import SPLITS, SplitName
+from ltrsys.data.index.records import SPLITS
 from ltrsys.data.reading.opening import open_dataset
-from ltrsys.device import choose_device, set_up_gpu
-from ltrsys.errors import DataError, UsageError
+from ltrsys.errors import UsageError
 from ltrsys.evaluation.calibrating import with_calibration
+from ltrsys.evaluation.opening import check_known, evaluated, open_bank, open_device, open_fitted, open_trained
+from ltrsys.evaluation.predictions import Predictions, tau_grid
 from ltrsys.evaluation.results import Line, Results, read_results, write_results
 from ltrsys.evaluation.split import EvaluatedSplit
 from ltrsys.evaluation.tilting import Tilting
-from ltrsys.features.bank import BankIdentity, FeatureBank
 from ltrsys.features.extraction import make_bank
 from ltrsys.files import sync_folder
-from ltrsys.registry import load_plugin
 from ltrsys.reporting.balance_report import BalanceReport
 from ltrsys.reporting.table import print_table
 from ltrsys.runs.folder import RunFolder
@@ -44,8 +40,7 @@ from ltrsys.second_stage.fitting import (
     nothing_to_report_on,
     val_split,
 )
-from ltrsys.second_stage.store import Fitted, load_fitted
-from ltrsys.section import MayChange
+from ltrsys.second_stage.store import Fitted
 from ltrsys.world import World
 
 log = logging.getLogger("ltrsys")
@@ -66,8 +61,9 @@ def balance_run(
     overrides = list(overrides)
     if classifiers is not None:
         overrides.append(f"balance.classifiers=[{classifiers}]")
-    run, config = _open_run(folder, overrides, plugins)
-    _check_known(run)
+    run, config = open_trained(folder, overrides, plugins)
+    if run.results.exists():
+        check_known(run, read_results(run.results))  # or they would be lost
     dataset = open_dataset(config.data)
     _compare_with_training(run, config, dataset)
     name, val = evaluated_split(dataset), val_split(config.balance, dataset)
@@ -76,7 +72,7 @@ def balance_run(
     for classifier in config.balance.classifiers:  # what may not be selected on is told before all work
         CLASSIFIERS.get(classifier).selects_on(config.balance.of(classifier), val)
     world = World.detect()
-    device = _device(world, config)
+    device = open_device(world, config)
     with _joined(world, config):
         kinds = kinds_of(config.balance.classifiers)
         bank = make_bank(run, config, dataset, world=world, device=device, kinds=kinds)
@@ -86,11 +82,14 @@ def balance_run(
     if name is None:
         _fit_without_reporting(fitter, dataset, as_json)
         return
-    reported = _evaluated(bank, name, config, device)
+    reported = evaluated(bank, name, config, device)
+    predictions = Predictions(run.predictions, reported)
     joint = Joint.of_model(run.model, device, config.model.head)
     old = _old_results(run, reported)
     fitted = {name: fitter.fitted(name) for name in CLASSIFIERS.names() if name in config.balance.classifiers}
     fitted |= _still_current(old, fitter, reported, except_for=fitted.keys())
+    for one in fitted.values():
+        predictions.ranking(one)
     tilting = Tilting.of(reported, bank, val, config.balance, joint)
     calibrator = Calibrator(fitter)
     lines = []
@@ -98,8 +97,10 @@ def balance_run(
         calibration = calibrator.calibrated(one) if config.balance.calibrate else None
         line = tilting.with_tilt(_line_of(one, reported, old, joint), one)
         lines.append(with_calibration(line, one, calibration, reported))
-    tau = config.balance.of("tau")
-    curve = reported.tau_curve(joint, tau.grid) if "tau" in fitted and isinstance(tau, TauConfig) else None
+    curve = None
+    if "tau" in fitted:
+        grid = tau_grid(config.balance)
+        curve = reported.tau_curve(grid, predictions.by_tau(joint, bank, grid))
     results = reported.results(dataset, lines, curve)
     report = BalanceReport(run.report, results)
     if results != old or not report.complete:
@@ -144,54 +145,17 @@ def evaluate_run(
     """
     if split not in SPLITS:
         raise UsageError(f"--split {split}: unknown split; choose from {', '.join(SPLITS)}.")
-    run, config = _open_run(folder, list(overrides), plugins)
+    run, config = open_trained(folder, overrides, plugins)
     name = CLASSIFIERS.get(classifier).name  # only now are the plug-ins of the run known
     dataset = open_dataset(config.data)
     dataset.split(split)  # names the splits there are, if this is not one of them
-    bank = FeatureBank.open(run.features)
-    # BatchNorm and the like may have been set on the command line of `balance`: the bank's own settings hold
-    difference = bank.identity.difference(BankIdentity.of(run, config, dataset, settings=bank.identity.settings))
-    if difference:
-        raise DataError(f"{run.features}: {difference} since this bank was made. Run `ltrsys balance {folder}` again.")
-    device = _device(World.detect(), config)
-    fitted = load_fitted(run.classifiers, name, device)
-    kind = fitted.classifier.features
-    if fitted.bank != bank.fingerprint_of(kind):
-        raise DataError(
-            f"{run.classifiers}: {name} was fitted on another feature bank. Run `ltrsys balance {folder}` again."
-        )
-    bank.require(split, kind)
-    reported = _evaluated(bank, split, config, device)
+    bank = open_bank(run, config, dataset)
+    device = open_device(World.detect(), config)
+    fitted = open_fitted(run, name, bank, device)
+    bank.require(split, fitted.classifier.features)
+    reported = evaluated(bank, split, config, device)
     joint = Joint.of_model(run.model, device, config.model.head)
     _show(reported.results(dataset, [reported.line(fitted, joint)]), as_json)
-
-
-def _open_run(folder: Path, overrides: list[str], plugins: Sequence[str]) -> tuple[RunFolder, Config]:
-    run = RunFolder(folder)
-    for plugin in plugins:
-        load_plugin(plugin)
-    trained = load_run_config(run)
-    for override in overrides:
-        if not may_change(trained, override.partition("=")[0], MayChange.AFTER_TRAINING):
-            keys = ", ".join(changeable_keys(trained, MayChange.AFTER_TRAINING))
-            raise UsageError(f"`{override}`: after training only these may be changed: {keys}.")
-    config = load_run_config(run, overrides)
-    if not run.model.exists():
-        raise UsageError(
-            f"{folder}: there is no model.safetensors yet: training has not finished. Start it again, it goes on "
-            "from the last checkpoint."
-        )
-    return run, config
-
-
-def _check_known(run: RunFolder) -> None:
-    """Refuse to write results anew that hold a line of a classifier that nobody knows now."""
-    for line in read_results(run.results).results if run.results.exists() else []:
-        if line.classifier not in CLASSIFIERS:
-            raise UsageError(
-                f"{run.results}: holds a line of `{line.classifier}`, which comes from a plug-in that this call does "
-                "not name. Name it by --plugin FILE.py, or move the file away: what is known is then reported anew."
-            )
 
 
 def _compare_with_training(run: RunFolder, config: Config, dataset: Dataset) -> None:
@@ -207,12 +171,6 @@ def _compare_with_training(run: RunFolder, config: Config, dataset: Dataset) -> 
     log.warning("%s: data.shards=%s has changed since it was trained: %s.", run.path, config.data.shards, changes)
 
 
-def _device(world: World, config: Config) -> torch.device:
-    device = choose_device(config.train.device, world)
-    set_up_gpu(device, cudnn_benchmark=config.train.cudnn_benchmark, tf32=config.train.tf32)
-    return device
-
-
 @contextmanager
 def _joined(world: World, config: Config) -> Iterator[None]:
     """Join the ranks while the bank is made; gloo, since they only wait for one another and average buffers."""
@@ -224,10 +182,6 @@ def _joined(world: World, config: Config) -> Iterator[None]:
         yield
     finally:
         torch.distributed.destroy_process_group()
-
-
-def _evaluated(bank: FeatureBank, name: SplitName, config: Config, device: torch.device) -> EvaluatedSplit:
-    return EvaluatedSplit(name, bank.split(name), bank.split("train").class_counts, config.shots, device)
 
 
 def _old_results(run: RunFolder, reported: EvaluatedSplit) -> Results | None:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from ltrsys.classifiers.base import CLASSIFIERS, Classifier
 from ltrsys.classifiers.joint import Joint
-from ltrsys.classifiers.tau import sweep
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.index.records import SplitName
 from ltrsys.evaluation.results import ImagesPerClass, Line, Results, TauCurve, VersusJoint
@@ -55,6 +54,10 @@ class EvaluatedSplit:
         if classifier.name not in self._rankings:
             self._rankings[classifier.name] = self._rank(classifier)
         return self._rankings[classifier.name]
+
+    def know(self, classifier: str, ranking: NDArray[np.int64]) -> None:
+        """Take the ranking of a classifier from whoever has kept it."""
+        self._rankings[classifier] = ranking
 
     def predictions(self, classifier: Classifier[Any]) -> NDArray[np.int64]:
         """Return the predicted class of every image, int64 [n]."""
@@ -122,11 +125,8 @@ class EvaluatedSplit:
             return None
         return ImagesPerClass(smallest=int(some.min()), largest=int(some.max()), empty_classes=len(counts) - len(some))
 
-    def tau_curve(self, joint: Joint, grid: list[float]) -> TauCurve:
-        """Measure the accuracy for each tau of a grid."""
-        grid = sorted(set(grid))
+    def tau_curve(self, grid: list[float], predictions_TN: NDArray[np.int64]) -> TauCurve:
+        """Measure the accuracy for each tau of a grid, of the predictions at each."""
         groups = self.shot_of_class
-        rows = [
-            accuracy_by_column(self.split.labels, row, groups) for row in sweep(joint, self.split, grid, self.device)
-        ]
+        rows = [accuracy_by_column(self.split.labels, row, groups) for row in predictions_TN]
         return TauCurve(tau=grid, **{column: [row[column] for row in rows] for column in ALL_COLUMNS})

@@ -15,10 +15,10 @@ def results_table(results: Results) -> Table:
     Interval and p-value are those of the fair column: of `all` where the split is balanced, of the mean where it is
     not. The rest of what is measured is in `results.json`: these columns fit a terminal of 80.
     """
-    fair = _fair_column(results)
+    fair = fair_column(results)
     table = Table(
         title=f"{results.dataset}, {results.split}: top-1 accuracy in per cent",
-        caption=_caption(results),
+        caption=caption(results),
         caption_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
@@ -42,7 +42,7 @@ def results_table(results: Results) -> Table:
             CLASSIFIERS.get(line.classifier).label,
             *cells,
             _interval(line.confidence_95.get(fair)),
-            p_value(_p_value_of(line, fair)),
+            p_value(p_value_of(line, fair)),
             parameters(line),
         )
     return table
@@ -143,7 +143,8 @@ def parameters(line: Line) -> str:
     return CLASSIFIERS.get(line.classifier).describe(line.params, line.selected_on)
 
 
-def _caption(results: Results) -> str:
+def caption(results: Results) -> str:
+    """Say of what the table is: classes and images of each group, the test, and whether the split is balanced."""
     classes, images = results.classes, results.images
     groups = ", ".join(
         f"{shot} {counted(classes[shot], 'class', 'classes')}/{counted(images[shot], 'image', 'images')}"
@@ -172,12 +173,13 @@ def _balance(results: Results) -> list[str]:
     ]
 
 
-def _fair_column(results: Results) -> str:
+def fair_column(results: Results) -> str:
     """Return the column that counts every class as much; `all` is the paper's, and does so on a balanced split."""
     return MEAN if results.balanced is False else "all"
 
 
-def _p_value_of(line: Line, column: str) -> float | None:
+def p_value_of(line: Line, column: str) -> float | None:
+    """Return the p-value against Joint of a column: of `all`, or of the mean over the classes."""
     if line.versus_joint is None:
         return None
     return line.versus_joint.mean_class_accuracy_p_value if column == MEAN else line.versus_joint.p_value

@@ -76,6 +76,16 @@ class RunFolder:
         return self.path / "results.json"
 
     @property
+    def predictions(self) -> Path:
+        """What each fitted classifier predicts on the reported split."""
+        return self.path / "predictions"
+
+    @property
     def report(self) -> Path:
         """Plots and tables."""
         return self.path / "report"
+
+    @property
+    def page(self) -> Path:
+        """The page of `ltrsys report`."""
+        return self.path / "report.html"

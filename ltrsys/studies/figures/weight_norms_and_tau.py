@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltrsys.classifiers.base import CLASSIFIERS
-from ltrsys.classifiers.tau import TauConfig
 from ltrsys.errors import UsageError
+from ltrsys.evaluation.predictions import Predictions, tau_grid
 from ltrsys.evaluation.results import TauCurve
 from ltrsys.metrics.accuracy import ALL_COLUMNS
 from ltrsys.reporting.plots import draw_tau, draw_weight_norms
@@ -89,9 +89,9 @@ def _curve(rows: list[OpenRow]) -> tuple[TauCurve, dict[str, NDArray[np.float64]
     """Return the mean over the seeds of the accuracy by tau, and its standard deviation."""
     curves = []
     for row in rows:
-        section = row.config.balance.of("tau")
-        assert isinstance(section, TauConfig)
-        curves.append(row.split.tau_curve(row.joint, section.grid))
+        grid = tau_grid(row.config.balance)
+        predictions = Predictions(row.fitter.run.predictions, row.split)
+        curves.append(row.split.tau_curve(grid, predictions.by_tau(row.joint, row.bank, grid)))
     means: dict[str, list[float | None]] = {}
     spread = {}
     for column in ALL_COLUMNS:
