@@ -13,6 +13,7 @@ from ltrsys import __version__
 from ltrsys.cli import study
 from ltrsys.cli.audit import audit
 from ltrsys.cli.balance import balance, evaluate
+from ltrsys.cli.export import export
 from ltrsys.cli.import_weights import import_weights
 from ltrsys.cli.init import init
 from ltrsys.cli.inspect import inspect
@@ -37,6 +38,7 @@ app.command()(init)
 app.command()(train)
 app.command()(balance)
 app.command()(evaluate)
+app.command()(export)
 app.command()(audit)
 app.command()(import_weights)
 app.command()(methods)

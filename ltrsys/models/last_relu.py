@@ -55,7 +55,7 @@ def features_around_last_relu(network: nn.Module, images: Tensor) -> tuple[Tenso
 def without_last_relu(network: nn.Module) -> nn.Module:
     """Return a copy of a network whose features are those before the last ReLU, to the bit.
 
-    Unlike `features_around_last_relu`, which listens to the network while it runs, this is a network that can be traced.
+    Unlike `features_around_last_relu`, which listens to a network while it runs, it can be traced.
 
     Args:
         network: A residual network without its head, for which `last_relu` returns a module.

@@ -69,3 +69,8 @@ class RunFolder:
     def report(self) -> Path:
         """Plots and tables."""
         return self.path / "report"
+
+    @property
+    def exports(self) -> Path:
+        """A folder an export."""
+        return self.path / "exports"
