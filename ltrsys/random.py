@@ -33,6 +33,7 @@ class Stream(IntEnum):
     MIXUP_SHARES = 14
     EPISODES = 15
     WEIGHT_GENERATOR = 16
+    EXPORT = 17
     BOOTSTRAP = 20
     SIGN_FLIPS = 21
     CALIBRATION = 22

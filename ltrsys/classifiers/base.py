@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from ltrsys.classifiers.joint import Joint
     from ltrsys.data.index.records import SplitName
@@ -148,6 +148,20 @@ class Classifier(Method, ABC, Generic[C]):
     def as_linear(self) -> tuple[Tensor, Tensor | None] | None:
         """Return weights [C, D] and bias [C] of the linear layer that it is; None if it is none."""
         return None
+
+    def module(self) -> nn.Module:
+        """Return what makes probabilities of features, [N, D] -> [N, C], as a module that `torch.export` can trace.
+
+        It gives the scores, or what differs from them by a constant of the feature: softmax and ranking are the same.
+        It is a linear layer where the classifier is one, and `scores` where it is none. Override it where `scores` uses
+        operations that are not torch's own, such as those of `ltrsys.kernels`.
+        """
+        from ltrsys.models.scoring import Scoring, linear_layer
+
+        if (linear := self.as_linear()) is not None:
+            return linear_layer(*linear)
+        params, selected_on = self.params(), self.selected_on
+        return Scoring(self.tensors(), lambda tensors: type(self).restore(tensors, params, selected_on).scores)
 
     def class_frequencies(self, trained_C: NDArray[np.float64], train_counts: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the frequencies of the classes for which its probabilities are right, float64 [C], summing to 1.

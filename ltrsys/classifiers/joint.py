@@ -51,7 +51,7 @@ class LinearClassifier(Classifier[C]):
 
         return functional.linear(features_ND, self.weight_CD, self.bias_C)
 
-    def as_linear(self) -> tuple[Tensor, Tensor | None]:
+    def as_linear(self) -> tuple[Tensor, Tensor | None] | None:
         """Return W and b."""
         return self.weight_CD, self.bias_C
 
@@ -101,6 +101,10 @@ class Joint(LinearClassifier[Section]):
         if self.scale is not None:
             return cosine_logits(features_ND, self.weight_CD, self.scale)
         return super().scores(features_ND)
+
+    def as_linear(self) -> tuple[Tensor, Tensor | None] | None:
+        """Return W and b; None where the head is not linear."""
+        return super().as_linear() if self.head == "linear" else None
 
     def class_frequencies(self, trained_C: NDArray[np.float64], train_counts: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the frequencies that it was trained with."""

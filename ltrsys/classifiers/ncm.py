@@ -10,7 +10,7 @@ from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, Selecte
 from ltrsys.section import Section
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 class NCMConfig(Section):
@@ -94,6 +94,27 @@ class NearestClassMean(Classifier[NCMConfig]):
         scores_NC = found_NP.new_full((len(features_ND), len(self.means_CD)), -torch.inf)
         scores_NC[:, self.present_P] = found_NP
         return scores_NC
+
+    def module(self) -> nn.Module:
+        """Return the linear layer that it is, of features that are normalised before, if they are.
+
+        -|z - m|^2 is 2 m z - |m|^2 less |z|^2, which is the same for all classes.
+        """
+        import torch
+        from torch import nn
+        from torch.nn import functional
+
+        from ltrsys.models.scoring import Normalised, linear_layer
+
+        absent_C = torch.ones(len(self.means_CD), dtype=torch.bool, device=self.means_CD.device)
+        absent_C[self.present_P] = False
+        cosine = self.config.distance == "cosine"
+        weight_CD = functional.normalize(self.means_CD) if cosine else 2 * self.means_CD
+        bias_C = torch.zeros_like(weight_CD[:, 0]) if cosine else -self.means_CD.square().sum(dim=1)
+        linear = linear_layer(weight_CD, bias_C.masked_fill(absent_C, -torch.inf))
+        if self.config.feature == "plain" and not cosine:
+            return linear
+        return nn.Sequential(Normalised(self.center_D), linear)  # the centre of features that are not centred is zero
 
     def _normalised(self, features_ND: Tensor) -> Tensor:
         from torch.nn import functional

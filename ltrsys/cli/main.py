@@ -13,6 +13,7 @@ from ltrsys import __version__
 from ltrsys.cli import study
 from ltrsys.cli.audit import audit
 from ltrsys.cli.balance import balance, evaluate
+from ltrsys.cli.export import export
 from ltrsys.cli.import_weights import import_weights
 from ltrsys.cli.init import init
 from ltrsys.cli.inspect import inspect
@@ -43,6 +44,7 @@ app.command()(evaluate)
 app.command()(predict)
 app.command()(report)
 app.command()(compare)
+app.command()(export)
 app.command()(audit)
 app.command()(import_weights)
 app.command()(methods)

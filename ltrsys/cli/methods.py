@@ -19,6 +19,7 @@ def methods(
     """List every method by kind, plug-ins included: its name, what it does and where it comes from."""
     import ltrsys.config.schema
     import ltrsys.data.sources.source
+    import ltrsys.export.formats.base
     import ltrsys.models.backbones.base
     import ltrsys.pages.panels.base
     import ltrsys.studies.figures.base  # noqa: F401 the kinds that no config names

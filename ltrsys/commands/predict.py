@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch.distributed
 
-from ltrsys.config.reading import load_run_config
 from ltrsys.errors import UsageError
+from ltrsys.evaluation.opening import open_trained
 from ltrsys.features.extraction import barrier
 from ltrsys.prediction.answering import Answerer
 from ltrsys.prediction.answers import AUTO, Prediction, Wanted
@@ -25,8 +25,6 @@ from ltrsys.prediction.job import Job
 from ltrsys.prediction.predictor import Predictor
 from ltrsys.prediction.tables import CSVWriter, Layout, writer_for
 from ltrsys.progress import progress
-from ltrsys.registry import load_plugin
-from ltrsys.runs.folder import RunFolder
 from ltrsys.section import DeviceName
 from ltrsys.world import World
 
@@ -64,15 +62,13 @@ def predict(run: Path, arguments: Sequence[str], options: PredictOptions) -> Non
             file at `out` that is of something else.
         DataError: For files of the run, or lists of classes, that are damaged or do not belong together.
     """
-    for plugin in options.plugins:
-        load_plugin(plugin)
     world = World.detect()
     if options.out is not None:
         writer_for(options.out)
     elif world.world_size > 1:
         raise UsageError("several ranks need a file to write to: give --out.")
+    open_trained(run, (), options.plugins)  # what is no run is told before images are sought
     images = find_images(arguments, split=options.split, separator="\0" if options.null else "\n")
-    load_run_config(RunFolder(run))  # what is no run is told before torch looks for a GPU
     predictor = Predictor.load(run, classifier=options.classifier, device=options.device, batch_size=options.batch_size)
     with _fitted_to(predictor, options) as predictor:
         if options.classifier is None and world.is_main:

@@ -32,6 +32,11 @@ TOP = 5
 """Classes that are kept of each image's ranking."""
 
 
+def line_fingerprint(fit: str, split: SplitName, shots: ShotsConfig) -> str:
+    """SHA-256 of all that a line depends on: `fit` is that of all that the fit of its classifier depends on."""
+    return fingerprint([fit, split, shots.model_dump(mode="json")])
+
+
 @dataclass(frozen=True)
 class EvaluatedSplit:
     """One split of the bank under evaluation."""
@@ -101,7 +106,7 @@ class EvaluatedSplit:
 
     def line_fingerprint(self, fit: str) -> str:
         """SHA-256 of all that a line depends on: `fit` is that of all that the fit of its classifier depends on."""
-        return fingerprint([fit, self.name, self.shots.model_dump(mode="json")])
+        return line_fingerprint(fit, self.name, self.shots)
 
     def results(self, dataset: Dataset, lines: Sequence[Line], curve: TauCurve | None = None) -> Results:
         """Put lines, in the paper's order, into the form of results.json."""

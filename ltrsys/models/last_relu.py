@@ -3,6 +3,8 @@
 B images, D features.
 """
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
@@ -48,3 +50,39 @@ def features_around_last_relu(network: nn.Module, images: Tensor) -> tuple[Tenso
     with relu.register_forward_pre_hook(pool):
         features_BD: Tensor = network(images)
     return features_BD, pooled[-1]
+
+
+def without_last_relu(network: nn.Module) -> nn.Module:
+    """Return a copy of a network whose features are those before the last ReLU, to the bit.
+
+    Unlike `features_around_last_relu`, which listens to a network while it runs, it can be traced.
+
+    Args:
+        network: A residual network without its head, for which `last_relu` returns a module.
+    """
+    assert last_relu(network) is not None
+    changed = copy.deepcopy(network)
+    stage = changed.get_submodule("layer4")
+    assert isinstance(stage, nn.Sequential)
+    last = stage[-1]
+    assert isinstance(last, BasicBlock | Bottleneck)
+    stage[-1] = _OpenBlock(last)
+    return changed
+
+
+class _OpenBlock(nn.Module):
+    """A block of torchvision's ResNet without the ReLU of its sum."""
+
+    def __init__(self, block: BasicBlock | Bottleneck) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, map_BCHW: Tensor) -> Tensor:
+        """Return what would go into the last ReLU."""
+        block = self.block
+        inner = block.bn2(block.conv2(block.relu(block.bn1(block.conv1(map_BCHW)))))
+        if isinstance(block, Bottleneck):
+            inner = block.bn3(block.conv3(block.relu(inner)))
+        shortcut = map_BCHW if block.downsample is None else block.downsample(map_BCHW)
+        opened: Tensor = inner + shortcut
+        return opened

@@ -74,5 +74,6 @@ class Memory:
 
 
 def _without_autocast(device_type: str) -> AbstractContextManager[object]:
-    """Leave autocast, of which the meta device, where shapes are tried, knows nothing."""
-    return nullcontext() if device_type == "meta" else torch.autocast(device_type, enabled=False)
+    """Leave autocast where it is on. The meta device, where shapes are tried, knows nothing of it."""
+    on = device_type != "meta" and torch.is_autocast_enabled(device_type)
+    return torch.autocast(device_type, enabled=False) if on else nullcontext()

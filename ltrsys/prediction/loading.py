@@ -10,11 +10,11 @@ from torch import nn
 
 from ltrsys.calibration.calibration import Calibration, load_calibration
 from ltrsys.classifiers.base import CLASSIFIERS, Classifier
-from ltrsys.config.reading import load_run_config
 from ltrsys.config.schema import Config
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.index.records import parse_record
 from ltrsys.errors import DataError, UsageError
+from ltrsys.evaluation.opening import open_trained
 from ltrsys.features.bank import BankIdentity, FeatureBank
 from ltrsys.features.recalibration import restore
 from ltrsys.files import read_json
@@ -58,13 +58,7 @@ def load_model(path: Path, classifier: str | None, device: torch.device) -> Load
         UsageError: For a folder that is no finished run, or a classifier that is unknown or not fitted.
         DataError: Where network and classifier do not belong together, or a file is damaged.
     """
-    run = RunFolder(path)
-    config = load_run_config(run)
-    if not run.model.exists():
-        raise UsageError(
-            f"{path}: there is no model.safetensors yet: training has not finished. Start it again, it goes on from "
-            "the last checkpoint."
-        )
+    run, config = open_trained(path, (), ())
     name = _chosen(run, classifier)
     fitted = load_fitted(run.classifiers, name, device)
     signature = _signature(run, config, classifier_path(run.classifiers, name))

@@ -89,3 +89,8 @@ class RunFolder:
     def page(self) -> Path:
         """The page of `ltrsys report`."""
         return self.path / "report.html"
+
+    @property
+    def exports(self) -> Path:
+        """A folder an export."""
+        return self.path / "exports"

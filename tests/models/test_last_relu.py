@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from ltrsys.models.backbones.base import build_backbone
 from ltrsys.models.config import ModelConfig
-from ltrsys.models.last_relu import features_around_last_relu, last_relu
+from ltrsys.models.last_relu import features_around_last_relu, last_relu, without_last_relu
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -75,3 +75,12 @@ def test_a_residual_network_in_which_more_follows_than_pooling_has_none(place: s
     network = backbone_of("resnet10")
     network.set_submodule(place, nn.Sequential(nn.ReLU(), network.get_submodule(place)))
     assert last_relu(network) is None
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", RESIDUAL)
+def test_a_network_without_it_gives_the_same_bits(name: str) -> None:
+    network = backbone_of(name)
+    _, no_relu = features_around_last_relu(network, images())
+    assert torch.equal(without_last_relu(network)(images()), no_relu)
+    assert not torch.equal(network(images()), no_relu), "the network itself is as it was"
