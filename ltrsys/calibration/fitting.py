@@ -74,6 +74,7 @@ class Calibrator:
             torch.cat(distances),
             shares_C,
             means_CD[present_P],
+            lowest_temperature=1.0 if val.name is None and classifier.trained_as_softmax else 0.0,
             classifier=classifier.name,
             fit=fitted.fingerprint,
             fingerprint=self.fingerprint(fitted),
@@ -97,6 +98,7 @@ def calibrate(
     shares_C: Tensor,
     means_PD: Tensor,
     *,
+    lowest_temperature: float,
     classifier: str,
     fit: str,
     fingerprint: str,
@@ -108,11 +110,12 @@ def calibrate(
         distance_N: Of their features to the nearest class mean.
         shares_C: Of the classes in the training images.
         means_PD: Class means.
+        lowest_temperature: A lower one is not believed.
         classifier: Its name.
         fit: Fingerprint of its fit.
         fingerprint: Of the calibration.
     """
-    temperature = fit_temperature(held_out.scores_NC, held_out.labels_N)
+    temperature = max(lowest_temperature, fit_temperature(held_out.scores_NC, held_out.labels_N))
     confidence, correct, plain, adjusted, energies = [], [], [], [], []
     first = 0
     for scores_NC in chunks(held_out.scores_NC):

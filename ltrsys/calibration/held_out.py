@@ -19,6 +19,7 @@ from torch import Tensor
 from ltrsys.classifiers.base import CLASSIFIERS, Classifier
 from ltrsys.classifiers.joint import Joint
 from ltrsys.errors import DataError
+from ltrsys.features.balanced_sgd import balanced_order
 from ltrsys.features.bank import BLOCK_ROWS, BankSplit
 from ltrsys.files import explained
 from ltrsys.progress import progress
@@ -45,7 +46,7 @@ class HeldOut:
     """float32."""
     labels_N: Tensor
     rows_N: NDArray[np.int64]
-    """Which images of the split they are."""
+    """Which images of the split they are; of train some stand there more than once."""
     fitted_on: str
     """Where they are from, in words."""
 
@@ -83,17 +84,19 @@ def of_train(fitter: Fitter, classifier: Classifier[Any]) -> HeldOut:
     is not scored. A classifier whose fit is expensive is fitted once, without the first fold, and scores that one; one
     that learns nothing from the bank (`calibration_folds`) scores the images that it was trained on. Where the others
     do not suffice for a fit, the classifier that there is scores them, too.
+
+    Every class counts alike, as where tau is chosen on train: so many images of it are taken as of any other, those of
+    rare classes more than once. All stays too sure all the same: the backbone has seen these images.
     """
     train = fitter.bank.split("train", classifier.features)
-    folds = classifier.calibration_folds
     fold_N = fold_of_row(train)
-    rows_N = _sample(np.flatnonzero((fold_N >= 0) & (fold_N < folds)), train.num_classes)
+    rows_N = _balanced(train, np.flatnonzero((fold_N >= 0) & (fold_N < classifier.calibration_folds)))
     if len(rows_N):
         try:
             return _cross_validated(fitter, classifier.name, train, fold_N, rows_N)
         except DataError as error:
             log.warning("%s cannot be cross-validated: %s", classifier.name, error)
-    rows_N = _sample(np.arange(len(train)), train.num_classes)
+    rows_N = _balanced(train, np.arange(len(train)))
     how = "train, on which it was trained: too sure"
     return HeldOut(*_score(classifier, train, rows_N, fitter.device), rows_N, how)
 
@@ -152,10 +155,22 @@ def _score(
 
 def _sample(rows_N: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
     """Return the rows, ascending; a random sample of them where they are too many."""
-    most = min(MOST_IMAGES, max(1, MOST_SCORES // num_classes))
+    most = _most(num_classes)
     if len(rows_N) <= most:
         return rows_N
     return np.sort(rows_N[permutation(len(rows_N), seed=_SEED, stream=Stream.CALIBRATION)[:most]])
+
+
+def _balanced(train: BankSplit, rows_N: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return as many of the rows of each class, ascending, and no more rows than are scored at most."""
+    if not len(rows_N):
+        return rows_N
+    order = balanced_order(train.labels[rows_N], train.num_classes, seed=_SEED, epoch=0)
+    return np.sort(rows_N[order[: _most(train.num_classes)]])
+
+
+def _most(num_classes: int) -> int:
+    return min(MOST_IMAGES, max(1, MOST_SCORES // num_classes))
 
 
 @contextmanager

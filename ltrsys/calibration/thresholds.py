@@ -56,7 +56,7 @@ class PrecisionCurve:
         a threshold is passed where so many right answers would be improbable if the precision were lower, by the exact
         binomial test. Thresholds are tried in a fixed order, from the sure end on, until one fails, from five starting
         places, each at 1/5 of 5 %: then all that passed are right with a probability of 95 % (fixed-sequence testing
-        with several starts; Angelopoulos et al., "Learn then test", 2021, section 2.3). An early mistake among the
+        with several starts; Angelopoulos et al., "Learn then test", 2021). An early mistake among the
         surest images so ends one search and not all.
         """
         from scipy.stats import binom  # takes most of a second to import

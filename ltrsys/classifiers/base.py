@@ -101,6 +101,9 @@ class Classifier(Method, ABC, Generic[C]):
     """Without a val split its probabilities are calibrated on train, which is divided into five folds: how many of
     them are scored by a classifier that is fitted on the other four. 1 where a fit takes many passes over the bank; 0
     where it learns nothing from the bank, so that it scores all images as it is."""
+    trained_as_softmax: ClassVar[bool] = False
+    """Whether it was trained so that the softmax of its scores is likely on the training images. Where there is only
+    train to calibrate on, it is then not made surer than that: of images that it has not seen it knows less."""
     features: ClassVar[FeatureKind] = "last"
     """The kind of features that it is fitted on and given to rank. Those of the kind `no_relu`, before the last ReLU,
     are there only for residual networks, and made only where a classifier asks for them."""

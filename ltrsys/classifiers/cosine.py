@@ -36,6 +36,7 @@ class CosineClassifier(Classifier[CosineConfig]):
     order = 60
     label, color, marker = "Cosine", "#56B4E9", "h"
     calibration_folds = 1
+    trained_as_softmax = True
     Config = CosineConfig
     depends_on_seed = True
     has_weight_norms = False

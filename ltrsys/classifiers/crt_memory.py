@@ -37,6 +37,7 @@ class RetrainedMemory(Classifier[CRTMemoryConfig]):
     order = 70
     label, color, marker = "cRT+mem", "#8C564B", "X"
     calibration_folds = 1
+    trained_as_softmax = True
     Config = CRTMemoryConfig
     depends_on_seed = True
     has_weight_norms = False

@@ -57,6 +57,7 @@ class FSLwF(Classifier[FSLwFConfig]):
     order = 70
     label, color, marker = "FSLwF", "#D55E00", "*"
     calibration_folds = 1
+    trained_as_softmax = True
     Config = FSLwFConfig
     depends_on_seed = True
     has_weight_norms = False

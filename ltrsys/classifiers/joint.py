@@ -42,6 +42,8 @@ TENSORS: dict[HeadName, tuple[str, ...]] = {
 class LinearClassifier(Classifier[C]):
     """Logits W z + b."""
 
+    trained_as_softmax = True
+
     weight_CD: Tensor
     bias_C: Tensor | None
 

@@ -40,6 +40,7 @@ class LogitAdjusted(Classifier[LogitAdjustedConfig]):
     order = 45
     label, color, marker = "Logit-adjusted", "#CC79A7", "X"
     calibration_folds = 0
+    trained_as_softmax = True
     Config = LogitAdjustedConfig
 
     joint: Joint

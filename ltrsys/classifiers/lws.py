@@ -34,6 +34,7 @@ class LearnableWeightScaling(Classifier[LWSConfig]):
     order = 40
     label, color, marker = "LWS", "#8C4A00", "v"
     calibration_folds = 1
+    trained_as_softmax = True
     Config = LWSConfig
     depends_on_seed = True
     needs_linear_head = "it learns other norms of the joint weights, on which a cosine does not depend"

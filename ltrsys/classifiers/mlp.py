@@ -38,6 +38,7 @@ class MultiLayerPerceptron(Classifier[MLPConfig]):
     order = 50
     label, color, marker = "MLP", "#6A3D9A", "p"
     calibration_folds = 1
+    trained_as_softmax = True
     Config = MLPConfig
     depends_on_seed = True
     has_weight_norms = False

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from ltrsys.classifiers.base import CLASSIFIERS
 from ltrsys.evaluation.results import CalibrationLine, Reliability, Results
@@ -12,6 +13,8 @@ from ltrsys.reporting.style import drawn
 _COLUMNS = 3
 _SIDE = 2.7
 """Of a panel, in inches."""
+
+_DIAGONAL, _BEFORE = "#bbbbbb", "#777777"
 
 
 def plot_calibration(results: Results, path: Path) -> None:
@@ -34,16 +37,20 @@ def plot_calibration(results: Results, path: Path) -> None:
             below.tick_params(labelbottom=True)
         for axes in panels[:, 0]:
             axes.set_ylabel("share that is right")
-        handles, labels = panels[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3, handlelength=2.2)
+        keys = [
+            Line2D([], [], color=_DIAGONAL, linewidth=1.2, label="as often as sure"),
+            Line2D([], [], color=_BEFORE, marker=".", linestyle=":", label="before"),
+            Line2D([], [], color="#333333", linewidth=1.6, label="after"),  # each panel has another colour
+        ]
+        figure.legend(handles=keys, loc="outside lower center", ncols=3, handlelength=2.2)
         figure.suptitle(f"{results.dataset}, {results.split}: how often answers of a confidence are right", fontsize=12)
 
 
 def _draw(axes: Axes, name: str, calibration: CalibrationLine) -> None:
     classifier = CLASSIFIERS.get(name)
-    axes.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1.2, label="as often as sure")
+    axes.plot([0, 1], [0, 1], color=_DIAGONAL, linewidth=1.2, label="as often as sure")
     before, after = calibration.before, calibration.after
-    looks = (("before", before, "#777777", ".", ":"), ("after", after, classifier.color, classifier.marker, "-"))
+    looks = (("before", before, _BEFORE, ".", ":"), ("after", after, classifier.color, classifier.marker, "-"))
     for label, reliability, color, marker, line in looks:
         axes.plot(
             reliability.bins.confidence,
@@ -55,16 +62,18 @@ def _draw(axes: Axes, name: str, calibration: CalibrationLine) -> None:
             linewidth=1.6,
             label=label,
         )
-    axes.set_xlim(0, 1.01)
-    axes.set_ylim(0, 1.01)
+    axes.set_xlim(0, 1.02)
+    axes.set_ylim(0, 1.02)
+    axes.set_xticks([0, 0.5, 1])
+    axes.set_yticks([0, 0.5, 1])
     axes.set_aspect("equal")
     axes.set_title(classifier.label, fontsize=11)
     axes.text(
-        0.03,
         0.97,
+        0.04,
         f"T = {calibration.temperature:.3g}\nerror {_error(before)} → {_error(after)} %",
         transform=axes.transAxes,
-        va="top",
+        ha="right",
         fontsize=9,
         color="#333333",
     )

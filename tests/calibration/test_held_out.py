@@ -48,7 +48,10 @@ def test_an_image_is_scored_by_what_was_fitted_without_its_fold(fitter: Fitter, 
     found = of_train(fitter, fitter.fit("ncm").classifier)
     assert found.fitted_on == "train by 5-fold cross-validation"
     folds = fold_of_row(train)
-    assert np.array_equal(found.rows_N, np.flatnonzero(folds >= 0))
+    assert (folds[found.rows_N] >= 0).all()
+    assert len(found.rows_N) == (folds >= 0).sum()
+    by_class = np.bincount(train.labels[found.rows_N])
+    assert by_class.max() - by_class.min() <= 1, "every class counts alike"
     assert torch.equal(found.labels_N, torch.from_numpy(train.labels[found.rows_N]))
     part = BankSplit(train.features[folds != 3], train.labels[folds != 3], train.num_classes)
     alone = NearestClassMean.fit(context(part), NCMConfig())
@@ -81,7 +84,8 @@ def test_what_was_trained_with_the_backbone_says_that_it_is_too_sure(fitter: Fit
     joint = of_train(fitter, fitter.fit("joint").classifier)
     assert joint.fitted_on == "train, on which it was trained: too sure"
     assert len(joint.rows_N) == len(long_tail.train)
-    torch.testing.assert_close(joint.scores_NC, long_tail.joint.scores(torch.from_numpy(long_tail.train.features)))
+    features = torch.from_numpy(long_tail.train.features[joint.rows_N])
+    torch.testing.assert_close(joint.scores_NC, long_tail.joint.scores(features), rtol=1e-5, atol=1e-5)
     for name, how in (("tau", "train by 5-fold cross-validation"), ("lws", "a fifth of train, held out")):
         found = of_train(fitter, fitter.fit(name).classifier)
         assert found.fitted_on == f"{how}; its joint weights were trained on all of it: too sure"
@@ -114,6 +118,10 @@ def test_of_too_many_images_a_sample_is_taken(long_tail: LongTail, monkeypatch: 
     assert len(some.rows_N) == 100
     assert (np.diff(some.rows_N) > 0).all()
     assert some.rows_N.max() > 300, "from all of the split"
+    monkeypatch.setattr(held_out, "MOST_SCORES", 60 * long_tail.train.num_classes)
+    balanced = held_out._balanced(long_tail.train, np.arange(len(long_tail.train)))
+    assert len(balanced) == 60
+    assert len(np.unique(long_tail.train.labels[balanced])) > 15, "of train, from most classes"
     torch.testing.assert_close(some.scores_NC, whole.scores_NC[some.rows_N], rtol=0, atol=1e-5)
     assert torch.equal(some.labels_N, whole.labels_N[some.rows_N])
 
