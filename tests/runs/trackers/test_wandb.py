@@ -20,12 +20,6 @@ from ltrsys.world import World
 pytestmark = pytest.mark.long  # each begins wandb's own process
 
 
-@pytest.fixture(autouse=True)
-def _environment_without_wandb(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-
-
 def make_config(tmp_path: Path, wandb: str, name: str = "run", **tracking: Any) -> Config:
     return Config.model_validate(
         {

@@ -10,13 +10,13 @@ from ltrsys.runs.trackers.base import Artifact
 from ltrsys.runs.tracking import MetricsLog
 from ltrsys.world import World
 from tests.runs.trackers.stand_in import StandIn, stand_in_server
-from tests.runs.trackers.test_wandb import _environment_without_wandb, make_config  # noqa: F401 a fixture
+from tests.runs.trackers.test_wandb import make_config
 
 pytestmark = pytest.mark.long
 
 
 @pytest.fixture
-def server(_environment_without_wandb: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:  # noqa: F811
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     with stand_in_server() as state:
         for name, value in state.environment(tmp_path / "home").items():
             monkeypatch.setenv(name, value)
