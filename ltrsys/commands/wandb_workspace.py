@@ -35,10 +35,11 @@ def make_workspace(
     views, panels = _package("wandb_workspaces.workspaces"), _package("wandb_workspaces.reports.v2")
     import wandb
 
+    # the two packages raise errors of many types, which have nothing but Exception in common
     try:
         api = wandb.Api()
         entity = entity or api.default_entity
-    except wandb.errors.Error as error:
+    except Exception as error:
         raise UsageError(
             f"wandb has no login that its server takes ({_one_line(error)}). Run `wandb login`, or set WANDB_API_KEY; "
             "WANDB_BASE_URL names a server of one's own."
@@ -55,20 +56,20 @@ def make_workspace(
         for section in dashboard(split, classifiers)
     ]
     try:
-        if url is None:
+        view = None if url is None else views.Workspace.from_url(url)
+    except Exception as error:
+        raise UsageError(f"--url {url}: no saved view of wandb ({_one_line(error)})") from None
+    try:
+        if view is None:
             api.create_project(project, entity)  # one that is there stays as it is
-            view = views.Workspace(name=NAME, entity=entity, project=project, sections=sections)
-        else:
-            view = views.Workspace.from_url(url)
-            view.sections = sections
+            view = views.Workspace(name=NAME, entity=entity, project=project)
+        view.sections = sections
         view.save()
-    except ValueError as error:
-        raise UsageError(f"{url or f'{entity}/{project}'}: {_one_line(error)}") from None
-    except (wandb.errors.Error, KeyError, TypeError) as error:  # its answer may lack what is read of it
+    except Exception as error:
         raise LtrsysError(
             f"{entity}/{project}: wandb's server did not take the view ({type(error).__name__}: {_one_line(error)}). "
             "See that --entity and --project are right, and that this login may write there."
-        ) from None
+        ) from error
     return str(view.url)
 
 

@@ -1,8 +1,7 @@
 """What trackers are told of a training besides its curves: what it takes, what it makes, and how it ends."""
 
 import signal
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from ltrsys.config.schema import Config
 from ltrsys.data.index.dataset import Dataset
@@ -37,22 +36,25 @@ def metadata_of_model(progress: Progress) -> dict[str, Any]:
     }
 
 
-@dataclass
 class Ending:
-    """Tells trackers of an end before the time: a loss that is not finite, a preemption, another rank's end."""
+    """Closes the tracker of a training, and tells it of an end before the time.
 
-    tracker: MetricsLog | None = None
-    """None as long as there is none."""
+    It is entered before the ranks are watched: where communication fails, the tracker stays open until it is known
+    which rank is to blame. All that can be saved is saved by then.
+    """
 
-    def note(self, error: BaseException) -> None:
-        """Take note of what training ends with, once all that can be saved is saved; the tracker is then closed."""
-        if self.tracker is None:
-            return
-        if isinstance(error, LossNotFinite):
-            self.tracker.alert("The loss is not finite", str(error), "error")
-        elif isinstance(error, Stopped) and error.number == signal.SIGTERM:  # Ctrl-C needs no message to who pressed it
-            self.tracker.alert("Training was preempted", str(error), "warn")
-        self.tracker.note_failure(getattr(error, "exit_code", LtrsysError.exit_code))
+    def __init__(self) -> None:
+        self.tracker: MetricsLog | None = None
+        """None as long as there is none."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if self.tracker is not None:
+            if error is not None:
+                self._tell(error, self.tracker)
+            self.tracker.close()
 
     def tell(self, verdict: str) -> None:
         """Tell at once that this process is about to be ended because of another one, and close the tracker."""
@@ -60,3 +62,14 @@ class Ending:
             self.tracker.alert("Training was ended", verdict, "error")
             self.tracker.note_failure(LtrsysError.exit_code)
             self.tracker.close()
+
+    @staticmethod
+    def _tell(error: BaseException, tracker: MetricsLog) -> None:
+        by_hand = isinstance(error, KeyboardInterrupt) or (isinstance(error, Stopped) and error.number == signal.SIGINT)
+        if isinstance(error, LossNotFinite):
+            tracker.alert("The loss is not finite", str(error), "error")
+        elif isinstance(error, Stopped) and not by_hand:
+            tracker.alert("Training was preempted", str(error), "warn")
+        elif not by_hand:
+            tracker.alert("Training ended with an error", str(error) or type(error).__name__, "error")
+        tracker.note_failure(getattr(error, "exit_code", LtrsysError.exit_code))

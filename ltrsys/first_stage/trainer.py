@@ -89,27 +89,28 @@ def train(config: Config, world: World) -> None:
         set_up_gpu(device, cudnn_benchmark=config.train.cudnn_benchmark, tf32=config.train.tf32)
         if world.is_main:
             log.info("%s", describe_processes(config, world, device))
-        ending = Ending()
+        ending = stack.enter_context(Ending())
         reached = stack.enter_context(watched(world, timeout, ending.tell))
         if world.is_main:
             stack.enter_context(locked(RunFolder(config.run_folder), timeout))
         dist.barrier()  # before it, no rank looks for a checkpoint: the training before may still be writing one
-        trainer = Trainer(config, world, device, reached)
-        ending.tracker = trainer.tracker
+        trainer = Trainer(config, world, device, reached, ending)
         try:
             trainer.fit()
-        except BaseException as error:
-            ending.note(error)  # what can be saved is saved by now
-            raise
         finally:
             trainer.close()
 
 
 class Trainer:
-    """The parts of a run, and the loop over them; it tells `reached` where it is."""
+    """The parts of a run, and the loop over them; it tells `reached` where it is, and `ending` closes its tracker."""
 
     def __init__(
-        self, config: Config, world: World, device: torch.device, reached: Reached = lambda doing: None
+        self,
+        config: Config,
+        world: World,
+        device: torch.device,
+        reached: Reached = lambda doing: None,
+        ending: Ending | None = None,
     ) -> None:
         self.config, self.world, self.device, self.reached = config, world, device, reached
         self.run = RunFolder(config.run_folder)
@@ -118,6 +119,7 @@ class Trainer:
         if world.is_main and evaluated_split(self.dataset) is None:  # else `balance` is the first to say so
             log.warning("%s", nothing_to_report_on(self.dataset))
         self.requests: Requests | None = None
+        self.ending = ending
         with ExitStack() as stack:  # what has been opened is closed where a later part fails
             stack.callback(self._give_signals_back)
             self._open(stack)
@@ -168,7 +170,10 @@ class Trainer:
             keep_record(self.run, self.dataset)
         begins = checkpoint is None
         self.tracker = MetricsLog(self.run, config, world, run_ids=self.progress.tracking_runs, begins=begins)
-        stack.callback(self.tracker.close)
+        if self.ending is None:
+            stack.callback(self.tracker.close)
+        else:
+            self.ending.tracker = self.tracker
         self.tracker.rewind(self.progress.step)
         self.progress.tracking_runs = self.tracker.run_ids
         self.inputs = inputs_of_training(config, self.run, self.dataset) if self.tracker.tracked else []

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from ltrsys.config.reading import load_config
-from ltrsys.first_stage.trainer import Trainer
+from ltrsys.first_stage.trainer import Trainer, train
 from ltrsys.training.supervision.process_group import process_group
 from ltrsys.world import World
 
@@ -57,3 +57,9 @@ def run_rank(rank: int, world_size: int, port: int, path: Path, stop_after: int 
     """Train `path`'s config as a rank."""
     become_rank(rank, world_size, port)
     run(path, stop_after)
+
+
+def train_rank(rank: int, world_size: int, port: int, path: Path) -> None:
+    """Train `path`'s config as a rank of `ltrsys train`, which is watched."""
+    become_rank(rank, world_size, port)
+    train(load_config(path), World.detect())

@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 from ltrsys.errors import UsageError
 from ltrsys.runs.metric_names import BALANCING, METRICS, STEP, is_result
 from ltrsys.runs.trackers.base import TRACKERS, AlertLevel, Artifact, TrackedJob, Tracker
-from ltrsys.runs.trackers.wandb_artifacts import FILES_ENVIRONMENT, files_below, wandb_artifact
+from ltrsys.runs.trackers.wandb_artifacts import files_below, restore, wandb_artifact
 from ltrsys.runs.trackers.wandb_file import last_step, last_summary, set_aside_empty
 
 TITLE_LENGTH = 63
@@ -42,7 +42,7 @@ class Wandb(Tracker):
             run: wandb's own.
             job: What is tracked.
             sent: The last of wandb's steps that the run has: it takes none twice.
-            environment: What `FILES_ENVIRONMENT` was before.
+            environment: What `files_below` returned.
         """
         self._run, self._job, self._sent, self._environment = run, job, sent, environment
         self._step = max(sent, 0)
@@ -64,10 +64,11 @@ class Wandb(Tracker):
         import wandb  # slow to import
 
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-        environment = files_below(job.folder / "wandb")
-        if job.run_id is not None:
-            set_aside_empty(job.folder, job.run_id)
         sweep = "WANDB_SWEEP_ID" in os.environ  # wandb then takes id and project from its agent alone
+        given = os.environ.get("WANDB_RUN_ID")
+        if known := given if sweep or job.run_id is None else job.run_id:
+            set_aside_empty(job.folder, known)
+        environment = files_below(job.folder / "wandb")
         try:
             run = wandb.init(
                 project=None if sweep else os.environ.get("WANDB_PROJECT", job.project),
@@ -83,6 +84,7 @@ class Wandb(Tracker):
                 settings=wandb.Settings(silent=True, console="off", disable_git=True, disable_code=True, symlink=False),
             )
         except (wandb.errors.Error, ValueError) as error:  # pydantic's, for a mode or an id that wandb does not take
+            restore(environment)
             raise UsageError(
                 f"tracking.wandb={mode}: {' '.join(str(error).split())} Use offline or disabled otherwise."
             ) from error
@@ -97,9 +99,7 @@ class Wandb(Tracker):
             else:
                 run.define_metric(metric.key, step_metric=metric.axis, summary="none" if metric.best else None)
         if not run.offline:
-            return (
-                int(run.starting_step) - 1
-            )  # after the last of the server, which may lack some that the files here have
+            return int(run.starting_step) - 1  # the server's last, which may lack some that the files here have
         run.summary.update(last_summary(job.folder, run.id))
         return last_step(job.folder, run.id)
 
@@ -174,7 +174,7 @@ class Wandb(Tracker):
             self._run.finish(self._exit_code)
             wandb.teardown(self._exit_code)
         finally:
-            self._restore_environment()
+            restore(self._environment)
 
     def abandon(self) -> None:
         """End wandb's run and process, or it tries once more when this one ends, with a traceback."""
@@ -185,13 +185,7 @@ class Wandb(Tracker):
                 self._run.finish(1)
             wandb.teardown(1)
         finally:
-            self._restore_environment()
-
-    def _restore_environment(self) -> None:
-        if self._environment is None:
-            os.environ.pop(FILES_ENVIRONMENT, None)
-        else:
-            os.environ[FILES_ENVIRONMENT] = self._environment
+            restore(self._environment)
 
 
 def group_of(experiment: str) -> str:

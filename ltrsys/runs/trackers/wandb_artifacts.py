@@ -29,6 +29,14 @@ def files_below(folder: Path) -> str | None:
     return before
 
 
+def restore(before: str | None) -> None:
+    """Have wandb keep files where it did before `files_below`, which returned `before`: another run may follow."""
+    if before is None:
+        os.environ.pop(FILES_ENVIRONMENT, None)
+    else:
+        os.environ[FILES_ENVIRONMENT] = before
+
+
 def wandb_artifact(artifact: Artifact, job: TrackedJob, run_id: str) -> Any:
     """Return wandb's own artifact, ready to be logged.
 

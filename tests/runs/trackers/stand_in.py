@@ -36,6 +36,8 @@ class StandIn:
     """What the next run of the sweep is to be called with."""
     viewer: str | None = "somebody"
     """Whose key it takes all keys for; None for nobody's."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """What it answers to requests that it refuses, by their names."""
 
     def environment(self, home: Path) -> dict[str, str]:
         """Return what makes wandb talk to this server, with no settings of whoever runs the tests."""
@@ -146,7 +148,11 @@ def stand_in_server() -> Iterator[StandIn]:
                 if self.path == "/graphql":
                     request = json.loads(body)
                     found = re.search(r"(?:query|mutation)\s+(\w+)", request["query"])
-                    answer = {"data": state.answer(found[1] if found else "", request.get("variables") or {})}
+                    name = found[1] if found else ""
+                    if name in state.refused:
+                        answer = {"errors": [{"message": state.refused[name]}]}
+                    else:
+                        answer = {"data": state.answer(name, request.get("variables") or {})}
                 elif match := re.fullmatch(r"/files/.*?([^/]+)/file_stream", self.path):
                     state.stream(match[1], json.loads(body))
             text = json.dumps(answer).encode()

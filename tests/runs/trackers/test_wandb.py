@@ -20,12 +20,6 @@ from ltrsys.world import World
 pytestmark = pytest.mark.long  # each begins wandb's own process
 
 
-@pytest.fixture(autouse=True)
-def _environment_without_wandb(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-
-
 def make_config(tmp_path: Path, wandb: str, name: str = "run", **tracking: Any) -> Config:
     return Config.model_validate(
         {
@@ -299,6 +293,7 @@ def test_an_id_that_wandb_does_not_take_is_a_mistake_of_the_user(tmp_path, monke
     monkeypatch.setenv("WANDB_RUN_ID", "no/id")
     with pytest.raises(UsageError, match=r"tracking\.wandb=offline: .* Use offline or disabled otherwise"):
         MetricsLog(RunFolder(tmp_path / "run"), make_config(tmp_path, "offline"), World(), begins=True)
+    assert "WANDB_DATA_DIR" not in os.environ
 
 
 def artifacts_of(run: RunFolder) -> dict[str, Any]:
