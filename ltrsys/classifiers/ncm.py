@@ -98,7 +98,8 @@ class NearestClassMean(Classifier[NCMConfig]):
     def module(self) -> nn.Module:
         """Return the linear layer that it is, of features that are normalised before, if they are.
 
-        -|z - m|^2 is 2 m z - |m|^2 less |z|^2, which is the same for all classes.
+        -|z - m|^2 is 2 m z - |m|^2 less |z|^2, which is the same for all classes. All is measured from the mean c of
+        the means, 2 (m - c)(z - c) - |m - c|^2: the same, of smaller numbers.
         """
         import torch
         from torch import nn
@@ -109,9 +110,15 @@ class NearestClassMean(Classifier[NCMConfig]):
         absent_C = torch.ones(len(self.means_CD), dtype=torch.bool, device=self.means_CD.device)
         absent_C[self.present_P] = False
         cosine = self.config.distance == "cosine"
-        weight_CD = functional.normalize(self.means_CD) if cosine else 2 * self.means_CD
-        bias_C = torch.zeros_like(weight_CD[:, 0]) if cosine else -self.means_CD.square().sum(dim=1)
-        linear = linear_layer(weight_CD, bias_C.masked_fill(absent_C, -torch.inf))
+        means_CD = self.means_CD.double()
+        if cosine:
+            weight_CD, bias_C = functional.normalize(means_CD), torch.zeros_like(means_CD[:, 0])
+        else:
+            origin_D = means_CD[self.present_P].mean(dim=0)
+            from_origin_CD = means_CD - origin_D
+            weight_CD = 2 * from_origin_CD
+            bias_C = -(weight_CD @ origin_D) - from_origin_CD.square().sum(dim=1)
+        linear = linear_layer(weight_CD.float(), bias_C.masked_fill(absent_C, -torch.inf).float())
         if self.config.feature == "plain" and not cosine:
             return linear
         return nn.Sequential(Normalised(self.center_D), linear)  # the centre of features that are not centred is zero

@@ -19,6 +19,8 @@ from ltrsys.export.folding import IMAGES, FoldedModel
 
 BATCH = 16
 """Images that ranges are measured on at once."""
+QUANTISED = ["Conv", "Gemm", "MatMul", "Add", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat"]
+"""Products, and what stands between them. BatchNorm that no convolution takes up, norms and softmax keep float32."""
 SCOPES = "pkg.torch.onnx.name_scopes"
 """Where torch notes at a node which module it comes from."""
 ERRORS_ONLY = 3
@@ -52,7 +54,9 @@ def quantised(model: onnx.ModelProto, folded: FoldedModel, images: Tensor) -> on
             reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            op_types_to_quantize=QUANTISED,
             nodes_to_exclude=excluded,
+            extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"]},  # logits of 256 levels would tie
         )
         return onnx.load(path)
 

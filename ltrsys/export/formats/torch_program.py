@@ -35,7 +35,6 @@ class TorchExporter(Exporter):
     summary = "a program of torch.export, which needs torch alone, and its tensors"
     source = "torch.export; safetensors"
     order = 20
-    precisions = ("float32", "float16")
 
     @classmethod
     def write(cls, subject: Subject, folder: Path) -> None:
