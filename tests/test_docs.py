@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import ltrsys
+
 ROOT = Path(__file__).parent.parent
 PAGES = [
     *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING")),
@@ -89,6 +91,8 @@ def exists(dotted: str) -> bool:
         place = ROOT.joinpath(*parts[:length])
         if place.is_dir() and length == len(parts):
             return True
+        if place.is_dir() and length == 1 and parts[1] in ltrsys.__all__:
+            return len(parts) == 2
         if place.with_suffix(".py").exists():
             body, rest = ast.parse(place.with_suffix(".py").read_text()).body, parts[length:]
             for name in rest:

@@ -136,7 +136,7 @@ def _shards_of(model: LoadedModel, given: str | None) -> Dataset | None:
 
 
 def _subject(model: LoadedModel, options: ExportOptions, dataset: Dataset | None) -> Subject:
-    temperature = 1.0  # no calibration is fitted yet; what is, goes in here and nowhere else
+    temperature = 1.0 if model.calibration is None else model.calibration.temperature
     folded = FoldedModel.of(model, temperature)
     preprocessing = model.signature.preprocessing
     if options.takes_bytes:
