@@ -95,7 +95,10 @@ def export_run(folder: Path, options: ExportOptions) -> None:
         comparison = compare(model, subject.folded, exporter.open(beside), trial, labelled=labelled)
         print(f"{exporter.name}, {options.precision}: {comparison.line()}")
         if outside := comparison.outside(options.precision):
-            raise DataError(f"{target}: the export does not give what the run gives: {outside}. Nothing was written.")
+            advice = "Try another --format." if options.precision == "float32" else "Export it in float32."
+            raise DataError(
+                f"{target}: the export does not give what the run gives: {outside}. Nothing was written. {advice}"
+            )
         accuracies = _accuracies(model, comparison) if options.precision != "float32" and labelled else None
         loss = _check_loss(target, comparison, accuracies, options)
         _write_companions(subject, exporter, comparison, accuracies, loss, dataset, options.licence, beside)
@@ -136,7 +139,7 @@ def _shards_of(model: LoadedModel, given: str | None) -> Dataset | None:
 
 
 def _subject(model: LoadedModel, options: ExportOptions, dataset: Dataset | None) -> Subject:
-    temperature = 1.0  # no calibration is fitted yet; what is, goes in here and nowhere else
+    temperature = 1.0  # no calibration is fitted yet: one that is goes in here, and nowhere else
     folded = FoldedModel.of(model, temperature)
     preprocessing = model.signature.preprocessing
     if options.takes_bytes:

@@ -25,9 +25,9 @@ pytestmark = [pytest.mark.long, pytest.mark.usefixtures("plugins_forgotten")]
 
 FILES = ["README.md", "classes.csv", "export.json", "preprocessing.json"]
 CLASSIFIERS = ["joint", "ncm", "crt", "tau", "lws", "cosine", "mlp"]
-SHORT = [
-    f"balance.{name}={{epochs: 2, lr: 0.1, batch_size: 64}}" for name in ("crt", "lws", "cosine", "mlp")
-] + ["balance.feature_batch_size=64"]
+SHORT = [f"balance.{name}={{epochs: 2, lr: 0.1, batch_size: 64}}" for name in ("crt", "lws", "cosine", "mlp")] + [
+    "balance.feature_batch_size=64"
+]
 
 PLUGIN = '''
 import torch
@@ -220,7 +220,9 @@ def test_int8_that_loses_accuracy_is_refused_unless_it_is_accepted(run, again, t
     capsys.readouterr()
     assert ltrsys("export", spoiled.path, *int8) == 1
     printed = capsys.readouterr()
-    assert re.search(r"int8 loses \d+\.\d points of accuracy .* on 240 images of test\. Nothing was written", printed.err)
+    assert re.search(
+        r"int8 loses \d+\.\d points of accuracy .* on 240 images of test\. Nothing was written", printed.err
+    )
     assert "before" in printed.out
     assert names(tmp_path) == ["again"]
     assert ltrsys("export", spoiled.path, *int8, "--force") == 0
