@@ -26,6 +26,9 @@ def cuda_extension() -> dict[str, Any]:
     return {"ext_modules": [extension], "cmdclass": {"build_ext": BuildExtension}}
 
 
+EXPORT = ["onnx>=1.19", "onnxscript>=0.5", "onnxruntime>=1.23", "timm>=1.0"]
+"""What writes, and tries, the formats of `ltrsys export` beside torch's own."""
+
 REMOTE = ["fsspec[http]>=2025.3", "s3fs>=2025.3"]
 """The clients of shards behind a URL."""
 
@@ -76,11 +79,13 @@ setup(
     ],
     extras_require={
         "remote": REMOTE,
+        "export": EXPORT,
         "tensorboard": ["tensorboard>=2.19"],
         "lifted": ["pytorch-metric-learning>=2.8"],
         "wandb-workspaces": ["wandb-workspaces>=0.4"],
         "dev": [
             *REMOTE,
+            *EXPORT,
             # moto's S3 server, without what its other servers need
             "moto[s3]>=5",
             "flask",

@@ -95,7 +95,10 @@ def export_run(folder: Path, options: ExportOptions) -> None:
         comparison = compare(model, subject.folded, exporter.open(beside), trial, labelled=labelled)
         print(f"{exporter.name}, {options.precision}: {comparison.line()}")
         if outside := comparison.outside(options.precision):
-            raise DataError(f"{target}: the export does not give what the run gives: {outside}. Nothing was written.")
+            advice = "Try another --format." if options.precision == "float32" else "Export it in float32."
+            raise DataError(
+                f"{target}: the export does not give what the run gives: {outside}. Nothing was written. {advice}"
+            )
         accuracies = _accuracies(model, comparison) if options.precision != "float32" and labelled else None
         loss = _check_loss(target, comparison, accuracies, options)
         _write_companions(subject, exporter, comparison, accuracies, loss, dataset, options.licence, beside)

@@ -5,12 +5,14 @@ N images, C classes.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ltrsys.classifiers.base import Classifier
 from ltrsys.errors import DataError
 from ltrsys.export.folding import FoldedModel
 from ltrsys.export.images import TrialImages, as_bytes
@@ -154,5 +156,20 @@ def _reference(model: LoadedModel, temperature: float, pixels: Tensor) -> tuple[
         raise DataError(
             f"{model.run.model}: the network gives NaN or infinite features; the training may have diverged."
         )
-    scores_NC = model.classifier.scores(features_ND)
+    scores_NC = exact_scores(model.classifier, features_ND)
     return model.classifier.rank(features_ND, 1)[:, 0], (scores_NC / temperature).log_softmax(dim=1)
+
+
+def exact_scores(classifier: Classifier[Any], features_ND: Tensor) -> Tensor:
+    """Return a classifier's scores, computed in float64, [N, C].
+
+    In float32 a squared distance of 2000 is rounded by 1e-4, as much as a probability may differ by.
+    """
+    tensors = {
+        name: tensor.double() if tensor.is_floating_point() else tensor for name, tensor in classifier.tensors().items()
+    }
+    try:
+        exact = type(classifier).restore(tensors, classifier.params(), classifier.selected_on)
+        return exact.scores(features_ND.double())
+    except RuntimeError:  # one of a user's own, which is for float32 alone
+        return classifier.scores(features_ND)

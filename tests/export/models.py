@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ltrsys.classifiers.base import Classifier
 from ltrsys.data.index.records import ClassRecord
+from ltrsys.export.comparison import exact_scores
 from ltrsys.export.folding import FoldedModel
 from ltrsys.export.formats.base import Exporter
 from ltrsys.export.subject import Subject
@@ -91,8 +92,9 @@ def check(exporter: type[Exporter], subject: Subject, folder: Path, *, atol: flo
     model, temperature = subject.model, subject.folded.temperature
     for number in (1, 2, 7):
         given = images(number, model.signature.preprocessing.image_size)
-        scores = model.classifier.scores(model.backbone(given).float())
+        scores = exact_scores(model.classifier, model.backbone(given))
         probabilities = run(given)
         assert probabilities.dtype == torch.float32
-        torch.testing.assert_close(probabilities, (scores / temperature).softmax(dim=1), rtol=0, atol=atol)
+        expected = (scores / temperature).softmax(dim=1).float()
+        torch.testing.assert_close(probabilities, expected, rtol=0, atol=atol)
         assert (probabilities.std(dim=1) > 1e-4).all(), "equal probabilities would agree with anything"

@@ -1,0 +1,66 @@
+"""Model cards."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from ltrsys.classifiers.base import Classifier
+from ltrsys.export.comparison import Comparison
+from ltrsys.export.formats.onnx_graph import ONNXExporter
+from ltrsys.export.model_card import ModelCard
+from tests.classifiers.conftest import LongTail
+from tests.export.models import loaded, subject_of
+from tests.second_stage.test_store import make
+
+
+def card_of(classifier: Classifier[Any], folder: Path, *, counts: list[int] | None = None, **more: Any) -> str:
+    model = loaded(classifier, folder)
+    if counts is not None:
+        object.__setattr__(model, "signature", model.signature.model_copy(update={"train_counts": counts}))
+    same = np.zeros(3, np.int64)
+    card = ModelCard(
+        subject=subject_of(model, temperature=more.pop("temperature", 1.0)),
+        exporter=ONNXExporter,
+        comparison=Comparison("3 images of test", same, same, same, same == 0, 0.0),
+        **{"accuracies": None, "loss": None, "record": None, "results": None, "line": None}
+        | {"licences": None, "licence": "unknown"}
+        | more,
+    )
+    return card.text()
+
+
+def test_the_front_matter_is_yaml(long_tail: LongTail, tmp_path: Path) -> None:
+    _, front, rest = card_of(make("crt", long_tail), tmp_path).split("---\n", 2)
+    values = yaml.safe_load(front)
+    assert (values["license"], values["library_name"]) == ("unknown", "onnx")
+    assert values["metrics"] == ["accuracy"]
+    assert "model-index" not in values
+    assert "has not measured this classifier: nothing is known of its accuracy" in rest
+
+
+def test_limits_are_those_of_the_classes_and_the_classifier(long_tail: LongTail, tmp_path: Path) -> None:
+    counts = [500, 300, *[50] * 15, 5, 0, 0]
+    balanced = card_of(make("crt", long_tail), tmp_path, counts=counts)
+    assert "3 of 20 classes had fewer than 20 training images." in balanced
+    assert "2 classes had no training image. They cannot be recognised." in balanced
+    assert "all classes are equally frequent" in balanced
+    assert "all classes are as frequent as in training" in card_of(long_tail.joint, tmp_path, counts=counts)
+    assert "no training image" not in card_of(long_tail.joint, tmp_path)
+    lossy = card_of(long_tail.joint, tmp_path, loss="3.0 points of accuracy")
+    assert "**int8 loses 3.0 points of accuracy.** This was accepted by `--force`." in lossy
+
+
+def test_the_temperature_is_told(long_tail: LongTail, tmp_path: Path) -> None:
+    assert "None: probabilities are the softmax of the logits" in card_of(long_tail.joint, tmp_path)
+    assert "divided by the temperature 1.37" in card_of(long_tail.joint, tmp_path, temperature=1.37)
+
+
+def test_the_most_frequent_licences_are_told(long_tail: LongTail, tmp_path: Path) -> None:
+    licences = Counter({f"licence {place}": place for place in range(1, 13)})
+    card = card_of(long_tail.joint, tmp_path, licences=licences, licence="cc-by-4.0")
+    assert "The licence of this model is cc-by-4.0." in card
+    assert "licence 12 (12), licence 11 (11)" in card
+    assert "and 2 more licences." in card
