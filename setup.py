@@ -28,6 +28,8 @@ def cuda_extension() -> dict[str, Any]:
 
 REMOTE = ["fsspec[http]>=2025.3", "s3fs>=2025.3"]
 """The clients of shards behind a URL."""
+SERVE = ["fastapi>=0.165", "uvicorn>=0.54", "python-multipart>=0.0.34"]
+"""What `ltrsys serve` answers with."""
 
 setup(
     name="ltrsys",
@@ -43,6 +45,7 @@ setup(
     packages=find_packages(include=["ltrsys", "ltrsys.*"]),
     package_data={
         "ltrsys": ["py.typed", "configs/*/*.yaml", "configs/*/studies/*.yaml"],
+        "ltrsys.serving": ["static/*"],
         "ltrsys.kernels.cpu": ["*.cpp"],
         "ltrsys.kernels.gpu": ["cuda/*"],
     },
@@ -71,10 +74,16 @@ setup(
     ],
     extras_require={
         "remote": REMOTE,
+        "serve": SERVE,
         "tensorboard": ["tensorboard>=2.19"],
         "lifted": ["pytorch-metric-learning>=2.8"],
         "dev": [
             *REMOTE,
+            *SERVE,
+            "httpx>=0.28",
+            "schemathesis>=4",
+            # with Debian's chromium and chromium-driver, for the tests of pages
+            "selenium>=4.40",
             # moto's S3 server, without what its other servers need
             "moto[s3]>=5",
             "flask",

@@ -18,6 +18,7 @@ from ltrsys.cli.init import init
 from ltrsys.cli.inspect import inspect
 from ltrsys.cli.methods import methods
 from ltrsys.cli.predict import predict
+from ltrsys.cli.serve import serve
 from ltrsys.cli.shards import shards
 from ltrsys.cli.train import train
 from ltrsys.errors import LtrsysError
@@ -39,6 +40,7 @@ app.command()(train)
 app.command()(balance)
 app.command()(evaluate)
 app.command()(predict)
+app.command()(serve)
 app.command()(audit)
 app.command()(import_weights)
 app.command()(methods)
