@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from ltrsys import __version__
 from ltrsys.data.index.records import SplitName
 from ltrsys.serving.headers import Headers
-from ltrsys.serving.limits import Refusal
+from ltrsys.serving.limits import Limits, Refusal
 from ltrsys.serving.schemas import (
     ClassesResponse,
     ErrorResponse,
@@ -37,16 +37,6 @@ PAGE = {
 """The files of the page and their types, by path."""
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-_FORM = {
-    "type": "object",
-    "required": ["files"],
-    "properties": {"files": {"type": "array", "items": _BINARY["schema"]}},
-}
-_BODY = {
-    "required": True,
-    "description": "One image file as it is, or a form with one or more.",
-    "content": {MULTIPART: {"schema": _FORM}, "image/jpeg": _BINARY, "image/png": _BINARY, RAW: _BINARY},
-}
 
 
 def create_app(service: Service, *, hosts: Collection[str] | None = None) -> FastAPI:
@@ -69,6 +59,17 @@ def create_app(service: Service, *, hosts: Collection[str] | None = None) -> Fas
     _add_reading(app, service)
     _add_page(app)
     return app
+
+
+def _body(limits: Limits) -> dict[str, Any]:
+    """Return the documentation of what is uploaded."""
+    images = {"type": "array", "items": _BINARY["schema"], "minItems": 1, "maxItems": limits.files}
+    form = {"schema": {"type": "object", "required": ["files"], "properties": {"files": images}}}
+    return {
+        "required": True,
+        "description": "One image file as it is, or a form with one or more.",
+        "content": {MULTIPART: form, "image/jpeg": _BINARY, "image/png": _BINARY, RAW: _BINARY},
+    }
 
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -107,7 +108,7 @@ def _add_predict(app: FastAPI, service: Service) -> None:
     @app.post(
         "/predict",
         summary="Name what is in images.",
-        openapi_extra={"requestBody": _BODY},
+        openapi_extra={"requestBody": _body(service.limits)},
         responses=_errors(400, 404, 408, 413, 415, 422, 500, 503, 504),
     )
     async def predict(

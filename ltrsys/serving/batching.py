@@ -145,4 +145,4 @@ class Batcher:
 
 
 def _best(prediction: Prediction, top: int) -> Prediction:
-    return replace(prediction, answers=tuple(prediction.answers[:top]))
+    return replace(prediction, answers=prediction.answers[:top])

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import resource
 import signal
 import socket
@@ -22,23 +23,20 @@ OTHER_FILES = 256
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Take a port, 0 for any that is free; nobody is answered yet.
+    """Take a port, 0 for any that is free; who connects waits until a server answers.
 
     Raises:
         UsageError: Where the port is taken, or the host is none of this machine's.
     """
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        taken = socket.socket(family, kind, protocol)
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(address)
-    except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or str(error)
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address, family=family, backlog=BACKLOG)
+    except OSError as error:
+        why = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
         raise UsageError(
             f"--host {host} --port {port}: no server can be started there ({why}). Give another port, or --port 0 for "
             "any that is free."
         ) from None
-    return taken
 
 
 def address_of(taken: socket.socket) -> str:

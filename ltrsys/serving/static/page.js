@@ -8,11 +8,9 @@ const AT_ONCE = 3; // photographs under way: the server makes batches of those o
 const TRIES = 30; // while the server says that too much waits already
 const SMALL = 64; // pixels: a picture this small is enlarged without blur
 
-const KNOWN = {
-  many: "Many training images",
-  medium: "A middling number of training images",
-  few: "Few training images",
-};
+const UNLIKELY = 0.01; // below this no training images are shown
+
+const GROUPS = { many: "many", medium: "a fair number", few: "few, so look twice" };
 
 const element = (id) => document.getElementById(id);
 const waiting = [];
@@ -41,21 +39,26 @@ function megabytes(bytes) {
 
 // ---- what is shown of a photograph
 
+function newImage(source, description) {
+  const image = make("img");
+  image.alt = description;
+  image.loading = "lazy";
+  image.decoding = "async";
+  image.addEventListener("load", () => image.classList.toggle("small", image.naturalWidth <= SMALL));
+  image.addEventListener("error", () => image.remove()); // a format that this browser does not show, or none
+  image.src = source;
+  return image;
+}
+
 function newCard(file) {
   const card = make("li", "card");
   const photo = make("figure", "photo");
-  const image = make("img");
-  image.alt = "";
-  image.decoding = "async";
-  image.addEventListener("load", () => photo.classList.toggle("small", image.naturalWidth <= SMALL));
-  image.addEventListener("error", () => image.remove()); // a format that this browser does not show
-  image.src = URL.createObjectURL(file);
+  const image = newImage(URL.createObjectURL(file), "");
   photo.append(image, make("figcaption", "", file.name));
   const said = make("div");
   said.append(make("p", "quiet", "Waiting …"));
   card.append(photo, said);
-  element("results").prepend(card);
-  return said;
+  return { card, said };
 }
 
 function tell(said, text, className = "quiet") {
@@ -89,25 +92,20 @@ function newAnswer(answer, isBest) {
   filled.style.width = `${100 * answer.probability}%`;
   bar.append(filled);
   const known = make("p", `known ${answer.shot}`);
-  known.append(make("strong", "", KNOWN[answer.shot]), ` of it: ${answer.train_images.toLocaleString("en")}`);
+  const images = answer.train_images === 1 ? "1 image" : `${answer.train_images.toLocaleString("en")} images`;
+  known.append(`Learned from ${images}: `, make("strong", "", GROUPS[answer.shot]));
   const groups = Object.values(answer.taxonomy).filter((group) => group !== answer.name);
   if (groups.length) known.append(make("br"), groups.join(" › "));
   item.append(heading, bar, known);
   const shown = answer.similar.filter((one) => one.thumbnail !== null);
-  if (shown.length) item.append(newSimilar(answer, shown, isBest));
+  if (shown.length && (isBest || answer.probability >= UNLIKELY)) item.append(newSimilar(answer, shown, isBest));
   return item;
 }
 
 function newSimilar(answer, shown, isBest) {
   const row = make("div", "similar");
-  if (isBest) row.append(make("p", "", "The training images of this name that look most like it to the model:"));
-  for (const one of shown) {
-    const image = make("img");
-    image.alt = `Training image of ${answer.name}`;
-    image.loading = "lazy";
-    image.src = one.thumbnail;
-    row.append(image);
-  }
+  if (isBest) row.append(make("p", "", "The training images of this name that look most like yours to the model:"));
+  for (const one of shown) row.append(newImage(one.thumbnail, `Training image of ${answer.name}`));
   return row;
 }
 
@@ -117,6 +115,7 @@ function sentence(text) {
 
 function showProgress() {
   element("progress").hidden = total === 0;
+  element("done").hidden = finished === total;
   element("done").max = total;
   element("done").value = finished;
   const wrong = failed ? `, ${failed} could not be named` : "";
@@ -126,8 +125,10 @@ function showProgress() {
 // ---- sending
 
 function add(files) {
+  const cards = [];
   for (const file of files) {
-    const said = newCard(file);
+    const { card, said } = newCard(file);
+    cards.push(card);
     total += 1;
     if (file.size > mostBytes) {
       end(said, `This file has ${megabytes(file.size)}; the server takes at most ${megabytes(mostBytes)}.`);
@@ -135,6 +136,7 @@ function add(files) {
       waiting.push({ file, said, tries: 0 });
     }
   }
+  element("results").prepend(...cards);
   showProgress();
   next();
 }
