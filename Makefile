@@ -44,6 +44,7 @@ benchmarks: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.kernels
 	$(BIN)/python -m benchmarks.predict
+	$(BIN)/python -m benchmarks.serve
 
 $(VENV)/.installed: setup.py constraints.txt ltrsys/__init__.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -31,6 +31,8 @@ EXPORT = ["onnx>=1.19", "onnxscript>=0.5", "onnxruntime>=1.23", "timm>=1.0"]
 
 REMOTE = ["fsspec[http]>=2025.3", "s3fs>=2025.3"]
 """The clients of shards behind a URL."""
+SERVE = ["fastapi>=0.165", "uvicorn>=0.54", "python-multipart>=0.0.34"]
+"""What `ltrsys serve` answers with."""
 
 setup(
     name="ltrsys",
@@ -48,6 +50,7 @@ setup(
         "ltrsys": ["py.typed", "configs/*/*.yaml", "configs/*/studies/*.yaml"],
         "ltrsys.pages": ["static/*"],
         "ltrsys.pages.panels": ["*.js"],
+        "ltrsys.serving": ["static/*"],
         "ltrsys.kernels.cpu": ["*.cpp"],
         "ltrsys.kernels.gpu": ["cuda/*"],
     },
@@ -80,12 +83,18 @@ setup(
     extras_require={
         "remote": REMOTE,
         "export": EXPORT,
+        "serve": SERVE,
         "tensorboard": ["tensorboard>=2.19"],
         "lifted": ["pytorch-metric-learning>=2.8"],
         "wandb-workspaces": ["wandb-workspaces>=0.4"],
         "dev": [
             *REMOTE,
             *EXPORT,
+            *SERVE,
+            "httpx>=0.28",
+            "schemathesis>=4",
+            # with Debian's chromium and chromium-driver, for the tests of pages
+            "selenium>=4.40",
             # moto's S3 server, without what its other servers need
             "moto[s3]>=5",
             "flask",

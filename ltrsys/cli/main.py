@@ -20,6 +20,7 @@ from ltrsys.cli.inspect import inspect
 from ltrsys.cli.methods import methods
 from ltrsys.cli.predict import predict
 from ltrsys.cli.report import compare, report
+from ltrsys.cli.serve import serve
 from ltrsys.cli.shards import shards
 from ltrsys.cli.train import train
 from ltrsys.cli.wandb_workspace import wandb_workspace
@@ -45,6 +46,7 @@ app.command()(predict)
 app.command()(report)
 app.command()(compare)
 app.command()(export)
+app.command()(serve)
 app.command()(audit)
 app.command()(import_weights)
 app.command()(methods)

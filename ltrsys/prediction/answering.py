@@ -36,6 +36,17 @@ class Scored:
     probabilities_BC: Tensor
     """float64."""
 
+    def row(self, row: int) -> "Scored":
+        """Return what is made of one image of the batch."""
+        part = slice(row, row + 1)
+        return Scored(
+            self.places[part],
+            self.problems[part],
+            self.features_BD[part],
+            self.scores_BC[part],
+            self.probabilities_BC[part],
+        )
+
 
 @dataclass(frozen=True)
 class Answerer:

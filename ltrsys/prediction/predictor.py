@@ -1,8 +1,8 @@
 """The predictor: a run's network and one of its classifiers, as a program uses them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from os import PathLike
 from pathlib import Path
 from typing import Self
@@ -30,6 +30,9 @@ from ltrsys.world import World
 ImageLike = str | PathLike[str] | bytes | Image.Image | NDArray[np.uint8] | Tensor
 """A path, the bytes of an image file, an image of Pillow, a uint8 array [height, width, 3] or [height, width], or a
 uint8 tensor [3, height, width] or [height, width]."""
+
+ANSWERERS_KEPT = 32
+"""Of different questions: each knows the tree of all classes, which takes a while to put together."""
 
 
 @dataclass(frozen=True)
@@ -170,9 +173,7 @@ class Predictor:
         Raises:
             UsageError: Where what is asked for is not known of the classifier.
         """
-        model = self.model
-        advice = f"Run `ltrsys balance {model.run.path} --classifiers {self.classifier} balance.calibrate=true`."
-        return Answerer(wanted, model.signature, model.config.shots, model.calibration, advice)
+        return self._answerers(wanted)
 
     def run(self, images: Images, places: Sequence[int]) -> Iterator[Scored]:
         """Yield what network and classifier make of the images at `places`, `batch_size` at a time.
@@ -209,6 +210,17 @@ class Predictor:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @cached_property
+    def _answerers(self) -> Callable[[Wanted], Answerer]:
+        model = self.model
+        advice = f"Run `ltrsys balance {model.run.path} --classifiers {self.classifier} balance.calibrate=true`."
+
+        @lru_cache(ANSWERERS_KEPT)
+        def make(wanted: Wanted) -> Answerer:
+            return Answerer(wanted, model.signature, model.config.shots, model.calibration, advice)
+
+        return make
 
     @cached_property
     def _reader(self) -> BatchReader:

@@ -23,6 +23,7 @@ TABLES = {
     "freezing": {"Training a part of the network": 4},
     "checkpoint": {"A save": 1, "Records and checksums": 4},
     "scaling": {"Images a second by ranks": 4},
+    "serve": {"Naming over HTTP": 6},
     "kernels": {
         "tau_sweep, 512 features": 5,
         "ncm_search, 512 features": 9,

@@ -57,12 +57,13 @@ class CheckedImage(StoredImage):
     look: Look
 
 
-def check_image(data: bytes, *, resize: int | None = None) -> CheckedImage:
+def check_image(data: bytes, *, resize: int | None = None, max_pixels: int = MAX_PIXELS) -> CheckedImage:
     """Decode an image file and return it as an upright RGB JPEG.
 
     Args:
         data: The bytes of the file, of any of the `FORMATS`; the first frame counts.
         resize: What the short side is reduced to, in pixels; a shorter one stays.
+        max_pixels: A larger image is refused before it is decoded; above `MAX_PIXELS`, as if it were that.
 
     Raises:
         ImageRejectedError: For what is empty, truncated, no image, too large or too long.
@@ -72,12 +73,12 @@ def check_image(data: bytes, *, resize: int | None = None) -> CheckedImage:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata and on size, which is checked here
-            return _checked(data, resize)
+            return _checked(data, resize, max_pixels)
     except (OSError, ValueError) as error:  # of a conversion
         raise _cannot_be_decoded(error) from None
 
 
-def as_stored(data: bytes, *, resize: int | None = None) -> StoredImage:
+def as_stored(data: bytes, *, resize: int | None = None, max_pixels: int = MAX_PIXELS) -> StoredImage:
     """Return the JPEG that `check_image` makes of an image file, without decoding one that stays as it is.
 
     Such a one ends as a JPEG ends, but may be damaged inside: whoever decodes it is told.
@@ -85,6 +86,7 @@ def as_stored(data: bytes, *, resize: int | None = None) -> StoredImage:
     Args:
         data: The bytes of the file.
         resize: What the short side is reduced to, in pixels; a shorter one stays.
+        max_pixels: A larger image is refused before it is decoded.
 
     Raises:
         ImageRejectedError: As `check_image` does.
@@ -94,9 +96,9 @@ def as_stored(data: bytes, *, resize: int | None = None) -> StoredImage:
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(data), formats=["JPEG"])
         if image.format == "JPEG" and _reduced(*image.size, resize) == image.size and _stays(image, data):
-            _check_size(*image.size)
+            _check_size(*image.size, max_pixels)
             return StoredImage(data, *image.size)
-    return check_image(data, resize=resize)
+    return check_image(data, resize=resize, max_pixels=max_pixels)
 
 
 @contextmanager
@@ -117,10 +119,10 @@ def _cannot_be_decoded(error: Exception) -> ImageRejectedError:
     return ImageRejectedError(f"it cannot be decoded ({reason})")
 
 
-def _checked(data: bytes, resize: int | None) -> CheckedImage:
+def _checked(data: bytes, resize: int | None, max_pixels: int) -> CheckedImage:
     with _decoding():
         image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
-    _check_size(*image.size)
+    _check_size(*image.size, max_pixels)
     width, height = _reduced(*image.size, resize)
     is_reduced = (width, height) != image.size  # asked now: `draft` changes `image.size`
     if image.format == "JPEG" and is_reduced:
@@ -149,9 +151,10 @@ def _stays(image: Image.Image, data: bytes) -> bool:
     return image.mode == "RGB" and _frame_marker(data) in BASELINE_OR_PROGRESSIVE and _orientation(image) == 1
 
 
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise ImageRejectedError(f"it has {width} x {height} pixels, more than {MAX_PIXELS}")
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    most = min(max_pixels, MAX_PIXELS)
+    if width * height > most:
+        raise ImageRejectedError(f"it has {width} x {height} pixels, more than {most}")
     if max(width, height) > MAX_SIDE:
         raise ImageRejectedError(f"it has {width} x {height} pixels; a JPEG's side has at most {MAX_SIDE}")
     if max(width, height) > MAX_ASPECT * min(width, height):

@@ -1,0 +1,1 @@
+"""Photographs come in over HTTP, names go out: a page for people, JSON for programs."""
