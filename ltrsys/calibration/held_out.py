@@ -62,13 +62,13 @@ def scored(
     """
     rows_N = np.arange(len(split)) if rows_N is None else rows_N
     at_once = min(BLOCK_ROWS, max(1, _NUMBERS_AT_ONCE // split.num_classes))
-    with torch.inference_mode():
-        for first in range(0, len(rows_N), at_once):
-            features_ND, labels_N = split.rows(rows_N[first : first + at_once], device)
+    for first in range(0, len(rows_N), at_once):
+        features_ND, labels_N = split.rows(rows_N[first : first + at_once], device)
+        with torch.inference_mode():  # not around the yield: it would hold for whoever asked
             scores_NC = classifier.scores(features_ND)
-            if not bool((scores_NC < torch.inf).all()):
-                raise DataError(f"{classifier.name}: gives scores that are NaN or infinite, so no probabilities.")
-            yield scores_NC, features_ND, labels_N
+        if not bool((scores_NC < torch.inf).all()):
+            raise DataError(f"{classifier.name}: gives scores that are NaN or infinite, so no probabilities.")
+        yield scores_NC, features_ND, labels_N
 
 
 def of_val(classifier: Classifier[Any], split: BankSplit, device: torch.device, name: str) -> HeldOut:
@@ -177,9 +177,12 @@ def _most(num_classes: int) -> int:
 def _copied(train: BankSplit, rows_n: NDArray[np.int64], folder: Path) -> Iterator[BankSplit]:
     """Yield a split of some rows, memory-mapped as the bank is: in a file without a name, which ends with its
     process."""
-    with explained(folder), tempfile.TemporaryFile(dir=folder) as file:
-        for first in range(0, len(rows_n), BLOCK_ROWS):
-            file.write(np.ascontiguousarray(train.features[rows_n[first : first + BLOCK_ROWS]]).data)
-        file.flush()
+    with explained(folder):
+        file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed below)
+    with file:
+        with explained(folder):
+            for first in range(0, len(rows_n), BLOCK_ROWS):
+                file.write(np.ascontiguousarray(train.features[rows_n[first : first + BLOCK_ROWS]]).data)
+            file.flush()
         features = np.memmap(file, dtype=np.float32, mode="r", shape=(len(rows_n), train.num_features))
         yield BankSplit(features, train.labels[rows_n], train.num_classes, train.kind, {train.kind: features})

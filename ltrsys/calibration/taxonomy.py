@@ -25,7 +25,7 @@ class Node:
     """A group of classes, or one class."""
 
     path: Path
-    """A class is the last of its own path, with the rank ``; without taxonomy it is all of it."""
+    """A class stands at the end of the path of its groups, with an empty rank."""
     classes: tuple[int, ...]
     """What belongs to it, ascending."""
 
@@ -55,7 +55,7 @@ class Taxonomy:
 
     nodes: tuple[Node, ...]
     """All of them: the classes in their order, then the groups."""
-    lines: tuple[tuple[int, ...], ...]
+    lineages: tuple[tuple[int, ...], ...]
     """Places in `nodes` of each class and its groups, from the class itself to the widest group."""
     ranks: tuple[str, ...]
     """From the widest to the narrowest that any class has."""
@@ -77,17 +77,17 @@ class Taxonomy:
             for number, (path, record) in enumerate(zip(paths, classes, strict=True))
         ]
         place = {path: len(leaves) + number for number, path in enumerate(members)}
-        lines = [
+        lineages = [
             (class_id, *(place[path[:depth]] for depth in range(len(path), 0, -1)))
             for class_id, path in enumerate(paths)
         ]
         groups = [Node(path, tuple(ids)) for path, ids in members.items()]
-        return cls((*leaves, *groups), tuple(lines), _ranks(paths))
+        return cls((*leaves, *groups), tuple(lineages), _ranks(paths))
 
     @property
     def known(self) -> bool:
         """Whether any class has a group."""
-        return len(self.nodes) > len(self.lines)
+        return len(self.nodes) > len(self.lineages)
 
     def nodes_of(self, rank: str) -> tuple[Node, ...]:
         """Return the nodes of a rank, in the order of the columns of `sums`."""
@@ -101,7 +101,7 @@ class Taxonomy:
         sums = {}
         for rank in self.ranks:
             nodes = self.nodes_of(rank)
-            column_C = torch.full((len(self.lines),), len(nodes))  # of none, which is cut off again
+            column_C = torch.full((len(self.lineages),), len(nodes))  # of none, which is cut off again
             for place, node in enumerate(nodes):
                 column_C[list(node.classes)] = place
             sums_NM = probabilities_NC.new_zeros((len(probabilities_NC), len(nodes) + 1))
@@ -113,7 +113,7 @@ class Taxonomy:
 
         None where not even the widest group has it. Of equally probable classes the first is the most probable.
         """
-        for place in self.lines[int(probabilities_C.argmax())]:
+        for place in self.lineages[int(probabilities_C.argmax())]:
             node = self.nodes[place]
             probability = float(probabilities_C[list(node.classes)].sum())
             if probability >= threshold - _ROUNDING:

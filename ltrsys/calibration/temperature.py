@@ -37,7 +37,9 @@ def fit_temperature(scores_NC: Tensor, labels_N: Tensor) -> float:
     """
     own_N = scores_NC.gather(1, labels_N[:, None])[:, 0]
     usable = torch.isfinite(own_N)
-    scores_NC, own_N = scores_NC[usable], own_N[usable].double()
+    if not bool(usable.all()):
+        scores_NC, own_N = scores_NC[usable], own_N[usable]
+    own_N = own_N.double()
     if not len(own_N):
         return 1.0
     spread = _mean(scores_NC, lambda scores: _average(scores.isfinite().double(), -scores))
