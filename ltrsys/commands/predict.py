@@ -74,6 +74,7 @@ def predict(run: Path, arguments: Sequence[str], options: PredictOptions) -> Non
         if options.classifier is None and world.is_main:
             log.info("%s: the classifier is %s.", run, predictor.classifier)
         answerer = predictor.answerer(options.wanted)
+        answerer.check_precision()
         _warn(predictor, options, world)
         if options.out is None:
             _print(predictor, images, answerer)

@@ -84,10 +84,18 @@ class Answerer:
         asked = next((name for name, is_asked in needs.items() if is_asked), None)
         if asked and self.calibration is None:
             raise UsageError(f"{asked} needs to know how sure the classifier is. {self.advice}")
-        if wanted.min_precision is not None and wanted.rank != AUTO and self._threshold is None:
+
+    def check_precision(self) -> None:
+        """Refuse a precision that nothing shows: all answers would be "not sure".
+
+        Raises:
+            UsageError: Says why.
+        """
+        precision = self.wanted.min_precision
+        if precision is not None and self.wanted.rank != AUTO and self._threshold is None:
             assert self.calibration is not None
-            why = self.calibration.why_not(wanted.min_precision)
-            raise UsageError(f"--min-precision {wanted.min_precision:g}: {why} Give a lower one.")
+            why = self.calibration.why_not(precision)
+            raise UsageError(f"--min-precision {precision:g}: {why} Give a lower one.")
 
     def _check_rank(self) -> None:
         wanted = self.wanted
@@ -209,7 +217,9 @@ class Answerer:
     def _status(self, best: float, taxon: Taxon | None) -> Status:
         if self.wanted.rank == AUTO:
             return "ok" if taxon is not None else "not sure"
-        return "ok" if self._threshold is None or best >= self._threshold else "not sure"
+        if self.wanted.min_precision is None:
+            return "ok"
+        return "ok" if self._threshold is not None and best >= self._threshold else "not sure"
 
     def _unlikeness(self, scored: Scored) -> list[Unlikeness | None]:
         if not self.wanted.novelty:

@@ -161,6 +161,7 @@ class Predictor:
         """
         given = InMemory(_listed(images))
         answerer = self.answerer(Wanted(top, min_precision, coverage, adjusted, rank, novelty))
+        answerer.check_precision()
         return [
             prediction
             for scored in self.run(given, range(len(given)))

@@ -88,6 +88,10 @@ def test_below_the_threshold_of_a_precision_the_answer_is_not_sure() -> None:
     assert named(unsure)[0] == ("P. vulgaris", 0.3), "what it may be is said all the same"
 
 
+def test_where_nothing_shows_a_precision_no_answer_is_sure() -> None:
+    assert say([[1.0, 0, 0, 0]], Wanted(min_precision=0.9999))[0].status == "not sure"
+
+
 def test_sets_hold_what_reaches_the_conformity_and_at_least_the_best() -> None:
     first, second = say([[0.4, 0.35, 0.2, 0.05], [0.28, 0.26, 0.24, 0.22]], Wanted(coverage=0.93))
     assert named(first) == [("P. modularis", 0.4), ("P. collaris", 0.35)]
@@ -157,7 +161,7 @@ def test_what_cannot_be_read_says_so_and_nothing_else() -> None:
 )
 def test_what_cannot_be_answered_is_refused(wanted: Wanted, said: str) -> None:
     with pytest.raises(UsageError) as error:
-        Answerer(wanted, signature(), ShotsConfig(), calibration())
+        Answerer(wanted, signature(), ShotsConfig(), calibration()).check_precision()
     assert said in str(error.value)
 
 
