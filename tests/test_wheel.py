@@ -45,6 +45,7 @@ def test_everything_is_in_it(installed):
         "ltrsys/kernels/cpu/class_sums.cpp",
         "ltrsys/kernels/gpu/cuda/class_sums.cu",
         "ltrsys/configs/glyphs/demo.yaml",
+        "ltrsys/serving/static/page.js",
         "ltrsys/data/plan/samplers/powers.py",
     } <= names
 

@@ -1,7 +1,7 @@
 """Arguments and options that several subcommands have."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -37,3 +37,6 @@ def runs_and_overrides(arguments: list[str]) -> tuple[list[Path], list[str]]:
     if not runs:
         raise UsageError("no run is named. Give a run folder, such as runs/glyphs.")
     return runs, overrides
+
+
+DeviceOption = Annotated[Literal["auto", "cuda", "cpu"], typer.Option(help="Where to compute.")]

@@ -18,7 +18,7 @@ def run(*arguments):
 def test_the_command_is_installed_and_lists_its_subcommands():
     done = run("--help")
     assert done.returncode == 0
-    for subcommand in ("shards", "inspect", "balance", "evaluate"):
+    for subcommand in ("shards", "inspect", "balance", "evaluate", "predict", "export", "serve", "report", "compare"):
         assert subcommand in done.stdout
 
 

@@ -104,7 +104,7 @@ function newAnswer(answer, isBest) {
 
 function newSimilar(answer, shown, isBest) {
   const row = make("div", "similar");
-  if (isBest) row.append(make("p", "", "The training images of this name that look most like yours to the model:"));
+  if (isBest) row.append(make("p", "", "The training images of this name that the model finds most like yours:"));
   for (const one of shown) row.append(newImage(one.thumbnail, `Training image of ${answer.name}`));
   return row;
 }
@@ -221,7 +221,8 @@ function listen() {
 }
 
 async function introduce() {
-  const health = await (await fetch("health")).json();
+  const here = new URL("health", location.origin + location.pathname); // fetch takes no address with a password in it
+  const health = await (await fetch(here)).json();
   mostBytes = health.max_bytes - 4096; // a form is a little larger than its file
   element("model").textContent = `${health.model} knows ${health.classes.toLocaleString("en")} names.`;
   const choice = element("classifier");

@@ -5,6 +5,7 @@ import functools
 import io
 import struct
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 import pillow_heif
@@ -13,7 +14,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from ltrsys.data.validation.images import MAX_PIXELS, ORIENTATION, CheckedImage, ImageRejectedError, check_image
+from ltrsys.data.validation.images import (
+    MAX_PIXELS,
+    ORIENTATION,
+    CheckedImage,
+    ImageRejectedError,
+    StoredImage,
+    as_stored,
+    check_image,
+)
 from tests.data.sources.pictures import BLUE, FORMAT_OF_ENDING, RED, encode, picture
 
 FORMATS = sorted(set(FORMAT_OF_ENDING.values()))
@@ -157,6 +166,15 @@ def claiming(image_format: str, width: int, height: int) -> bytes:
     )
     # JPEG 2000 names the size twice, in the box with the height first.
     return data.replace(struct.pack(">II", 64, 128), struct.pack(">II", height, width))
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG"])
+@pytest.mark.parametrize("take", [check_image, as_stored])
+def test_fewer_pixels_may_be_the_most(image_format: str, take: Callable[..., StoredImage]) -> None:
+    data = encode(picture(40, 30), image_format)
+    assert take(data, max_pixels=1200).width == 40
+    with pytest.raises(ImageRejectedError, match="it has 40 x 30 pixels, more than 1199"):
+        take(data, max_pixels=1199)
 
 
 @pytest.mark.parametrize("image_format", ["HEIF", "AVIF", "JPEG2000"])
