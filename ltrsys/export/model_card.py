@@ -10,7 +10,7 @@ import yaml
 
 from ltrsys import __version__
 from ltrsys.data.index.records import DatasetRecord
-from ltrsys.evaluation.results import Line, Results
+from ltrsys.evaluation.results import Line, ReachedPrecision, Results
 from ltrsys.export.companions import Accuracies
 from ltrsys.export.comparison import Comparison, accuracy_lines
 from ltrsys.export.formats.base import Exporter
@@ -193,7 +193,33 @@ class ModelCard:
         temperature = self.subject.folded.temperature
         if temperature == 1:
             return "None: probabilities are the softmax of the logits, and may be too sure or not sure enough."
-        return f"Probabilities are the softmax of the logits divided by the temperature {temperature:.4g}."
+        said = f"Probabilities are the softmax of the logits divided by the temperature {temperature:.4g}"
+        measured = None if self.line is None else self.line.calibration
+        if measured is None or self.results is None:
+            return f"{said}."
+        before, after = measured.before.calibration_error, measured.after.calibration_error
+        rows = [
+            f"| {column} | {before[column]:.1f} | {after[column]:.1f} |"
+            for column in before
+            if before[column] is not None and after[column] is not None
+        ]
+        table = "\n".join(["| classes | error before | after |", "| --- | --- | --- |", *rows])
+        parts = [
+            f"{said}, which was fitted on {measured.fitted_on} ({measured.fitted_images:,} images). Expected "
+            f"calibration error on `{self.results.split}`, in per cent:",
+            table,
+        ]
+        sure = [self._sure(reached) for reached in measured.precisions if reached.threshold is not None]
+        return "\n\n".join([*parts, "\n".join(f"* {one}" for one in sure)] if sure else parts)
+
+    def _sure(self, reached: ReachedPrecision) -> str:
+        """Say what answering from a confidence on comes to."""
+        precision, answered = reached.precision["all"], reached.answered["all"]
+        right = "none of these images" if precision is None else f"{precision:.1f} % of these answers are right"
+        return (
+            f"For a precision of {reached.wanted:.0%}, take answers of a probability from {reached.threshold:.3f} on: "
+            f"{0 if answered is None else answered:.1f} % of the images; {right}."
+        )
 
     def _limits(self) -> Iterator[str]:
         model = self.subject.model

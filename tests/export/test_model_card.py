@@ -5,15 +5,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import yaml
 
 from ltrsys.classifiers.base import Classifier
+from ltrsys.evaluation.results import read_results
 from ltrsys.export.comparison import Comparison
 from ltrsys.export.formats.onnx_graph import ONNXExporter
 from ltrsys.export.model_card import ModelCard
-from tests.classifiers.conftest import LongTail
+from ltrsys.prediction.loading import load_model
+from ltrsys.runs.folder import RunFolder
+from tests.classifiers.conftest import CPU, LongTail
 from tests.export.models import loaded, subject_of
+from tests.prediction.conftest import named
 from tests.second_stage.test_store import make
+
+__all__ = ["named"]
 
 
 def card_of(classifier: Classifier[Any], folder: Path, *, counts: list[int] | None = None, **more: Any) -> str:
@@ -56,6 +63,35 @@ def test_limits_are_those_of_the_classes_and_the_classifier(long_tail: LongTail,
 def test_the_temperature_is_told(long_tail: LongTail, tmp_path: Path) -> None:
     assert "None: probabilities are the softmax of the logits" in card_of(long_tail.joint, tmp_path)
     assert "divided by the temperature 1.37" in card_of(long_tail.joint, tmp_path, temperature=1.37)
+
+
+@pytest.mark.long
+def test_what_was_measured_of_the_calibration_is_told(named: RunFolder, tmp_path: Path) -> None:
+    results = read_results(named.results)
+    line = results.line("crt")
+    assert line is not None
+    assert line.calibration is not None
+    model = load_model(named.path, "crt", CPU)
+    card = ModelCard(
+        subject=subject_of(model, temperature=line.calibration.temperature),
+        exporter=ONNXExporter,
+        comparison=Comparison("3 images of test", *[np.zeros(3, np.int64)] * 3, np.ones(3, bool), 0.0),
+        accuracies=None,
+        loss=None,
+        record=None,
+        results=results,
+        line=line,
+        licences=None,
+        licence="unknown",
+    ).text()
+    before, after = (
+        measured.calibration_error["few"] for measured in (line.calibration.before, line.calibration.after)
+    )
+    assert "which was fitted on val (120 images)" in card
+    assert f"| few | {before:.1f} | {after:.1f} |" in card
+    for reached in line.calibration.precisions:
+        told = f"For a precision of {reached.wanted:.0%}, take answers of a probability from" in card
+        assert told == (reached.threshold is not None)
 
 
 def test_the_most_frequent_licences_are_told(long_tail: LongTail, tmp_path: Path) -> None:
