@@ -20,7 +20,8 @@ ltrsys.charts = (() => {
 
   /** Add a chart: `build` makes its figure. Returns what draws it again. */
   function add(body, label, build, height = "24rem") {
-    const host = ltrsys.element("div", { class: "chart", role: "img", "aria-label": label, style: `--height: ${height}` });
+    const host = ltrsys.element("div", { class: "chart", role: "figure", "aria-label": label,
+      style: `--height: ${height}` });
     const chart = { host, build, near: false, seen: false, view: null, drawing: Promise.resolve() };
     all.forEach((one) => { if (!one.host.isConnected && one.seen) forget(one); });
     all.add(chart);
