@@ -2,17 +2,17 @@
 ltrsys.panel("training", (body, data) => {
   const { element, charts, colours } = ltrsys;
   const VAL = {
-    val_many: ["many-shot", "--many"], val_medium: ["medium-shot", "--medium"], val_few: ["few-shot", "--few"],
-    val_mean_class_accuracy: ["mean over classes", "--text"], val_all: ["all images", "--muted"],
+    "val/many": ["many-shot", "--many"], "val/medium": ["medium-shot", "--medium"], "val/few": ["few-shot", "--few"],
+    "val/mean_class_accuracy": ["mean over classes", "--text"], "val/all": ["all images", "--muted"],
   };
-  const mean = data.curves.find(({ name }) => name === "val_mean_class_accuracy");
+  const mean = data.curves.find(({ name }) => name === "val/mean_class_accuracy");
   // on a balanced split the mean over the classes is that over the images: one line is enough
-  const twice = ({ name, value }) => name === "val_all" && mean && value.every((one, place) => one === mean.value[place]);
+  const twice = ({ name, value }) => name === "val/all" && mean && value.every((one, place) => one === mean.value[place]);
   const val = data.curves.filter((curve) => curve.name in VAL && !twice(curve));
   const named = (name) => data.curves.filter((curve) => curve.name === name);
   const main = element("div", { class: "charts" });
   body.append(main);
-  for (const curve of named("loss")) single(main, curve, "loss of training batches");
+  for (const curve of named("train/loss")) single(main, curve, "loss of training batches");
   if (val.length) {
     const drawing = element("div");
     main.append(drawing);
@@ -31,12 +31,12 @@ ltrsys.panel("training", (body, data) => {
       return [swatch, ` ${VAL[name][0]}  `];
     })));
   }
-  for (const curve of named("lr")) single(main, curve, "learning rate");
-  const others = data.curves.filter(({ name }) => !(name in VAL) && name !== "loss" && name !== "lr");
+  for (const curve of named("train/learning_rate")) single(main, curve, "learning rate");
+  const others = data.curves.filter(({ name }) => !(name in VAL) && name !== "train/loss" && name !== "train/learning_rate");
   if (others.length) {
     const more = element("div", { class: "charts" });
     body.append(element("details", { class: "more" }, element("summary", {}, "What else was logged"), more));
-    for (const curve of others) single(more, curve, curve.name.replaceAll("_", " "));
+    for (const curve of others) single(more, curve, curve.name.replace("/", ": ").replaceAll("_", " "));
   }
 
   function single(host, { epoch, value }, title) {

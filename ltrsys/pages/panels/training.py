@@ -4,7 +4,8 @@ import numpy as np
 
 from ltrsys.pages.model import Part
 from ltrsys.pages.panels.base import PANELS, Material, Panel
-from ltrsys.runs.reading_metrics import read_metrics
+from ltrsys.runs.metric_names import EPOCH, STEP
+from ltrsys.runs.metrics_file import read_metrics
 
 MOST_POINTS = 400
 """Of a curve; of one that has more, neighbours are averaged."""
@@ -43,9 +44,9 @@ class Training(Panel):
         """Need metrics with an epoch."""
         points: dict[str, tuple[list[float], list[float]]] = {}
         for line in read_metrics(material.run.run.metrics):
-            epoch = line.pop("epoch", None)
+            epoch = line.pop(EPOCH.key, None)
             for name, value in line.items():
-                if epoch is not None and value is not None and name != "step":
+                if epoch is not None and isinstance(value, int | float) and name != STEP.key:
                     epochs, values = points.setdefault(name, ([], []))
                     epochs.append(epoch)
                     values.append(value)
