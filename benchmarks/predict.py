@@ -6,6 +6,7 @@ The network is next to nothing, so that reading and decoding count: it is what a
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,11 @@ from ltrsys.data.index.dataset import Split
 from ltrsys.data.loading.loader import EvaluationLoader
 from ltrsys.data.shards.build_folder import BuildOptions
 from ltrsys.data.shards.building import build_shards
+from ltrsys.export.folding import FoldedModel
+from ltrsys.export.formats.onnx_graph import ONNXExporter
+from ltrsys.export.subject import Subject
+from ltrsys.models.config import ModelConfig
+from ltrsys.models.network import build_network
 from ltrsys.models.signature import Signature
 from ltrsys.prediction.answers import Wanted
 from ltrsys.prediction.images import Files, Images, Samples
@@ -45,7 +51,7 @@ def measure(quick: bool) -> list[Table]:
     """Measure on photographs of 300 pixels."""
     images, rounds = (128, 1) if quick else (4096, 7)
     with tempfile.TemporaryDirectory(prefix="ltrsys-predict-") as folder:
-        return [_table(Path(folder), images, rounds)]
+        return [_table(Path(folder), images, rounds), _exported(Path(folder), quick)]
 
 
 def _table(folder: Path, images: int, rounds: int) -> Table:
@@ -93,6 +99,44 @@ def _table(folder: Path, images: int, rounds: int) -> Table:
         "predict reads, checks, decodes, ranks and writes a table of five names an image; the others end at logits.",
     ]
     return Table("Naming photographs", list(rows[0]), rows, notes)
+
+
+def _exported(folder: Path, quick: bool) -> Table:
+    """Measure a whole network, as torch runs it and as onnxruntime runs what was exported of it."""
+    backbone, batch, rounds = ("resnet10", 4, 1) if quick else ("resnet50", 16, 9)
+    config = Config(name="whole", data=_config(folder / "shards"), model=ModelConfig(backbone=backbone))
+    network = build_network(config.model, CLASSES).eval()
+    joint = Joint(network.classifier.weight.detach(), network.classifier.bias.detach())
+    signature = Signature.of(Shards.open(folder / "shards").record, config.data)
+    run = RunFolder(folder / "run")
+    model = LoadedModel(run, config, signature, network.backbone, network.feature_dim, Fitted(joint, "", ""))
+    images = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    runners = {"torch": FoldedModel.of(model, 1.0)}
+    for precision in ("float32", "int8"):
+        folded, place = FoldedModel.of(model, 1.0), folder / precision
+        place.mkdir()
+        calibration = images if precision == "int8" else None
+        ONNXExporter.write(Subject(model, folded, precision, calibration), place)
+        runners[f"onnxruntime, {precision}"] = ONNXExporter.open(place)
+
+    @torch.inference_mode()
+    def seconds(name: str) -> float:
+        return _seconds(lambda: runners[name](images))
+
+    cases = {name: partial(seconds, name) for name in runners}
+    measured = interleaved(cases, rounds)
+    rows = [
+        {
+            "what": name,
+            "images/s": batch / summary(values)["median"],
+            "over torch": summary([one / other for one, other in zip(measured["torch"], values, strict=True)])[
+                "median"
+            ],
+        }
+        for name, values in measured.items()
+    ]
+    notes = [f"{backbone}, {batch} images of 224 pixels at once, random weights; medians of {rounds} turns."]
+    return Table("An exported network", list(rows[0]), rows, notes)
 
 
 def _seconds(work: Callable[[], object]) -> float:

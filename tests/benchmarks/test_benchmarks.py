@@ -19,7 +19,7 @@ TABLES = {
     "feeding": {"Feeding": 1},
     "step": {"Training step": 8},
     "losses": {"Losses, 8,142 classes": 12 + (find_spec("pytorch_metric_learning") is not None)},
-    "predict": {"Naming photographs": 5},
+    "predict": {"Naming photographs": 5, "An exported network": 3},
     "freezing": {"Training a part of the network": 4},
     "checkpoint": {"A save": 1, "Records and checksums": 4},
     "scaling": {"Images a second by ranks": 4},
