@@ -106,12 +106,13 @@ def _exported(folder: Path, quick: bool) -> Table:
     backbone, batch, rounds = ("resnet10", 4, 1) if quick else ("resnet50", 16, 9)
     config = Config(name="whole", data=_config(folder / "shards"), model=ModelConfig(backbone=backbone))
     network = build_network(config.model, CLASSES).eval()
-    joint = Joint(network.classifier.weight.detach(), network.classifier.bias.detach())
+    weights = network.classifier.state_dict()
+    joint = Joint(weights["weight"], weights["bias"])
     signature = Signature.of(Shards.open(folder / "shards").record, config.data)
     run = RunFolder(folder / "run")
     model = LoadedModel(run, config, signature, network.backbone, network.feature_dim, Fitted(joint, "", ""))
     images = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-    runners = {"torch": FoldedModel.of(model, 1.0)}
+    runners: dict[str, Callable[[torch.Tensor], object]] = {"torch": FoldedModel.of(model, 1.0)}
     for precision in ("float32", "int8"):
         folded, place = FoldedModel.of(model, 1.0), folder / precision
         place.mkdir()
@@ -125,13 +126,12 @@ def _exported(folder: Path, quick: bool) -> Table:
 
     cases = {name: partial(seconds, name) for name in runners}
     measured = interleaved(cases, rounds)
+    of_torch = measured["torch"]
     rows = [
         {
             "what": name,
             "images/s": batch / summary(values)["median"],
-            "over torch": summary([one / other for one, other in zip(measured["torch"], values, strict=True)])[
-                "median"
-            ],
+            "over torch": summary([one / its for one, its in zip(of_torch, values, strict=True)])["median"],
         }
         for name, values in measured.items()
     ]
