@@ -73,7 +73,7 @@ def _differences(comparison: Comparison) -> Table:
     table.add_column("")
     table.add_column("runs")
     for name in ("many", "medium", "few", "all", "p", "mean", "p"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for pair in comparison.pairs:
         cells = {column: _difference(pair.differences[column]) for column in ALL_COLUMNS}
         table.add_row(
@@ -88,7 +88,7 @@ def _differences(comparison: Comparison) -> Table:
 
 
 def _difference(found: Difference | None) -> str:
-    return "–" if found is None else f"{found.difference:+.1f}\n{found.low:+.1f} to {found.high:+.1f}"
+    return "–" if found is None else f"{found.difference:+.1f} ± {(found.high - found.low) / 2:.1f}"
 
 
 def _classes(pair: Pair) -> Table:
@@ -118,8 +118,8 @@ def _told(pair: Pair) -> Iterator[str]:
     yield f"{pair.classes_lost:,}."
     listed = [*pair.most_gained, *pair.most_lost]
     sure = sum(change.corrected_p_value < SIGNIFICANT for change in listed)
-    yield f"Of {pair.classes_tested:,} tests at once, one in twenty is below 0.05 by chance alone; corrected p allows"
-    yield "for that (Holm)."
+    yield f"Of {pair.classes_tested:,} tests at once, up to one in twenty is below 0.05 by chance alone; corrected p"
+    yield "allows for that (Holm)."
     if sure:
         yield f"By it, {sure:,} of these {len(listed):,} classes changed by more than chance."
     elif listed:

@@ -47,6 +47,7 @@ def another(tmp_path_factory: pytest.TempPathFactory, strange_shards: Path) -> B
     """Another run, on the same shards: a cosine head, fewer classifiers, no metrics."""
     run = make_run(tmp_path_factory.mktemp("runs") / "another", strange_shards, head="cosine")
     balance_run(run.path, ["balance.tilt_grid=[]"], "joint,ncm", as_json=False)
+    run.metrics.unlink()  # those of `balance`
     return BalancedRun.open(run.path)
 
 
