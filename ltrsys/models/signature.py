@@ -86,9 +86,13 @@ class Signature(_Record):
         """Say what makes a model of this signature answer otherwise than one of the other; None if nothing does.
 
         Numbers of training images do not: they say how a model came to be. Nor do classes that are called otherwise
-        now, being the same to their source.
+        now, where their source's id says that they are the same.
         """
         told = [*difference_of_classes(self.classes, other.classes).classes]
+        pairs = zip(self.classes, other.classes, strict=False)
+        renamed = [(one.name, two.name) for one, two in pairs if one.name != two.name and one.source_id is None]
+        if renamed and not told:
+            told = [f"a class is called {renamed[0][0]} here and {renamed[0][1]} there"]
         for name in Preprocessing.model_fields:
             here, there = getattr(self.preprocessing, name), getattr(other.preprocessing, name)
             if here != there:

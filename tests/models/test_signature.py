@@ -88,6 +88,14 @@ def test_what_differs_is_named(change: dict[str, Any], said: str | None) -> None
     assert SIGNATURE.difference(SIGNATURE.model_copy(update=change)) == said
 
 
+def test_classes_that_no_source_tells_apart_are_others_if_they_are_called_otherwise() -> None:
+    here, there = (
+        SIGNATURE.model_copy(update={"classes": [ClassRecord(name=name) for name in names]})
+        for names in (["oak", "elm"], ["fox", "owl"])
+    )
+    assert here.difference(there) == "a class is called oak here and fox there"
+
+
 def test_the_digest_depends_on_all_of_it() -> None:
     others = [
         SIGNATURE.model_copy(update={"classes": CLASSES[::-1]}),

@@ -70,7 +70,7 @@ def _now_called(before: Sequence[ClassRecord], after: Sequence[ClassRecord]) -> 
     renamed = {
         old: new
         for old, new, one, other in zip(names_before, names_after, before, after, strict=False)
-        if old not in after_too and new not in before_too and one.source_id == other.source_id is not None
+        if old not in after_too and new not in before_too and one.source_id == other.source_id
     }
     return [renamed.get(name, name) for name in names_before]
 
