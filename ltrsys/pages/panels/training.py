@@ -1,5 +1,7 @@
 """The curves of the training, from `metrics.jsonl`."""
 
+import math
+
 import numpy as np
 
 from ltrsys.pages.model import Part
@@ -46,7 +48,7 @@ class Training(Panel):
         for line in read_metrics(material.run.run.metrics):
             epoch = line.pop(EPOCH.key, None)
             for name, value in line.items():
-                if epoch is not None and isinstance(value, int | float) and name != STEP.key:
+                if epoch is not None and isinstance(value, int | float) and math.isfinite(value) and name != STEP.key:
                     epochs, values = points.setdefault(name, ([], []))
                     epochs.append(epoch)
                     values.append(value)
