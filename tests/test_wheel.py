@@ -47,6 +47,10 @@ def test_everything_is_in_it(installed):
         "ltrsys/configs/glyphs/demo.yaml",
         "ltrsys/serving/static/page.js",
         "ltrsys/data/plan/samplers/powers.py",
+        "ltrsys/pages/static/page.html.j2",
+        "ltrsys/pages/static/page.css",
+        "ltrsys/pages/static/start.js",
+        "ltrsys/pages/panels/classes.js",
     } <= names
 
 
@@ -61,3 +65,6 @@ def test_a_run_is_trained_and_balanced_without_the_checkout(installed):
     done = run(installed, "balance", "runs/glyphs", "--classifiers", "joint,ncm,tau", "--json")
     assert done.returncode == 0, done.stderr
     assert (installed / "runs" / "glyphs" / "results.json").exists()
+    done = run(installed, "report", "runs/glyphs")
+    assert done.returncode == 0, done.stderr
+    assert (installed / "runs" / "glyphs" / "report.html").exists()

@@ -23,7 +23,7 @@ ltrsys.panel("classes", (body, _, run) => {
     { title: "shot", width: 6, text: (row) => run.shots[row],
       fill: (cell, row) => cell.append(element("span", { class: `shot ${run.shots[row]}` }, run.shots[row])) },
     { title: "training", width: 6, number: (row) => run.trainImages[row], text: (row) => counted(run.trainImages[row]) },
-    { title: `${run.split} images`, width: 6.8, number: (row) => run.images[row], text: (row) => counted(run.images[row]) },
+    { title: run.split, width: 5, number: (row) => run.images[row], text: (row) => counted(run.images[row]) },
     ...run.classifiers.map((classifier) => ({
       title: classifier.label, width: Math.max(5.4, 0.55 * classifier.label.length + 2), number: (row) => classifier.accuracy[row],
       text: (row) => percent(classifier.accuracy[row]),

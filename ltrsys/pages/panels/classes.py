@@ -12,7 +12,8 @@ class ClassTable(Panel):
     summary = "a table of all classes that sorts and filters"
     title = "Class by class"
     explanation = (
-        "The share of test images recognised, in per cent, for every class. Press a heading to sort by it, and again "
+        "The share of test images recognised, in per cent, for every class, after the number of its images in training "
+        "and in the test. Press a heading to sort by it, and again "
         "to turn the order round. The box finds classes by a part of their name or of a group they belong to."
     )
     order = 20

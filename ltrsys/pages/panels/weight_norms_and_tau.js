@@ -31,7 +31,7 @@ ltrsys.panel("weight_norms_and_tau", (body, data, run) => {
     tiles.replaceChildren(...columns.map(([column, title]) => {
       const [now, before] = [curve[column][place], curve[column][zero]];
       const change = now === null || before === null ? null : now - before;
-      const sign = change === null ? "" : `${change >= 0 ? "+" : "−"}${Math.abs(change).toFixed(1)} to τ = ${taus[zero]}`;
+      const sign = change === null ? "" : `${change >= 0 ? "+" : "−"}${Math.abs(change).toFixed(1)} against τ = ${taus[zero]}`;
       return element("div", {}, element("dt", {}, title), element("dd", {}, percent(now), element("small", {}, sign)));
     }));
   }
