@@ -58,9 +58,7 @@ class PatientBatcher(Batcher):
 
 def measure(quick: bool) -> list[Table]:
     """Measure on photographs of 300 pixels."""
-    networks, clients, seconds, rounds = (
-        (NETWORKS[:1], (1, 4), 0.5, 1) if quick else (NETWORKS, (1, 4, 16, 64), 10.0, 3)
-    )
+    networks, clients, seconds, rounds = (NETWORKS[:1], (1, 4), 0.5, 1) if quick else (NETWORKS, (1, 4, 16, 64), 6.0, 3)
     with tempfile.TemporaryDirectory(prefix="ltrsys-serve-") as folder:
         for number in range(PHOTOGRAPHS):
             (Path(folder) / f"{number:03d}.jpg").write_bytes(photograph(number, 300))
