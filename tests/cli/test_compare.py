@@ -65,7 +65,7 @@ def compared(capsys: pytest.CaptureFixture[str], *arguments: object) -> Comparis
 def test_the_same_model_on_images_in_another_order_is_the_same(
     first: RunFolder, tmp_path: Path, tiny_shards: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Both networks are as initialised with one seed, so that `joint` gives each image the same class."""
+    """Both networks are as initialised with one seed, so that `ncm` gives each image the same class."""
     shards = Path(shutil.copytree(tiny_shards, tmp_path / "shards"))
     order = np.random.default_rng(0).permutation(240)
     for name in COLUMNS:
@@ -73,9 +73,9 @@ def test_the_same_model_on_images_in_another_order_is_the_same(
         write_array(path, np.lib.format.open_memmap(path, mode="r")[order])
     shuffled = balanced(tmp_path / "shuffled", shards)
     runs = [BalancedRun.open(run.path) for run in (first, shuffled)]
-    hits = [run.predictions.of(run.fitted["joint"]) == run.reported.split.labels for run in runs]
+    hits = [run.predictions.of(run.fitted["ncm"]) == run.reported.split.labels for run in runs]
     assert not np.array_equal(*hits), "or there would be nothing to put in order"
-    (pair,) = compared(capsys, first.path, shuffled.path, "--classifier", "joint").pairs
+    (pair,) = compared(capsys, first.path, shuffled.path, "--classifier", "ncm").pairs
     assert (pair.gained, pair.lost) == (0, 0)
 
 
