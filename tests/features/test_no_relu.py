@@ -21,6 +21,8 @@ from ltrsys.world import World
 from tests.classifiers.conftest import CPU
 from tests.classifiers.runs import make_run, write_model
 
+pytestmark = pytest.mark.long
+
 ALONE = World()
 IMAGES = 425 + 120 + 240
 

@@ -144,6 +144,7 @@ def test_an_undecodable_image_is_an_error_after_which_the_pipeline_goes_on(pipel
     assert decode.take().shape == (COUNT, 3, 224, 224)
 
 
+@pytest.mark.long
 def test_a_thousand_damaged_images_are_decoded_or_refused(pipeline):
     """What is damaged behind the header decodes to some image; no damage brings the process down."""
     decode, random = pipeline(batch_size=4, image_size=32), np.random.default_rng(0)

@@ -140,6 +140,7 @@ class Interrupts:
         raise KeyboardInterrupt
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("grows", ["oak", "ash"], ids=["written anew", "appended"])
 def test_a_release_that_was_killed_is_finished_by_the_next_command(
     herbarium: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grows: str
