@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from ltrsys.config.reading import load_config
 from ltrsys.data.shards.building import build_shards
@@ -99,12 +99,15 @@ def test_a_run_without_a_model_and_a_folder_that_is_no_run_are_refused(write_con
 
 
 def test_weights_that_are_damaged_or_of_another_number_of_classes_are_named(write_config, first, tmp_path):
-    """Of a run that does not know its classes, as an imported one does not."""
+    """Of a run without a record, which knows its classes by its model, and of an old one, which does not."""
     copy = tmp_path / "copy"
     shutil.copytree(first, copy)
     (copy / "dataset.json").unlink()
     build_shards(read_glyphs(num_classes=4, seed=0, train_per_class=20), tmp_path / "shards")
     path = write_config(train__from_run=str(copy))
+    with pytest.raises(UsageError, match=r"are not those of that run \(.*8 classes removed"):
+        train(load_config(path, [f"data.shards={tmp_path}/shards"]), World())
+    save_file(load_file(copy / "model.safetensors"), copy / "model.safetensors")
     with pytest.raises(
         DataError, match=r"`classifier\.weight` has shape \[12, 512\], the config's network needs \[4, 5"
     ):
