@@ -18,8 +18,8 @@ TRIAL = (
 def session_of(path: Path) -> Any:
     """Return a session of an ONNX file, on the CPU, with onnxruntime's own settings.
 
-    Another process loads it first: a ViT in float16 ends onnxruntime 1.32 by a segmentation fault, which would be the end
-    of this process too.
+    Another process loads it first: a ViT in float16 ends onnxruntime 1.32 by a segmentation fault, which would end
+    this process too.
 
     Raises:
         DataError: Where onnxruntime cannot load it.
