@@ -1,14 +1,12 @@
-"""Static quantisation to int8 by onnxruntime, and its sessions."""
+"""Static quantisation to int8 by onnxruntime."""
 
 import ast
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
@@ -23,8 +21,6 @@ QUANTISED = ["Conv", "Gemm", "MatMul", "Add", "Relu", "Clip", "MaxPool", "Averag
 """Products, and what stands between them. BatchNorm that no convolution takes up, norms and softmax keep float32."""
 SCOPES = "pkg.torch.onnx.name_scopes"
 """Where torch notes at a node which module it comes from."""
-ERRORS_ONLY = 3
-"""onnxruntime's number of the level."""
 
 
 def quantised(model: onnx.ModelProto, folded: FoldedModel, images: Tensor) -> onnx.ModelProto:
@@ -59,13 +55,6 @@ def quantised(model: onnx.ModelProto, folded: FoldedModel, images: Tensor) -> on
             extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"]},  # logits of 256 levels would tie
         )
         return onnx.load(path)
-
-
-def session_of(path: Path) -> Any:
-    """Return a session of an ONNX file, on the CPU."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = ERRORS_ONLY
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 class _Batches(CalibrationDataReader):

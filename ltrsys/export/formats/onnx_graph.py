@@ -67,7 +67,7 @@ class ONNXExporter(Exporter):
         import torch
 
         from ltrsys.export.folding import IMAGES, PROBABILITIES
-        from ltrsys.export.int8 import session_of
+        from ltrsys.export.onnx_sessions import session_of
 
         session = session_of(folder / FILE)
 

@@ -1,16 +1,20 @@
 """ONNX files: what they compute, and what they say of themselves."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import onnx
 import onnxruntime
 import pytest
 import torch
+from torch import nn
+from torchvision.models import VisionTransformer
 
 from ltrsys.classifiers.base import CLASSIFIERS
 from ltrsys.classifiers.ncm import NCMConfig, NearestClassMean
-from ltrsys.errors import UsageError
+from ltrsys.errors import DataError, UsageError
+from ltrsys.export import onnx_sessions
 from ltrsys.export.formats import onnx_graph
 from ltrsys.export.formats.onnx_graph import FILE, ONNXExporter
 from ltrsys.export.images import as_bytes, normalised
@@ -163,3 +167,31 @@ def test_a_classifier_that_cannot_be_traced_is_named(long_tail: LongTail, tmp_pa
     with pytest.raises(UsageError, match=r"classifier crt cannot be traced by torch\.export") as caught:
         ONNXExporter.write(subject, tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_transformer_is_exported_or_refused_and_never_ends_the_process(precision, long_tail, tmp_path) -> None:
+    torch.manual_seed(0)
+    network = VisionTransformer(image_size=SIDE, patch_size=4, num_layers=1, num_heads=2, hidden_dim=16, mlp_dim=32)
+    network.heads = nn.Identity()
+    subject = subject_of(loaded(make("crt", long_tail), tmp_path, network.eval()), precision=precision)
+    if precision == "float32":
+        check(ONNXExporter, subject, tmp_path)
+        return
+    subject.folded.to_float16()
+    ONNXExporter.write(subject, tmp_path)
+    with suppress(DataError):  # onnxruntime 1.32 is ended by a signal; a later one may load it
+        ONNXExporter.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("does", "told"),
+    [
+        ("import os; os.kill(os.getpid(), 11)", "ended by signal 11"),
+        ("raise OSError('no such kernel.')", "no such kernel"),
+    ],
+)
+def test_what_onnxruntime_cannot_load_is_told(does: str, told: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(onnx_sessions, "TRIAL", does)
+    with pytest.raises(DataError, match=rf"model\.onnx: onnxruntime cannot load what was written \(.*{told}\)"):
+        ONNXExporter.open(tmp_path)
