@@ -1,7 +1,7 @@
 """Arguments and options that several subcommands have."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,3 +15,4 @@ PluginOption = Annotated[
     list[str] | None,
     typer.Option(metavar="FILE.py|MODULE", help="Methods of your own to load; may be given again."),
 ]
+DeviceOption = Annotated[Literal["auto", "cuda", "cpu"], typer.Option(help="Where to compute.")]

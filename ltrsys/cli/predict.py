@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ltrsys.cli.arguments import PluginOption, RunArgument
-from ltrsys.section import DeviceName
+from ltrsys.cli.arguments import DeviceOption, PluginOption, RunArgument
 
 
 def predict(
@@ -43,7 +42,7 @@ def predict(
     split: Annotated[
         str | None, typer.Option(help="The split of shards: train, val or test; all if not given.")
     ] = None,
-    device: Annotated[DeviceName, typer.Option(help="Where to compute.")] = "auto",
+    device: DeviceOption = "auto",
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images that go through the network at once.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over a finished table.")] = False,
     null: Annotated[

@@ -4,8 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ltrsys.cli.arguments import PluginOption, RunArgument
-from ltrsys.section import DeviceName
+from ltrsys.cli.arguments import DeviceOption, PluginOption, RunArgument
 
 LIMITS = "Limits"
 
@@ -27,7 +26,7 @@ def serve(
         list[str] | None,
         typer.Option(help="A name of this server besides localhost, such as a proxy hands on; may be given again."),
     ] = None,
-    device: Annotated[DeviceName, typer.Option(help="Where to compute.")] = "auto",
+    device: DeviceOption = "auto",
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images that go through the network at once.")] = None,
     access_log: Annotated[bool, typer.Option("--access-log", help="Log a line a request.")] = False,
     max_mb: Annotated[float, typer.Option(min=0.001, rich_help_panel=LIMITS, help="MiB of a request.")] = 32,
