@@ -1,5 +1,6 @@
 """`ltrsys report` as it is typed: where the page goes, and what it refuses."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -74,9 +75,9 @@ def _remove_model(run: RunFolder) -> None:
 
 
 def _other_line(run: RunFolder) -> None:
-    text = run.results.read_text()
-    place = text.rindex('"fingerprint": "') + len('"fingerprint": "')
-    run.results.write_text(text[:place] + "0" * 64 + text[place + 64 :])
+    results = json.loads(run.results.read_text())
+    results["results"][-1]["fingerprint"] = "0" * 64
+    run.results.write_text(json.dumps(results))
 
 
 def _damaged_classifier(run: RunFolder) -> None:
