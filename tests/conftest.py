@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -56,15 +57,24 @@ def plugins_forgotten() -> Iterator[None]:
         del sys.modules[module]
 
 
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    """Networks as small as the tests' gain nothing from a second thread, and lose much where cores are busy."""
+@contextmanager
+def on_one_thread() -> Iterator[None]:
+    """Compute on one thread, as do the processes that are started meanwhile.
+
+    Networks as small as the tests' gain nothing from a second thread, and lose much where cores are busy.
+    """
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         torch.set_num_threads(1)
         yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    with on_one_thread():
+        yield
 
 
 @pytest.fixture

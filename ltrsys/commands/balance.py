@@ -2,13 +2,9 @@
 
 import logging
 import os
-from collections.abc import Container, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Container, Sequence
 from datetime import timedelta
 from pathlib import Path
-
-import torch
-import torch.distributed
 
 from ltrsys.calibration.fitting import Calibrator
 from ltrsys.classifiers.base import CLASSIFIERS
@@ -26,6 +22,7 @@ from ltrsys.evaluation.results import Line, Results, read_results, write_results
 from ltrsys.evaluation.split import EvaluatedSplit
 from ltrsys.evaluation.tilting import Tilting
 from ltrsys.features.extraction import make_bank
+from ltrsys.features.ranks import joined
 from ltrsys.files import sync_folder
 from ltrsys.reporting.balance_report import BalanceReport
 from ltrsys.reporting.table import print_table
@@ -73,7 +70,7 @@ def balance_run(
         CLASSIFIERS.get(classifier).selects_on(config.balance.of(classifier), val)
     world = World.detect()
     device = open_device(world, config)
-    with _joined(world, config):
+    with joined(world, timedelta(seconds=config.train.timeout_seconds)):
         kinds = kinds_of(config.balance.classifiers)
         bank = make_bank(run, config, dataset, world=world, device=device, kinds=kinds)
     if not world.is_main:
@@ -169,19 +166,6 @@ def _compare_with_training(run: RunFolder, config: Config, dataset: Dataset) -> 
             "the shards it was trained on, or train a new run on these."
         )
     log.warning("%s: data.shards=%s has changed since it was trained: %s.", run.path, config.data.shards, changes)
-
-
-@contextmanager
-def _joined(world: World, config: Config) -> Iterator[None]:
-    """Join the ranks while the bank is made; gloo, since they only wait for one another and average buffers."""
-    if world.world_size == 1:
-        yield
-        return
-    torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=config.train.timeout_seconds))
-    try:
-        yield
-    finally:
-        torch.distributed.destroy_process_group()
 
 
 def _old_results(run: RunFolder, reported: EvaluatedSplit) -> Results | None:

@@ -7,7 +7,6 @@ from ltrsys.comparison.comparing import compare_balanced
 from ltrsys.comparison.table import print_comparison
 from ltrsys.errors import UsageError
 from ltrsys.evaluation.balanced_run import BalancedRun
-from ltrsys.registry import load_plugin
 
 
 def compare_runs(
@@ -33,9 +32,7 @@ def compare_runs(
     """
     if len({folder.resolve() for folder in folders}) < 2:
         raise UsageError("`ltrsys compare` needs two runs or more. The classifiers of one are in `ltrsys report RUN`.")
-    for plugin in plugins:
-        load_plugin(plugin)
-    runs = [BalancedRun.open(folder, overrides) for folder in folders]
+    runs = [BalancedRun.open(folder, overrides, plugins) for folder in folders]
     names = None if classifiers is None else [name.strip() for name in classifiers.split(",")]
     comparison = compare_balanced(runs, names)
     if as_json:

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ltrsys.config.reading import load_run_config
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.index.difference import difference_of_classes
-from ltrsys.data.index.records import DatasetRecord, SplitName, parse_record
+from ltrsys.data.index.records import DatasetRecord, SplitName
 from ltrsys.data.reading.opening import open_dataset, open_named
 from ltrsys.data.shards.attribution import licences_in
 from ltrsys.data.shards.build_folder import ATTRIBUTION
 from ltrsys.errors import DataError, UsageError
+from ltrsys.evaluation.opening import open_trained
 from ltrsys.evaluation.results import Line, Results, read_results
 from ltrsys.evaluation.split import line_fingerprint
 from ltrsys.export.companions import (
@@ -33,11 +33,10 @@ from ltrsys.export.images import Noise, ShardImages, TrialImages, as_bytes
 from ltrsys.export.model_card import ModelCard
 from ltrsys.export.releasing import check_target, released
 from ltrsys.export.subject import Precision, Subject
-from ltrsys.files import read_json
 from ltrsys.metrics.accuracy import shot_of_class
 from ltrsys.prediction.loading import LoadedModel, load_model
-from ltrsys.registry import load_plugin
 from ltrsys.runs.folder import RunFolder
+from ltrsys.runs.trained_on import kept_record
 
 log = logging.getLogger("ltrsys")
 
@@ -76,10 +75,7 @@ def export_run(folder: Path, options: ExportOptions) -> None:
             hold; shards of other classes; a place that may not be written over.
         DataError: For damaged files, and for an export that does not give what the run gives.
     """
-    for plugin in options.plugins:
-        load_plugin(plugin)
-    run = RunFolder(folder)
-    load_run_config(run)  # only now are the plug-ins of the run known
+    open_trained(folder, (), options.plugins)  # only now are its plug-ins known
     exporter = EXPORTERS.get(options.format)
     require(exporter, options.precision, takes_bytes=options.takes_bytes)
     model = load_model(folder, options.classifier, CPU)
@@ -243,9 +239,8 @@ def _write_companions(
 
 
 def _record_of(run: RunFolder, dataset: Dataset | None) -> DatasetRecord | None:
-    if run.dataset.exists():
-        return parse_record(read_json(run.dataset, "record of a dataset"), str(run.dataset))
-    return None if dataset is None else dataset.record
+    record = kept_record(run)
+    return dataset.record if record is None and dataset is not None else record
 
 
 def _line_of(results: Results, model: LoadedModel) -> Line | None:

@@ -1,6 +1,5 @@
 """A run folder made of weights that were trained elsewhere, for the second stage."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from ltrsys.config.schema import Config
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.reading.opening import open_dataset
 from ltrsys.errors import UsageError
+from ltrsys.files import sha256_of
 from ltrsys.models.image_size import check_image_size
 from ltrsys.models.published import Published, load_published
 from ltrsys.models.signature import Signature, signature_in
@@ -56,8 +56,7 @@ def import_run(
     published = load_published(config.model, dataset.num_classes, file)
     if apply_scales:
         published = _with_scales(published, file)
-    with open(file, "rb") as content:
-        origin = {"imported_from": file.name, "sha256": hashlib.file_digest(content, "sha256").hexdigest()}
+    origin = {"imported_from": file.name, "sha256": sha256_of(file)}
     save_config(config, run.config_file)
     try:
         # last: with it, this is a run

@@ -3,19 +3,18 @@
 import hashlib
 import logging
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch.distributed
 
 from ltrsys.errors import UsageError
 from ltrsys.evaluation.opening import open_trained
-from ltrsys.features.extraction import barrier
+from ltrsys.features.ranks import barrier, joined
 from ltrsys.prediction.answering import Answerer
 from ltrsys.prediction.answers import AUTO, Prediction, Wanted
 from ltrsys.prediction.class_lists import read_frequencies, read_species
@@ -35,6 +34,8 @@ RANKS = ("kingdom", "phylum", "class", "order", "family", "genus", "species")
 TRAIN, UNIFORM = "train", "uniform"
 """What `--prior` takes besides a file."""
 PROBLEMS_SHOWN = 3
+PATIENCE = timedelta(days=30)
+"""Ranks wait for one another for however long one of them takes."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ def _write(predictor: Predictor, images: Images, answerer: Answerer, options: Pr
         if world.is_main:
             log.info("%s: all %d images have been named. There is nothing to do.", options.out, len(images))
         return
-    with job.alone() if world.is_main else nullcontext(), _joined(world):
+    with job.alone() if world.is_main else nullcontext(), joined(world, PATIENCE):
         if world.is_main:
             job.begin()
         barrier(world)
@@ -222,19 +223,6 @@ def _content(named: str | Path | None) -> str | None:
     if named is None or str(named) in (TRAIN, UNIFORM):
         return None if named is None else str(named)
     return hashlib.sha256(Path(named).read_bytes()).hexdigest()
-
-
-@contextmanager
-def _joined(world: World) -> Iterator[None]:
-    """Join the ranks, which only wait for one another: for however long one of them takes."""
-    if world.world_size == 1:
-        yield
-        return
-    torch.distributed.init_process_group("gloo", timeout=timedelta(days=30))
-    try:
-        yield
-    finally:
-        torch.distributed.destroy_process_group()
 
 
 def _conclusion(out: Path, images: int, problems: Sequence[Prediction]) -> str:

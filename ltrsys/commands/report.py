@@ -8,7 +8,6 @@ from ltrsys.files import replaced
 from ltrsys.pages.gathering import gather
 from ltrsys.pages.rendering import render
 from ltrsys.pages.thumbnails import Thumbnails
-from ltrsys.registry import load_plugin
 
 
 def report_runs(
@@ -32,9 +31,7 @@ def report_runs(
         UsageError: For a folder that is no finished run.
         DataError: Where a run has not been balanced, or something has changed since.
     """
-    for plugin in plugins:
-        load_plugin(plugin)
-    runs = [BalancedRun.open(folder, overrides) for folder in folders]
+    runs = [BalancedRun.open(folder, overrides, plugins) for folder in folders]
     thumbnails = Thumbnails(wanted=pictures)
     try:
         page = gather(runs, thumbnails)

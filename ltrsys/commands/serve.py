@@ -6,10 +6,8 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from ltrsys.config.reading import load_run_config
 from ltrsys.errors import UsageError
-from ltrsys.registry import load_plugin
-from ltrsys.runs.folder import RunFolder
+from ltrsys.evaluation.opening import open_trained
 from ltrsys.section import DeviceName
 from ltrsys.serving.limits import Limits
 
@@ -46,9 +44,7 @@ def serve(run: Path, options: ServeOptions) -> None:
     from ltrsys.serving.server import Server, address_of, listen, make_room_for
     from ltrsys.serving.service import Service
 
-    for plugin in options.plugins:
-        load_plugin(plugin)
-    load_run_config(RunFolder(run))  # what is no run is told before torch looks for a GPU
+    open_trained(run, (), options.plugins)  # what is no run is told before torch looks for a GPU
     make_room_for(options.limits)
     with listen(options.host, options.port) as taken:
         is_loopback = taken.getsockname()[0] in LOOPBACK

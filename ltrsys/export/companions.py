@@ -1,7 +1,6 @@
 """What lies beside an exported model: its classes, its preprocessing, whose photographs it learned from, its record."""
 
 import csv
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from ltrsys.export.formats.base import Exporter
 from ltrsys.export.metadata import preprocessing_of
 from ltrsys.export.releasing import FORMAT, MARK
 from ltrsys.export.subject import Subject
-from ltrsys.files import replaced, write_json
+from ltrsys.files import replaced, sha256_of, write_json
 from ltrsys.metrics.accuracy import shot_of_class
 from ltrsys.models.signature import KEY
 
@@ -82,11 +81,6 @@ def write_record(
         "same_top1": comparison.same,
         "largest_difference": comparison.largest_difference,
         "accuracy": accuracies,
-        "files": {path.name: _sha256(path) for path in sorted(folder.iterdir())},
+        "files": {path.name: sha256_of(path) for path in sorted(folder.iterdir())},
     }
     write_json(folder / MARK, record)
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -25,7 +25,7 @@ from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.index.records import SplitName
 from ltrsys.errors import DataError
 from ltrsys.features.config import Featured, FeatureKind
-from ltrsys.files import read_json, write_json
+from ltrsys.files import read_json, sha256_of, write_json
 from ltrsys.models.signature import Signature
 from ltrsys.runs.folder import RunFolder
 
@@ -132,9 +132,7 @@ class BankIdentity:
         cls, run: RunFolder, config: Featured, dataset: Dataset, settings: dict[str, Any] | None = None
     ) -> "BankIdentity":
         """Read what a bank made now would be made from, with the config's settings unless others are given."""
-        with open(run.model, "rb") as file:
-            model = hashlib.file_digest(file, "sha256").hexdigest()
-        return cls(model, dataset.fingerprint, _settings(config) if settings is None else settings)
+        return cls(sha256_of(run.model), dataset.fingerprint, _settings(config) if settings is None else settings)
 
     @property
     def fingerprint(self) -> str:

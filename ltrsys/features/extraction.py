@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.distributed
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -22,6 +21,7 @@ from ltrsys.device import within_memory
 from ltrsys.errors import DataError
 from ltrsys.features.bank import FILES, BankIdentity, FeatureBank, split_folder
 from ltrsys.features.config import Featured, FeatureKind
+from ltrsys.features.ranks import barrier
 from ltrsys.features.recalibration import recalibrate, restore
 from ltrsys.features.rows import RowFile
 from ltrsys.files import explained, write_array
@@ -217,9 +217,3 @@ def _check_finite(rows_BD: NDArray[np.float32], split: Split, samples: Tensor) -
             f"{split.describe(sample)}: the backbone gives NaN or infinite features for this image; look at "
             "the training's loss, the model may have diverged."
         )
-
-
-def barrier(world: World) -> None:
-    """Wait for all ranks."""
-    if world.world_size > 1:
-        torch.distributed.barrier()

@@ -1,6 +1,5 @@
 """Starting from another run: from its backbone, and from its classifier unless that is drawn anew."""
 
-import hashlib
 from collections.abc import Collection
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from ltrsys.config.reading import load_run_config
 from ltrsys.config.schema import Config
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.errors import UsageError
+from ltrsys.files import sha256_of
 from ltrsys.models.network import Network
 from ltrsys.models.weights import load_parts, metadata_of
 from ltrsys.runs.folder import RunFolder
@@ -91,5 +91,4 @@ def digest_of_start(path: Path) -> str | None:
 
 def digest_of_weights(path: Path) -> str:
     """Return the SHA-256 of the model of the run folder `path`."""
-    with open(RunFolder(path).model, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(RunFolder(path).model)

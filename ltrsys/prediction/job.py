@@ -15,7 +15,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ PARTS_OPEN = 64
 """Parts that are held in memory while the table is put together."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Job:
     """Predictions that go to one file."""
 
@@ -39,8 +39,6 @@ class Job:
     made_with: dict[str, Any]
     """All that they depend on besides the images, as JSON values."""
     images: Images
-    _places: dict[str, tuple[Path, int]] = field(default_factory=dict)
-    """Where the prediction of an image, by its name, lies: part and line."""
 
     @property
     def folder(self) -> Path:
@@ -117,11 +115,7 @@ class Job:
 
     def missing(self) -> list[int]:
         """Return the places of the images that have no prediction yet, or have changed since."""
-        self._places = {}
-        versions: dict[str, str] = {}
-        for path in sorted(self.folder.glob("*-*.jsonl")):
-            for line, (name, version) in enumerate(_images_of(path)):
-                self._places[name], versions[name] = (path, line), version
+        versions = {name: version for name, (_, _, version) in self._kept().items()}
         return [
             place
             for place in range(len(self.images))
@@ -134,11 +128,11 @@ class Job:
 
     def finish(self, layout: Layout) -> list[Prediction]:
         """Put the table together, and remove the parts; return the images that could not be read."""
-        self.missing()  # reads where they lie: other ranks have written parts, too
-        problems, parts = [], _Parts()
+        kept, problems, parts = self._kept(), [], _Parts()
         with replaced(self.out) as file, writer_for(self.out)(file, layout) as table:
             for place in range(len(self.images)):
-                prediction = parts.prediction(*self._places[self.images.name(place)])
+                path, line, _ = kept[self.images.name(place)]
+                prediction = parts.prediction(path, line)
                 if prediction.problem is not None:
                     problems.append(prediction)
                 table.write(prediction)
@@ -147,6 +141,14 @@ class Job:
             )
         shutil.rmtree(self.folder, ignore_errors=True)
         return problems
+
+    def _kept(self) -> dict[str, tuple[Path, int, str]]:
+        """Return where the newest prediction of each image lies, by its name: part, line and the image's version."""
+        return {
+            name: (path, line, version)
+            for path in sorted(self.folder.glob("*-*.jsonl"), key=_number_of)
+            for line, (name, version) in enumerate(_images_of(path))
+        }
 
     def _digest(self) -> str:
         """SHA-256 of the names and versions of all images."""
@@ -160,9 +162,9 @@ class PartWriter:
     """Keeps predictions as they come."""
 
     def __init__(self, job: Job, rank: int) -> None:
-        """Go on after the parts that this rank wrote before."""
+        """Go on after the parts that were written before, by whichever rank: a later one counts."""
         self._job, self._rank = job, rank
-        self._number = 1 + max((int(path.stem[6:]) for path in job.folder.glob(f"{rank:05d}-*.jsonl")), default=-1)
+        self._number = 1 + max(map(_number_of, job.folder.glob("*-*.jsonl")), default=-1)
         self._images: list[tuple[str, str]] = []
         self._lines: list[str] = []
         self._begun = time.monotonic()
@@ -202,6 +204,11 @@ class _Parts:
             return Prediction.from_json(json.loads(self._open[path][line]))
         except (IndexError, ValueError, TypeError, KeyError) as error:
             raise _damaged(path, error) from None
+
+
+def _number_of(path: Path) -> int:
+    """Return the number of a part, which is higher than those of all earlier calls."""
+    return int(path.stem.rpartition("-")[2])
 
 
 def _images_of(path: Path) -> list[tuple[str, str]]:

@@ -1,6 +1,5 @@
 """A fitted classifier of a run, with the network that its features come from: each checked to belong to the other."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,15 @@ from ltrsys.calibration.calibration import Calibration, load_calibration
 from ltrsys.classifiers.base import CLASSIFIERS, Classifier
 from ltrsys.config.schema import Config
 from ltrsys.data.index.dataset import Dataset
-from ltrsys.data.index.records import parse_record
 from ltrsys.errors import DataError, UsageError
 from ltrsys.evaluation.opening import open_trained
 from ltrsys.features.bank import BankIdentity, FeatureBank
 from ltrsys.features.recalibration import restore
-from ltrsys.files import read_json
+from ltrsys.files import sha256_of
 from ltrsys.models.signature import Signature, signature_in
 from ltrsys.models.weights import load_network
 from ltrsys.runs.folder import RunFolder
+from ltrsys.runs.trained_on import kept_record
 from ltrsys.second_stage.store import Fitted, classifier_path, load_fitted
 
 PREFERRED = ("crt", "tau", "lws", "ncm", "joint")
@@ -94,8 +93,8 @@ def _chosen(run: RunFolder, wanted: str | None) -> str:
 def _signature(run: RunFolder, config: Config, classifier: Path) -> Signature:
     """Return what the model takes and what its outputs mean; all who know it must agree, but for names that changed."""
     known = {path: signature for path in (classifier, run.model) if (signature := signature_in(path)) is not None}
-    if (record := _record(run)) is not None:
-        known[run.dataset] = Signature.of(record.record, config.data)
+    if (record := kept_record(run)) is not None:
+        known[run.dataset] = Signature.of(record, config.data)
     if not known:  # a run of ltrsys 0.2.0 or earlier, or one that such a version imported
         raise UsageError(
             f"{run.path}: it does not know the names of its classes: it was made by ltrsys 0.2.0 or earlier. Run "
@@ -124,12 +123,6 @@ def _signature(run: RunFolder, config: Config, classifier: Path) -> Signature:
     return signature
 
 
-def _record(run: RunFolder) -> Dataset | None:
-    if not run.dataset.exists():
-        return None
-    return Dataset(run.dataset.parent, parse_record(read_json(run.dataset, "record of a dataset"), str(run.dataset)))
-
-
 def _batch_norm_of(run: RunFolder, config: Config, fitted: Fitted) -> str:
     """Return how BatchNorm was treated in the features that a classifier was fitted on.
 
@@ -139,14 +132,13 @@ def _batch_norm_of(run: RunFolder, config: Config, fitted: Fitted) -> str:
     kind, again = fitted.classifier.features, f"Run `ltrsys balance {run.path}` again."
     if (run.features / "bank.json").exists():
         bank = FeatureBank.open(run.features)
-        with open(run.model, "rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != bank.identity.model:
-                raise DataError(f"{run.model}: the model has changed since its features were made. {again}")
+        if sha256_of(run.model) != bank.identity.model:
+            raise DataError(f"{run.model}: the model has changed since its features were made. {again}")
         if bank.fingerprint_of(kind) == fitted.bank:
             return str(bank.identity.settings["bn"])
-    elif (dataset := _record(run)) is not None:  # to save space, features may be deleted once classifiers are fitted
+    elif (record := kept_record(run)) is not None:  # to save space, features may be deleted once classifiers are fitted
         plain = config.model_copy(update={"balance": config.balance.model_copy(update={"bn": "eval"})})
-        bank = FeatureBank(run.features, BankIdentity.of(run, plain, dataset), 0, ())
+        bank = FeatureBank(run.features, BankIdentity.of(run, plain, Dataset(run.path, record)), 0, ())
         if bank.fingerprint_of(kind) == fitted.bank:
             return "eval"
     raise DataError(

@@ -117,21 +117,18 @@ class Predictor:
             DataError: For an image that cannot be read.
             UsageError: For something that is no image.
         """
-        parts = [scored.features_BD for scored in self._all(images)]
-        return torch.cat(parts).cpu() if parts else torch.zeros(0, self.model.feature_dim)
+        return self._gathered(images, lambda scored: scored.features_BD, self.model.feature_dim)
 
     def scores(self, images: Iterable[ImageLike]) -> Tensor:
         """Return the classifier's own scores, float32 [N, C] on the CPU: logits, or minus squared distances.
 
         Minus infinity is for a class that it never predicts. Raises as `features` does.
         """
-        parts = [scored.scores_BC for scored in self._all(images)]
-        return torch.cat(parts).cpu() if parts else torch.zeros(0, len(self.signature.classes))
+        return self._gathered(images, lambda scored: scored.scores_BC, len(self.signature.classes))
 
     def probabilities(self, images: Iterable[ImageLike]) -> Tensor:
         """Return the probability of each class, float32 [N, C] on the CPU. Raises as `features` does."""
-        parts = [scored.probabilities_BC for scored in self._all(images)]
-        return torch.cat(parts).float().cpu() if parts else torch.zeros(0, len(self.signature.classes))
+        return self._gathered(images, lambda scored: scored.probabilities_BC, len(self.signature.classes))
 
     def predict(
         self,
@@ -234,13 +231,16 @@ class Predictor:
             channels_last=config.train.channels_last,
         )
 
-    def _all(self, images: Iterable[ImageLike]) -> Iterator[Scored]:
+    def _gathered(self, images: Iterable[ImageLike], part: Callable[[Scored], Tensor], width: int) -> Tensor:
+        """Return a part of what is made of all images, float32 [N, width] on the CPU."""
         given = InMemory(_listed(images))
+        rows = [torch.zeros(0, width)]
         for scored in self.run(given, range(len(given))):
             for place, problem in zip(scored.places, scored.problems, strict=True):
                 if problem is not None:
                     raise DataError(f"{given.name(place)}: {problem}.")
-            yield scored
+            rows.append(part(scored).float().cpu())
+        return torch.cat(rows)
 
     def _scored(self, decoded: Decoded) -> Scored:
         classifier = self.model.classifier

@@ -2,7 +2,7 @@
 
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.index.difference import Difference, difference, difference_of_classes
-from ltrsys.data.index.records import parse_record, write_record
+from ltrsys.data.index.records import DatasetRecord, parse_record, write_record
 from ltrsys.errors import DataError
 from ltrsys.files import read_json
 from ltrsys.models.signature import signature_in
@@ -14,6 +14,23 @@ def keep_record(run: RunFolder, dataset: Dataset) -> None:
     write_record(run.path, dataset.record)
 
 
+def kept_record(run: RunFolder) -> DatasetRecord | None:
+    """Return the record of what a run was trained on; None where it has none, as imported ones.
+
+    Raises:
+        DataError: Where it is damaged.
+    """
+    if not run.dataset.exists():
+        return None
+    try:
+        return parse_record(read_json(run.dataset, "record of a dataset"), str(run.dataset))
+    except DataError:
+        raise DataError(
+            f"{run.dataset}: this copy of the record of the run's shards is damaged. Without it nobody "
+            "can say what has changed in them since: remove it to go on."
+        ) from None
+
+
 def changes_since(run: RunFolder, dataset: Dataset) -> Difference | None:
     """Return how `dataset` differs from what the run was trained on; None where it does not, or nobody knows.
 
@@ -23,17 +40,11 @@ def changes_since(run: RunFolder, dataset: Dataset) -> Difference | None:
     Raises:
         DataError: Where the run's record, or its model, is damaged.
     """
-    if not run.dataset.exists():
+    record = kept_record(run)
+    if record is None:
         signature = signature_in(run.model) if run.model.exists() else None
         if signature is None:
             return None
         found = difference_of_classes(signature.classes, dataset.record.classes)
         return found if found.classes or found.rest else None
-    try:
-        record = parse_record(read_json(run.dataset, "record of a dataset"), str(run.dataset))
-    except DataError:
-        raise DataError(
-            f"{run.dataset}: this copy of the record of the run's shards is damaged. Without it nobody "
-            "can say what has changed in them since: remove it to go on."
-        ) from None
     return None if record == dataset.record else difference(record, dataset.record)

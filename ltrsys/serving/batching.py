@@ -133,7 +133,11 @@ class Batcher:
         found: list[Inferred] = []
         for scored in predictor.run(images, range(len(images))):
             features_BD = scored.features_BD.cpu().numpy()
+            ranking_BK = predictor.ranking(scored, max(one.wanted.top for one in batch))
             for row, place in enumerate(scored.places):
-                (prediction,) = predictor.answers(images, scored.row(row), predictor.answerer(batch[place].wanted))
+                wanted = batch[place].wanted
+                (prediction,) = predictor.answerer(wanted).predictions(
+                    [images.name(place)], scored.row(row), ranking_BK[row : row + 1, : wanted.top]
+                )
                 found.append(Inferred(prediction, features_BD[row]))
         return found

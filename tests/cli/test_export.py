@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.models.signature import signature_in
@@ -20,6 +19,7 @@ from ltrsys.prediction.predictor import Predictor
 from ltrsys.runs.folder import RunFolder
 from tests.classifiers.runs import make_run
 from tests.cli.test_balance import ltrsys
+from tests.conftest import on_one_thread
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("plugins_forgotten")]
 
@@ -76,13 +76,8 @@ class Copy(Table):
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """The network is so small that handing it to threads costs more than it saves."""
-    threads = torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        torch.set_num_threads(1)
+    with on_one_thread():
         yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

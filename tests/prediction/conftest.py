@@ -6,26 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.prediction.images import Samples
 from ltrsys.prediction.predictor import Predictor
 from ltrsys.runs.folder import RunFolder
 from tests.cli.test_balance import ltrsys
+from tests.conftest import on_one_thread
 
 SHORT = ["balance.crt={epochs: 2, lr: 0.1, batch_size: 64}", "balance.feature_batch_size=64"]
 
 
 @pytest.fixture(scope="package", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """The network is so small that handing it to threads costs more than it saves."""
-    threads = torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        torch.set_num_threads(1)
+    with on_one_thread():
         yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="package")

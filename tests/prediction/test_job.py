@@ -148,6 +148,18 @@ def test_only_what_is_new_or_has_changed_is_done_again(
     assert rows[1].startswith(str(folder / "0.jpg"))
 
 
+def test_what_was_done_again_counts_whichever_rank_did_it(
+    named: RunFolder, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "names.csv"
+    begun(named, folder, out, monkeypatch)
+    (part,) = out.with_name("names.csv.partial").glob("*.jsonl")
+    part.rename(part.with_name("00001-000000.jsonl"))  # as if another rank had written it
+    (folder / "050x.jpg").write_bytes((folder / "000.jpg").read_bytes())
+    name_all(named, folder, out)
+    assert "unreadable" not in out.read_text()
+
+
 def test_predictions_that_are_made_otherwise_are_refused_by_what_differs(
     named: RunFolder, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

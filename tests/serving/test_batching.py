@@ -6,9 +6,10 @@ from threading import Semaphore
 
 import numpy as np
 import pytest
+import torch
 
 from ltrsys.data.validation.images import StoredImage, as_stored
-from ltrsys.prediction.answers import Prediction, Wanted
+from ltrsys.prediction.answers import Wanted
 from ltrsys.serving import batching
 from ltrsys.serving.batching import Batcher, Inferred
 from ltrsys.serving.limits import Limits
@@ -108,10 +109,10 @@ def test_what_is_cancelled_is_left_out(batcher: Batcher, gated: Gated, images: l
 class Failing(Gated):
     """A predictor that fails at every second batch."""
 
-    def answers(self, *arguments) -> list[Prediction]:
+    def ranking(self, *arguments) -> torch.Tensor:
         if len(self.batches) % 2:
             raise RuntimeError("no memory is left")
-        return super().answers(*arguments)
+        return super().ranking(*arguments)
 
 
 def test_a_batch_that_fails_ends_no_other(

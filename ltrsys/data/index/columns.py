@@ -1,6 +1,5 @@
 """The columns of the index: one number of each image, in one file a column and split."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from ltrsys.errors import DataError
-from ltrsys.files import write_array
+from ltrsys.files import sha256_of, write_array
 
 COLUMNS: dict[str, type[np.generic]] = {
     "label": np.int32,
@@ -46,8 +45,7 @@ def write_columns(folder: Path, columns: dict[str, NDArray[np.generic]]) -> dict
 
 def column_digest(folder: Path, column: str) -> str:
     """Return the SHA-256 of one file of a split's index."""
-    with open(column_path(folder, column), "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(column_path(folder, column))
 
 
 def column_path(folder: Path, column: str) -> Path:
