@@ -15,7 +15,11 @@ class ModelConfig(Section):
     """The network."""
 
     backbone: str = "resnext50_32x4d"
-    """resnet10/50/101/152, resnext50/101/152_32x4d, or any classification model of torchvision by name."""
+    """resnet10/50/101/152, resnext50/101/152_32x4d, or any classification model of torchvision by name; timm/NAME for
+    every one of timm, open_clip/NAME for the image tower of one of open_clip."""
+    input_size: Count | None = None
+    """Side of the images, in pixels, that a network of a fixed size is built for, such as a vision transformer;
+    published positions are then interpolated. The size that the network was published with if not given."""
     stem: Literal["imagenet", "small"] = "imagenet"
     """`small` is a 3x3, stride-1 stem without pooling, for images of about 32 pixels."""
     attention: Literal["none", "modulated"] = "none"

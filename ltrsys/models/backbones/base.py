@@ -1,17 +1,18 @@
-"""What a backbone is, and building one by its name: a registered one, or any classification model of torchvision."""
+"""What a backbone is, and building one by its name: a registered one, or one of a library of networks."""
 
 import difflib
-import inspect
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from typing import Any
 
-import torchvision
 from torch import nn
+from torchvision.models import ResNet
 
 from ltrsys.errors import UsageError
 from ltrsys.models.backbones.attention import ModulatedAttention
 from ltrsys.models.backbones.feature_layer import FeatureLayer
+from ltrsys.models.backbones.libraries.base import LIBRARIES, Headless, library_of
+from ltrsys.models.backbones.libraries.timm import Timm
+from ltrsys.models.backbones.libraries.torchvision import Torchvision, take_head_off
 from ltrsys.models.config import ModelConfig
 from ltrsys.registry import Method, Registry
 
@@ -44,22 +45,26 @@ def build_backbone(config: ModelConfig) -> tuple[nn.Module, int]:
         UsageError: For a name that is not known, a network whose last layer is not linear, or a stem or attention that
             the network does not have.
     """
-    name = config.backbone
-    if name in BACKBONES:
-        network = BACKBONES.get(name).build()
-    elif name in _torchvision_names():
-        network = _build_torchvision(name)
-    else:
-        raise UsageError(f"model.backbone: no network is called {name!r}. {_nearest(name)}")
+    built, name = _headless(config), config.backbone
+    network, feature_dim = built.network, built.feature_dim
     if config.stem == "small":
         _shrink_stem(network, name)
-    place, feature_dim = _take_head_off(network, name)
     if config.attention == "modulated":
         _attend(network, name, feature_dim, config.attention_side)
     if config.feature_layer is not None:
-        network.set_submodule(place, FeatureLayer(feature_dim, config.feature_layer))
+        network.set_submodule(built.head, FeatureLayer(feature_dim, config.feature_layer))
         feature_dim = config.feature_layer
     return network, feature_dim
+
+
+def _headless(config: ModelConfig) -> Headless:
+    name = config.backbone
+    if name in BACKBONES:
+        return take_head_off(BACKBONES.get(name).build(), name)
+    library, own_name = library_of(name) or (Torchvision, name)
+    if own_name not in library.names():
+        raise UsageError(f"model.backbone: no network is called {name!r}. {_nearest(name)}")
+    return library.build(own_name, config.input_size)
 
 
 def head_places(backbone: nn.Module) -> set[str]:
@@ -70,19 +75,6 @@ def head_places(backbone: nn.Module) -> set[str]:
 def added_parts(backbone: nn.Module) -> set[str]:
     """Return the names of the modules that the config adds to a backbone: files of it without them are whole."""
     return {name for name, module in backbone.named_modules() if isinstance(module, ModulatedAttention | FeatureLayer)}
-
-
-def _torchvision_names() -> list[str]:
-    return torchvision.models.list_models(module=torchvision.models)
-
-
-def _build_torchvision(name: str) -> nn.Module:
-    builder = torchvision.models.get_model_builder(name)
-    # GoogLeNet and Inception come with auxiliary heads, whose outputs a plain classifier has no use for.
-    arguments: dict[str, Any] = {}
-    if "aux_logits" in inspect.signature(inspect.signature(builder).return_annotation).parameters:
-        arguments = {"aux_logits": False, "init_weights": True}
-    return builder(weights=None, **arguments)
 
 
 def _shrink_stem(network: nn.Module, name: str) -> None:
@@ -97,7 +89,7 @@ def _shrink_stem(network: nn.Module, name: str) -> None:
 
 def _attend(network: nn.Module, name: str, channels: int, side: int) -> None:
     """Put attention between the last feature map, of `channels` channels and `side`² places, and its pooling."""
-    if not isinstance(network, torchvision.models.ResNet):
+    if not isinstance(network, ResNet):
         raise UsageError(
             f"model.attention=modulated needs the last feature map of a residual network, and model.backbone={name} is "
             "none. Use model.attention=none, or a ResNet or ResNeXt."
@@ -106,23 +98,17 @@ def _attend(network: nn.Module, name: str, channels: int, side: int) -> None:
     network.avgpool = nn.Sequential(OrderedDict(attention=attention, pool=network.avgpool))
 
 
-def _take_head_off(network: nn.Module, name: str) -> tuple[str, int]:
-    """Replace the last layer, which must be linear, by the identity; return its place and how many features go in."""
-    *_, (path, head) = (
-        (path, module) for path, module in network.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)
-    )
-    if not isinstance(head, nn.Linear):
-        raise UsageError(
-            f"model.backbone: {name} does not end in a linear layer (`{path}` is a {type(head).__name__}), so there "
-            "is no classifier to balance. Choose another network."
-        )
-    network.set_submodule(path, nn.Identity())
-    return path, head.in_features
-
-
 def _nearest(name: str) -> str:
-    known = [*BACKBONES.names(), *_torchvision_names()]
-    nearest = list(dict.fromkeys(difflib.get_close_matches(name, known, n=3, cutoff=0.5)))
-    if nearest:
-        return f"Nearest: {', '.join(nearest)}."
-    return f"Known: {', '.join(BACKBONES.names())}, and the classification models of torchvision."
+    library, slash, own_name = name.partition("/")
+    if slash and library not in LIBRARIES:
+        return f"Before the / stands a library: {', '.join(LIBRARIES.names())}."
+    if slash:
+        known = LIBRARIES.get(library).names()
+        found = difflib.get_close_matches(own_name, known, n=3, cutoff=0.5)
+        names = [f"{library}/{one}" for one in dict.fromkeys(found)]
+    else:
+        names = list(dict.fromkeys(difflib.get_close_matches(name, [*BACKBONES.names(), *Torchvision.names()], 3, 0.5)))
+        names += [f"timm/{name}"] if name in Timm.names() else []
+    if names:
+        return f"Nearest: {', '.join(names)}."
+    return f"Known: {', '.join(BACKBONES.names())}, the networks of torchvision, timm/NAME and open_clip/NAME."

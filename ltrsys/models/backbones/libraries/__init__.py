@@ -1,0 +1,1 @@
+"""Networks that other libraries have, `model.backbone: LIBRARY/NAME`: a file a library."""
