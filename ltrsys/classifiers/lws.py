@@ -36,6 +36,7 @@ class LearnableWeightScaling(Classifier[LWSConfig]):
     calibration_folds = 1
     trained_as_softmax = True
     Config = LWSConfig
+    uses_joint = True
     depends_on_seed = True
     needs_linear_head = "it learns other norms of the joint weights, on which a cosine does not depend"
 

@@ -37,6 +37,7 @@ from ltrsys.second_stage.fitting import (
     nothing_to_report_on,
     val_split,
 )
+from ltrsys.second_stage.reference import load_reference
 from ltrsys.second_stage.store import Fitted
 from ltrsys.world import World
 
@@ -81,7 +82,7 @@ def balance_run(
         return
     reported = evaluated(bank, name, config, device)
     predictions = Predictions(run.predictions, reported)
-    joint = Joint.of_model(run.model, device, config.model.head)
+    joint = fitter.reference()
     old = _old_results(run, reported)
     fitted = {name: fitter.fitted(name) for name in CLASSIFIERS.names() if name in config.balance.classifiers}
     fitted |= _still_current(old, fitter, reported, except_for=fitted.keys())
@@ -98,7 +99,7 @@ def balance_run(
     if "tau" in fitted:
         grid = tau_grid(config.balance)
         curve = reported.tau_curve(grid, predictions.by_tau(joint, bank, grid))
-    results = reported.results(dataset, lines, curve)
+    results = reported.results(dataset, lines, curve, joint.name)
     report = BalanceReport(run.report, results)
     if results != old or not report.complete:
         classifiers_shown = [fitted[line.classifier].classifier for line in results.results]
@@ -151,8 +152,8 @@ def evaluate_run(
     fitted = open_fitted(run, name, bank, device)
     bank.require(split, fitted.classifier.features)
     reported = evaluated(bank, split, config, device)
-    joint = Joint.of_model(run.model, device, config.model.head)
-    _show(reported.results(dataset, [reported.line(fitted, joint)]), as_json)
+    joint = load_reference(run, config.model.head, device)
+    _show(reported.results(dataset, [reported.line(fitted, joint)], reference=joint.name), as_json)
 
 
 def _compare_with_training(run: RunFolder, config: Config, dataset: Dataset) -> None:

@@ -83,13 +83,15 @@ class OLTRMemoryHead(OLTRCosineHead):
         return super().forward(self.memory.recall(features_BD))
 
 
-Head = nn.Linear | CosineHead | OLTRCosineHead | OLTRMemoryHead
-"""Features [B, D] -> logits [B, C]; each has a `weight`, [C, D]."""
+Head = nn.Linear | CosineHead | OLTRCosineHead | OLTRMemoryHead | nn.Identity
+"""Features [B, D] -> logits [B, C]; each has a `weight`, [C, D], but for the identity where there is no head."""
 
 
 def build_head(name: HeadName, feature_dim: int, num_classes: int) -> Head:
     """Build the head that `model.head` names, with random weights from torch's global generator."""
-    kinds: dict[HeadName, type[Head]] = {
+    if name == "none":
+        return nn.Identity()
+    kinds: dict[HeadName, type[nn.Linear | CosineHead | OLTRCosineHead]] = {
         "linear": nn.Linear,
         "cosine": CosineHead,
         "oltr_cosine": OLTRCosineHead,

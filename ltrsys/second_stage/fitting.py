@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from ltrsys.models.last_relu import last_relu
 from ltrsys.registry import code_of
 from ltrsys.runs.folder import RunFolder
 from ltrsys.second_stage.config import BalanceConfig
+from ltrsys.second_stage.reference import STAND_IN, as_joint
 from ltrsys.second_stage.store import Fitted, classifier_path, load_fitted, save_fitted
 
 VERSION = 2
@@ -65,6 +65,14 @@ def check_head(classifiers: Sequence[str], head: HeadName) -> None:
         UsageError: Names the first of them, why, and those that are left.
     """
     if head == "linear":
+        return
+    if head == "none":
+        if Joint.name in classifiers:
+            left = [STAND_IN if name == Joint.name else name for name in classifiers]
+            raise UsageError(
+                "balance.classifiers: no classifier was trained with the backbone of this run (model.head=none). Give "
+                f"--classifiers {','.join(dict.fromkeys(left))}: {STAND_IN} is fitted on its features instead."
+            )
         return
     reasons = {name: reason for name in classifiers if (reason := CLASSIFIERS.get(name).needs_linear_head)}
     for name, reason in reasons.items():
@@ -133,6 +141,8 @@ class Fitter:
         classifier, section = CLASSIFIERS.get(name), self.config.of(name)
         bank = self.bank.fingerprint_of(classifier.features)
         inputs: dict[str, Any] = {"version": VERSION, "classifier": name, "bank": bank}
+        if self.head == "none" and classifier.uses_joint:
+            inputs[STAND_IN] = self.fingerprint(STAND_IN)
         if type(section).model_fields:
             inputs["config"] = section.model_dump(mode="json")
         if code := code_of(classifier):
@@ -145,6 +155,12 @@ class Fitter:
             if selection.split and self.config.select_by != "accuracy":
                 inputs["select_by"] = self.config.select_by
         return fingerprint(inputs)
+
+    def reference(self) -> Joint:
+        """Return the joint classifier, or the linear probe that stands in for it, fitted if need be."""
+        if self.head == "none":
+            return as_joint(self.fitted(STAND_IN).classifier)
+        return Joint.of_model(self.run.model, self.device, self.head)
 
     def selection(self, name: str) -> Selection | None:
         """Return what the hyper-parameters of a classifier are selected on.
@@ -161,7 +177,7 @@ class Fitter:
             train=self.bank.split("train", kind),
             val=self.bank.split(selection.split, kind) if selection and selection.split else None,
             selection=selection,
-            joint=partial(Joint.of_model, self.run.model, self.device, self.head),
+            joint=self.reference,
             seed=self.seed,
             device=self.device,
             select_by=self.config.select_by,
