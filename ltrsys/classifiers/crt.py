@@ -38,26 +38,9 @@ class RetrainedClassifier(LinearClassifier[CRTConfig]):
         Raises:
             DataError: Where the training diverges.
         """
-        import torch
+        from ltrsys.classifiers.fresh_linear import train_fresh_linear
 
-        from ltrsys.features.balanced_sgd import minimise, refuse_divergence
-
-        train = context.train
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(context.seed)
-            layer = torch.nn.Linear(train.num_features, train.num_classes, bias=config.bias)
-        layer = layer.to(context.device)
-        minimise(
-            layer,
-            list(layer.parameters()),
-            train,
-            config,
-            seed=context.seed,
-            device=context.device,
-            description=cls.label,
-        )
-        refuse_divergence(cls.name, *layer.parameters())
-        return cls(layer.weight.detach(), layer.bias.detach() if config.bias else None)
+        return cls(*train_fresh_linear(context, config, section=cls.name, description=cls.label))
 
     def params(self) -> dict[str, Any]:
         """Return whether it has a bias."""

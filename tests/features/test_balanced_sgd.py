@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ltrsys.features.balanced_sgd import balanced_order, minimise
+from ltrsys.features.balanced_sgd import balanced_order, instance_order, minimise
 from ltrsys.features.config import RetrainConfig
 from tests.classifiers.conftest import CPU, LongTail
 
@@ -35,6 +35,40 @@ def test_epochs_and_seeds_differ_and_the_same_address_repeats() -> None:
     np.testing.assert_array_equal(first, balanced_order(labels, 5, seed=1, epoch=0))
     assert (first != balanced_order(labels, 5, seed=1, epoch=1)).any()
     assert (first != balanced_order(labels, 5, seed=2, epoch=0)).any()
+
+
+def test_every_image_is_drawn_once_where_all_count_alike() -> None:
+    labels = np.repeat(np.arange(5), [50, 20, 9, 4, 2])
+    orders = [instance_order(labels, 5, seed=seed, epoch=epoch) for seed, epoch in ((1, 0), (1, 0), (2, 0), (1, 1))]
+    for order in orders:
+        np.testing.assert_array_equal(np.sort(order), np.arange(len(labels)))
+    np.testing.assert_array_equal(orders[0], orders[1])
+    assert (orders[0] != orders[2]).any()
+    assert (orders[0] != orders[3]).any()
+
+
+def test_losses_are_weighted_by_class_and_parameters_brought_back_after_each_step(long_tail: LongTail) -> None:
+    """One step of all images: the slope of the bias is the weighted mean of softmax less one-hot."""
+    train = long_tail.train
+    bias = torch.zeros(train.num_classes, requires_grad=True)
+    weight = torch.linspace(0.5, 2, train.num_classes)
+    steps = []
+    minimise(
+        lambda features: bias.expand(len(features), -1),
+        [bias],
+        train,
+        RetrainConfig(epochs=1, batch_size=len(train), lr=1.0, weight_decay=0.0),
+        seed=0,
+        device=CPU,
+        description="test",
+        order=instance_order,
+        class_weight_C=weight,
+        after_step=lambda: steps.append(bias.detach().clone()),
+    )
+    counts = torch.from_numpy(train.class_counts)
+    slope = ((weight * counts).sum() / train.num_classes - weight * counts) / len(train)
+    assert len(steps) == 1
+    torch.testing.assert_close(steps[0], -slope)
 
 
 def test_a_batch_is_as_mixed_as_the_epoch() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ltrsys.classifiers.balanced_softmax import BalancedSoftmaxClassifier, BalancedSoftmaxConfig
 from ltrsys.classifiers.base import CLASSIFIERS, Classifier
 from ltrsys.classifiers.cosine import CosineClassifier, CosineConfig
 from ltrsys.classifiers.cosine_no_relu import CosineBeforeLastReLU
@@ -12,6 +13,7 @@ from ltrsys.classifiers.crt import RetrainedClassifier
 from ltrsys.classifiers.crt_memory import CRTMemoryConfig, RetrainedMemory
 from ltrsys.classifiers.fslwf import FSLwF, FSLwFConfig
 from ltrsys.classifiers.joint import Joint
+from ltrsys.classifiers.linear import LinearConfig, LinearProbe
 from ltrsys.classifiers.logit_adjusted import LogitAdjusted, LogitAdjustedConfig
 from ltrsys.classifiers.lws import LearnableWeightScaling
 from ltrsys.classifiers.mlp import MLPConfig, MultiLayerPerceptron
@@ -42,6 +44,10 @@ def make(name: str, data: LongTail) -> Classifier:
         return CosineBeforeLastReLU.fit(context(data.train), CosineConfig(epochs=1))
     if name == "fslwf":
         return FSLwF.fit(context(data.train), FSLwFConfig(epochs=1, episodes=2, episode_novel=3))
+    if name == "linear":
+        return LinearProbe.fit(context(data.train), LinearConfig(epochs=1))
+    if name == "balanced_softmax":
+        return BalancedSoftmaxClassifier.fit(context(data.train), BalancedSoftmaxConfig(epochs=1, bias=False))
     if name == "logit_adjusted":
         return LogitAdjusted.fit(
             context(data.train, joint=data.joint, val=data.val, select_on="val"), LogitAdjustedConfig()
