@@ -37,7 +37,7 @@ from ltrsys.second_stage.fitting import (
     nothing_to_report_on,
     val_split,
 )
-from ltrsys.second_stage.reference import load_reference
+from ltrsys.second_stage.reference import load_reference, reference_name
 from ltrsys.second_stage.store import Fitted
 from ltrsys.world import World
 
@@ -130,7 +130,7 @@ def _fit_without_reporting(fitter: Fitter, dataset: Dataset, as_json: bool) -> N
 def evaluate_run(
     folder: Path,
     overrides: Sequence[str],
-    classifier: str,
+    classifier: str | None,
     split: str,
     as_json: bool,
     plugins: Sequence[str] = (),
@@ -144,7 +144,9 @@ def evaluate_run(
     if split not in SPLITS:
         raise UsageError(f"--split {split}: unknown split; choose from {', '.join(SPLITS)}.")
     run, config = open_trained(folder, overrides, plugins)
-    name = CLASSIFIERS.get(classifier).name  # only now are the plug-ins of the run known
+    name = CLASSIFIERS.get(
+        classifier or reference_name(config.model.head)
+    ).name  # only now are the plug-ins of the run known
     dataset = open_dataset(config.data)
     dataset.split(split)  # names the splits there are, if this is not one of them
     bank = open_bank(run, config, dataset)

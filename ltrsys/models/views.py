@@ -48,6 +48,9 @@ class CropAveraged(nn.Module):
         return torch.stack([self.backbone(crop) for crop in crops]).mean(dim=0)
 
 
+AVERAGED = (MirrorAveraged, CropAveraged)
+
+
 def with_views(backbone: nn.Module, views: Views, image_size: int) -> nn.Module:
     """Return what makes the features of images that `size_of_views` gives the side of.
 

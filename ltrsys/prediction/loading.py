@@ -17,7 +17,8 @@ from ltrsys.features.bank import BankIdentity, FeatureBank
 from ltrsys.features.config import data_of_bank
 from ltrsys.features.recalibration import restore
 from ltrsys.files import sha256_of
-from ltrsys.models.config import Views, size_of_views
+from ltrsys.models.backbones.base import build_backbone
+from ltrsys.models.config import ELSEWHERE, Views, size_of_views
 from ltrsys.models.signature import Signature, signature_in
 from ltrsys.models.views import with_views
 from ltrsys.models.weights import load_network
@@ -61,6 +62,8 @@ def load_model(path: Path, classifier: str | None, device: torch.device) -> Load
         DataError: Where network and classifier do not belong together, or a file is damaged.
     """
     run, config = open_trained(path, (), ())
+    if config.model.backbone == ELSEWHERE:
+        build_backbone(config.model)  # says why it cannot
     name = _chosen(run, classifier)
     fitted = load_fitted(run.classifiers, name, device)
     made_by = _settings_of_features(run, config, fitted)

@@ -68,10 +68,10 @@ def check_head(classifiers: Sequence[str], head: HeadName) -> None:
         return
     if head == "none":
         if Joint.name in classifiers:
-            left = [STAND_IN if name == Joint.name else name for name in classifiers]
+            others = [STAND_IN if name == Joint.name else name for name in classifiers]
             raise UsageError(
                 "balance.classifiers: no classifier was trained with the backbone of this run (model.head=none). Give "
-                f"--classifiers {','.join(dict.fromkeys(left))}: {STAND_IN} is fitted on its features instead."
+                f"--classifiers {','.join(dict.fromkeys(others))}: {STAND_IN} is fitted on its features instead."
             )
         return
     reasons = {name: reason for name in classifiers if (reason := CLASSIFIERS.get(name).needs_linear_head)}
