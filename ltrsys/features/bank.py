@@ -258,6 +258,8 @@ def _settings(config: Featured) -> dict[str, Any]:
         **config.data.model_dump(mode="json", include={"image_size", "resize", "mean", "std"}),
         "bn": config.balance.bn,
     }
+    if config.data.interpolation != "bilinear":  # what all were before it could be chosen
+        settings["interpolation"] = config.data.interpolation
     if config.balance.bn == "recalibrate":
         settings |= {
             "seed": config.seed,

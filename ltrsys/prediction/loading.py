@@ -114,6 +114,7 @@ def _signature(run: RunFolder, config: Config, classifier: Path) -> Signature:
             "image_size": config.data.image_size,
             "mean": tuple(config.data.mean),
             "std": tuple(config.data.std),
+            "interpolation": config.data.interpolation,
         }
     )
     if difference := signature.difference(signature.model_copy(update={"preprocessing": configured})):
