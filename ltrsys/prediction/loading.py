@@ -127,6 +127,7 @@ def _signature(run: RunFolder, config: Config, classifier: Path, views: Views) -
             "image_size": data_of_bank(config.data, views).image_size,
             "mean": tuple(config.data.mean),
             "std": tuple(config.data.std),
+            "interpolation": config.data.interpolation,
         }
     )
     if difference := signature.difference(signature.model_copy(update={"preprocessing": configured})):

@@ -181,7 +181,7 @@ def _data_config(model: LoadedModel) -> dict[str, Any]:
     own = model.signature.preprocessing
     return {
         "input_size": (3, own.image_size, own.image_size),
-        "interpolation": "bilinear",
+        "interpolation": own.interpolation,
         "crop_pct": crop_share(own.resize, own.image_size),
         "crop_mode": "center",
         "mean": own.mean,
