@@ -13,6 +13,8 @@ from ltrsys.classifiers.crt import RetrainedClassifier
 from ltrsys.classifiers.crt_memory import CRTMemoryConfig, RetrainedMemory
 from ltrsys.classifiers.fslwf import FSLwF, FSLwFConfig
 from ltrsys.classifiers.joint import Joint
+from ltrsys.classifiers.knn import KNNConfig, NearestNeighbours
+from ltrsys.classifiers.lda import LDAConfig, LinearDiscriminant
 from ltrsys.classifiers.linear import LinearConfig, LinearProbe
 from ltrsys.classifiers.logit_adjusted import LogitAdjusted, LogitAdjustedConfig
 from ltrsys.classifiers.lws import LearnableWeightScaling
@@ -48,6 +50,10 @@ def make(name: str, data: LongTail) -> Classifier:
         return LinearProbe.fit(context(data.train), LinearConfig(epochs=1))
     if name == "balanced_softmax":
         return BalancedSoftmaxClassifier.fit(context(data.train), BalancedSoftmaxConfig(epochs=1, bias=False))
+    if name == "knn":
+        return NearestNeighbours.fit(context(data.train), KNNConfig(k=7))
+    if name == "lda":
+        return LinearDiscriminant.fit(context(data.train), LDAConfig(shrinkage=0.1, covariance="images"))
     if name == "logit_adjusted":
         return LogitAdjusted.fit(
             context(data.train, joint=data.joint, val=data.val, select_on="val"), LogitAdjustedConfig()
