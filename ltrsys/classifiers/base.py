@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
+from ltrsys.errors import UsageError
 from ltrsys.features.config import FeatureKind
 from ltrsys.metrics.config import SelectBy
 from ltrsys.registry import Method, Registry
@@ -140,6 +141,25 @@ class Classifier(Method, ABC, Generic[C]):
             DataError: Where the fit fails.
         """
 
+    @classmethod
+    def sweep(cls, context: FitContext, configs: Sequence[C], split: BankSplit) -> NDArray[np.int64]:
+        """Fit it with each of the settings; return what each predicts of the images of a split, int64 [T, n].
+
+        Override it where the fits can share work, such as a pass over the bank.
+        """
+        import numpy as np
+
+        return np.stack([cls.fit(context, config).predictions(split, context.device) for config in configs])
+
+    def predictions(self, split: BankSplit, device: torch.device) -> NDArray[np.int64]:
+        """Return the predicted class of each image of a split, int64 [n]."""
+        import torch
+
+        with torch.inference_mode():
+            classes = [self.rank(features_ND, 1)[:, 0].cpu() for features_ND, _ in split.blocks(device)]
+        predicted: NDArray[np.int64] = torch.cat(classes).numpy()
+        return predicted
+
     @abstractmethod
     def scores(self, features_ND: Tensor) -> Tensor:
         """Return a score of every class, [N, C], the best highest; minus infinity for what is never predicted."""
@@ -167,6 +187,25 @@ class Classifier(Method, ABC, Generic[C]):
             return linear_layer(*linear)
         params, selected_on = self.params(), self.selected_on
         return Scoring(self.tensors(), lambda tensors: type(self).restore(tensors, params, selected_on).scores)
+
+    def with_classes(self, features_ND: Tensor, labels_N: Tensor, num_new: int) -> Self:
+        """Return the classifier with more classes, from a few images of each; nothing is trained.
+
+        Their ids follow those that there are. One by one they give the same as all at once.
+
+        Args:
+            features_ND: Of the images of the new classes, float32 [N, D].
+            labels_N: Their new classes, counted from 0, int64 [N].
+            num_new: New classes.
+
+        Raises:
+            UsageError: For a classifier that has to be fitted again, as most have; names those that need not be.
+        """
+        able = [one.name for one in CLASSIFIERS if one.with_classes is not Classifier.with_classes]
+        raise UsageError(
+            f"{self.name}: does not know the new classes yet: it has to be trained with their images among the others. "
+            f"Those that take new classes as they are: {', '.join(able)}."
+        )
 
     def class_frequencies(self, trained_C: NDArray[np.float64], train_counts: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the frequencies of the classes for which its probabilities are right, float64 [C], summing to 1.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, SelectedOn
@@ -122,6 +122,20 @@ class NearestClassMean(Classifier[NCMConfig]):
         if self.config.feature == "plain" and not cosine:
             return linear
         return nn.Sequential(Normalised(self.center_D), linear)  # the centre of features that are not centred is zero
+
+    def with_classes(self, features_ND: Tensor, labels_N: Tensor, num_new: int) -> Self:
+        """Return it with more class means; the centre of the features stays as it is."""
+        import torch
+
+        counts_C = torch.bincount(labels_N, minlength=num_new)
+        sums_CD = self.means_CD.new_zeros(num_new, self.means_CD.shape[1], dtype=torch.float64)
+        sums_CD.index_add_(0, labels_N, self._normalised(features_ND).double())
+        means_CD = (sums_CD / counts_C.clamp_min(1)[:, None]).float()
+        return replace(
+            self,
+            means_CD=torch.cat([self.means_CD, means_CD]),
+            present_P=torch.cat([self.present_P, len(self.means_CD) + counts_C.nonzero()[:, 0]]),
+        )
 
     def _normalised(self, features_ND: Tensor) -> Tensor:
         from torch.nn import functional

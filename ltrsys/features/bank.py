@@ -110,11 +110,9 @@ class BankSplit:
 
         What was read is given back to the operating system: a pass takes the memory of a block, however large the bank.
         """
-        mapping = getattr(self.features, "_mmap", None)  # of a numpy.memmap
         for first in range(0, len(self), BLOCK_ROWS):
             yield self.rows(np.arange(first, min(first + BLOCK_ROWS, len(self))), device)
-            if mapping is not None:
-                mapping.madvise(mmap.MADV_DONTNEED)
+            give_back(self.features)
 
 
 @dataclass(frozen=True)
@@ -286,6 +284,13 @@ def _settings(config: Featured) -> dict[str, Any]:
 def split_folder(bank: Path, name: SplitName) -> Path:
     """Return where the arrays of a split lie."""
     return bank / name
+
+
+def give_back(array: NDArray[Any]) -> None:
+    """Have the operating system take back the memory that was read of an array; nothing of one that is in no file."""
+    mapping = getattr(array, "_mmap", None)  # of a numpy.memmap
+    if mapping is not None:
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def fingerprint(value: Any) -> str:

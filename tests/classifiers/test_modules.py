@@ -12,7 +12,7 @@ from ltrsys.models.memory import Memory
 from tests.classifiers.conftest import NUM_CLASSES, NUM_FEATURES, LongTail, context
 from tests.second_stage.test_store import make
 
-LINEAR = {"joint", "linear", "crt", "balanced_softmax", "tau", "lws", "logit_adjusted"}
+LINEAR = {"joint", "linear", "crt", "balanced_softmax", "weight_balancing", "lda", "tau", "lws", "logit_adjusted"}
 
 
 def check(classifier: Classifier, data: LongTail) -> nn.Module:

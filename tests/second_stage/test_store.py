@@ -11,14 +11,18 @@ from ltrsys.classifiers.cosine import CosineClassifier, CosineConfig
 from ltrsys.classifiers.cosine_no_relu import CosineBeforeLastReLU
 from ltrsys.classifiers.crt import RetrainedClassifier
 from ltrsys.classifiers.crt_memory import CRTMemoryConfig, RetrainedMemory
+from ltrsys.classifiers.disalign import DisAlign, DisAlignConfig
 from ltrsys.classifiers.fslwf import FSLwF, FSLwFConfig
 from ltrsys.classifiers.joint import Joint
+from ltrsys.classifiers.knn import KNNConfig, NearestNeighbours
+from ltrsys.classifiers.lda import LDAConfig, LinearDiscriminant
 from ltrsys.classifiers.linear import LinearConfig, LinearProbe
 from ltrsys.classifiers.logit_adjusted import LogitAdjusted, LogitAdjustedConfig
 from ltrsys.classifiers.lws import LearnableWeightScaling
 from ltrsys.classifiers.mlp import MLPConfig, MultiLayerPerceptron
 from ltrsys.classifiers.ncm import NCMConfig, NearestClassMean
 from ltrsys.classifiers.tau import TauNorm
+from ltrsys.classifiers.weight_balancing import WeightBalancing, WeightBalancingConfig
 from ltrsys.errors import DataError
 from ltrsys.features.config import RetrainConfig
 from ltrsys.second_stage.store import Fitted, classifier_path, load_fitted, save_fitted
@@ -48,6 +52,14 @@ def make(name: str, data: LongTail) -> Classifier:
         return LinearProbe.fit(context(data.train), LinearConfig(epochs=1))
     if name == "balanced_softmax":
         return BalancedSoftmaxClassifier.fit(context(data.train), BalancedSoftmaxConfig(epochs=1, bias=False))
+    if name == "weight_balancing":
+        return WeightBalancing.fit(context(data.train), WeightBalancingConfig(epochs=1, max_norm=0.3))
+    if name == "disalign":
+        return DisAlign.fit(context(data.train, joint=data.joint), DisAlignConfig(epochs=1, rho=0.7))
+    if name == "knn":
+        return NearestNeighbours.fit(context(data.train), KNNConfig(k=7))
+    if name == "lda":
+        return LinearDiscriminant.fit(context(data.train), LDAConfig(shrinkage=0.1, covariance="images"))
     if name == "logit_adjusted":
         return LogitAdjusted.fit(
             context(data.train, joint=data.joint, val=data.val, select_on="val"), LogitAdjustedConfig()
