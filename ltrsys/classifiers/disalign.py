@@ -44,6 +44,7 @@ class DisAlign(Classifier[DisAlignConfig]):
     trained_as_softmax = True
     Config = DisAlignConfig
     depends_on_seed = True
+    uses_joint = True
     has_weight_norms = False
 
     joint: Joint

@@ -66,7 +66,6 @@ class Config(Section):
         if found is None or found[1] not in found[0].names():  # whoever builds the network says that it is unknown
             return values
         made_for = asdict(found[0].input_of(found[1]))
-        made_for = {key: value for key, value in made_for.items() if key in DataConfig.model_fields}
         if isinstance(size := data.get("image_size"), int) and size != made_for["image_size"]:
             made_for["resize"] = round(made_for["resize"] * size / made_for["image_size"])
             model = {"input_size": size, **model}
