@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -16,8 +17,8 @@ SHOWN = 10
 COUNTER = ".num_batches_tracked"
 """Ends the name of a counter that files of PyTorch before 0.4.1 lack, and that evaluation does not look at."""
 
-TRIED = 24
-"""Networks that are tried, the ones of the most similar names, to say what a file is of."""
+HINTED, RELATIVES = 8, 80
+"""Networks that are tried, to say what a file is of: of a name like a hint, and of one family."""
 
 
 def differences(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
@@ -36,19 +37,19 @@ def differences(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> 
 
 
 def fitting_backbone(tensors: Mapping[str, Tensor], config: ModelConfig, hint: str) -> str | None:
-    """Return the backbone whose tensors these are, of those with a name like that of `config` or like a hint.
+    """Return the backbone whose tensors these are, of the family of that of `config` or with a name like a hint.
 
     Args:
         tensors: Of a backbone, under its own names; those of a head may be among them.
         config: Of the network that they do not fit.
         hint: Such as the name of the file.
     """
-    known = known_backbones()
+    known = [name for name in known_backbones() if "." not in name]  # a tag names weights of the same network
     own, slash, _ = config.backbone.partition("/")
     names = [name for name in known if name.startswith(f"{own}/") == bool(slash)]
-    similar = difflib.get_close_matches(config.backbone, names, TRIED // 2, 0)
-    similar += difflib.get_close_matches(f"{own}/{hint}" if slash else hint, names, TRIED // 2, 0)
-    for name in dict.fromkeys(similar):
+    hinted = difflib.get_close_matches(f"{own}/{hint}" if slash else hint, names, HINTED, 0.5)
+    relatives = [name for name in names if _family(name) == _family(config.backbone)]
+    for name in dict.fromkeys([*hinted, *relatives[:RELATIVES]]):
         try:
             with torch.device("meta"):
                 network, _ = build_backbone(config.model_copy(update={"backbone": name}))
@@ -59,6 +60,11 @@ def fitting_backbone(tensors: Mapping[str, Tensor], config: ModelConfig, hint: s
         if not differences(network.state_dict(), own_tensors):
             return name
     return None
+
+
+def _family(name: str) -> str:
+    """Return what a name begins with, up to its first digit: `timm/resnet` of `timm/resnet18d`."""
+    return "".join(takewhile(lambda letter: not letter.isdigit(), name))
 
 
 def _listed(names: Iterable[str]) -> str:
