@@ -132,7 +132,7 @@ def _blocks(array: Any) -> Iterator[NDArray[Any]]:
         return
     rows = array.get_shape()[0] if hasattr(array, "get_shape") else len(array)
     for first in range(0, rows, ROWS_AT_ONCE):
-        yield array[first : first + ROWS_AT_ONCE]
+        yield array[first : min(first + ROWS_AT_ONCE, rows)]
 
 
 def _columns_of_features(file: pyarrow.parquet.ParquetFile) -> list[str]:

@@ -1,6 +1,6 @@
 import pytest
-import sklearn.datasets
 import skimage.data
+import sklearn.datasets
 import torch
 from PIL import Image
 from safetensors.torch import save_file

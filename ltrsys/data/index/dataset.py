@@ -115,7 +115,7 @@ class Dataset:
     @property
     def has_images(self) -> bool:
         """Whether there are shards: features that were made elsewhere come without."""
-        return any(split.shards for split in self.record.splits.values())
+        return self.origin is not None or any((self.folder / name / "shards").is_dir() for name in self.record.splits)
 
     def has(self, split: SplitName) -> bool:
         """Whether the dataset has this split, with at least one image."""
