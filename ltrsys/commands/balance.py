@@ -36,6 +36,7 @@ from ltrsys.second_stage.fitting import (
     kinds_of,
     nothing_to_report_on,
     val_split,
+    with_members,
 )
 from ltrsys.second_stage.store import Fitted
 from ltrsys.world import World
@@ -64,14 +65,15 @@ def balance_run(
     dataset = open_dataset(config.data)
     _compare_with_training(run, config, dataset)
     name, val = evaluated_split(dataset), val_split(config.balance, dataset)
-    check_head(config.balance.classifiers, config.model.head)
-    check_features(config.balance.classifiers, config.model)
-    for classifier in config.balance.classifiers:  # what may not be selected on is told before all work
+    needed = with_members(config.balance)
+    check_head(needed, config.model.head)
+    check_features(needed, config.model)
+    for classifier in needed:  # what may not be selected on is told before all work
         CLASSIFIERS.get(classifier).selects_on(config.balance.of(classifier), val)
     world = World.detect()
     device = open_device(world, config)
     with joined(world, timedelta(seconds=config.train.timeout_seconds)):
-        kinds = kinds_of(config.balance.classifiers)
+        kinds = kinds_of(needed)
         bank = make_bank(run, config, dataset, world=world, device=device, kinds=kinds)
     if not world.is_main:
         return

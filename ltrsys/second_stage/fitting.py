@@ -1,18 +1,18 @@
 """Fitting the classifiers of the second stage, and keeping those whose inputs have not changed."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
 
-from ltrsys.classifiers.base import CLASSIFIERS, FitContext, Selection, ValSplit
+from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, Member, Selection, ValSplit
 from ltrsys.classifiers.joint import Joint
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.index.records import SplitName
 from ltrsys.errors import UsageError
-from ltrsys.features.bank import FeatureBank, fingerprint
+from ltrsys.features.bank import BankSplit, FeatureBank, fingerprint
 from ltrsys.features.config import FeatureKind
 from ltrsys.models.config import HeadName, ModelConfig
 from ltrsys.models.image_size import build_without_memory
@@ -20,7 +20,11 @@ from ltrsys.models.last_relu import last_relu
 from ltrsys.registry import code_of
 from ltrsys.runs.folder import RunFolder
 from ltrsys.second_stage.config import BalanceConfig
+from ltrsys.second_stage.grids import Choice
+from ltrsys.second_stage.held_out import HeldOut, of_train, of_val
+from ltrsys.second_stage.selection import best_values, trial_on_val, trials_on_train
 from ltrsys.second_stage.store import Fitted, classifier_path, load_fitted, save_fitted
+from ltrsys.section import Section
 
 VERSION = 2
 """Raised when the same inputs come to give another classifier: saved ones are then fitted anew."""
@@ -74,6 +78,12 @@ def check_head(classifiers: Sequence[str], head: HeadName) -> None:
         )
 
 
+def with_members(config: BalanceConfig) -> list[str]:
+    """Return the classifiers that are asked for, and those that they are made of."""
+    members = (member for name in config.classifiers for member in CLASSIFIERS.get(name).members(config.of(name)))
+    return list(dict.fromkeys([*config.classifiers, *members]))
+
+
 def kinds_of(classifiers: Iterable[str]) -> set[FeatureKind]:
     """Return the kinds of features that classifiers take."""
     return {CLASSIFIERS.get(name).features for name in classifiers}
@@ -118,8 +128,18 @@ class Fitter:
 
     def fit(self, name: str) -> Fitted:
         """Fit a classifier, without saving it."""
-        classifier = CLASSIFIERS.get(name).fit(self.context(name), self.config.of(name))
-        return Fitted(classifier, self.bank.fingerprint_of(classifier.features), self.fingerprint(name))
+        method, context, choice = CLASSIFIERS.get(name), self.context(name), self._choice(name)
+        classifier = method.fit(context, self._section(name, choice))
+        return Fitted(classifier, self.bank.fingerprint_of(method.features), self.fingerprint(name), choice)
+
+    def held_out(self, fitted: Fitted) -> HeldOut:
+        """Return scores of images that a classifier was not fitted on: of val, or of train by cross-validation."""
+        classifier, val = fitted.classifier, self.val
+        if val.name is None:
+            train = self.bank.split("train", classifier.features)
+            return of_train(classifier, train, partial(self._refit, fitted), self.bank.folder, self.device)
+        where = f"{val.name}, which is reported" if val.is_reported else val.name
+        return of_val(classifier, self.bank.split(val.name, classifier.features), self.device, where)
 
     def current(self, name: str) -> Fitted | None:
         """Return a saved classifier; None if there is none, or its inputs have changed since."""
@@ -144,6 +164,10 @@ class Fitter:
             # those that were selected on val before this could be said were so by accuracy, and remain what they are
             if selection.split and self.config.select_by != "accuracy":
                 inputs["select_by"] = self.config.select_by
+        if grid := self.config.grid_of(name):
+            inputs["choice"] = [grid, self.val.name, self.val.is_reported, self.val.name and self.config.select_by]
+        if members := classifier.members(section):
+            inputs["members"] = [*map(self.fingerprint, members), self.val.name, self.val.is_reported]
         return fingerprint(inputs)
 
     def selection(self, name: str) -> Selection | None:
@@ -165,4 +189,49 @@ class Fitter:
             seed=self.seed,
             device=self.device,
             select_by=self.config.select_by,
+            member=self._member,
         )
+
+    def _section(self, name: str, choice: Choice | None) -> Section:
+        section = self.config.of(name)
+        return section if choice is None else choice.applied(section)
+
+    def _choice(self, name: str) -> Choice | None:
+        """Choose among the settings that are tried of a classifier; None where there are none."""
+        method, context, grid = CLASSIFIERS.get(name), self.context(name), self.config.grid_of(name)
+        if not grid:
+            return None
+        fixed = self.config.of(name), grid, context
+        if self.val.name is None:
+            trials = trials_on_train(context, max(1, method.calibration_folds), self.bank.folder)
+            return Choice(best_values(method, *fixed, trials, "mean_class_accuracy"), "train")
+        trials = trial_on_val(context, self.bank.split(self.val.name, method.features))
+        return Choice(best_values(method, *fixed, trials, self.config.select_by), "val", self.val.is_reported)
+
+    def _member(self, name: str) -> Member:
+        fitted = self.fitted(name)
+        return Member(fitted.classifier, self.held_out(fitted).temperature())
+
+    def _refit(self, fitted: Fitted, part: BankSplit) -> tuple[Classifier[Any], bool]:
+        """Fit a classifier again on a part of train, with the settings that were chosen for all of it.
+
+        Return whether that took the joint classifier, too, which was trained on all of it.
+        """
+        name, took_joint = fitted.classifier.name, False
+        context = self.context(name)
+
+        def joint() -> Joint:
+            nonlocal took_joint
+            took_joint = True
+            return context.joint()
+
+        def member(of: str) -> Member:
+            nonlocal took_joint
+            whole = self._member(of)
+            refitted, took_its = self._refit(self.fitted(of), part)
+            took_joint |= took_its
+            return Member(refitted, whole.temperature)
+
+        section = self._section(name, fitted.choice)
+        refitted = CLASSIFIERS.get(name).fit(replace(context, train=part, joint=joint, member=member), section)
+        return refitted, took_joint
