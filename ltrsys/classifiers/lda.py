@@ -46,6 +46,7 @@ class LinearDiscriminant(LinearClassifier[LDAConfig]):
     order = 12
     label, color, marker = "LDA", "#AA4499", "d"
     trained_as_softmax = False
+    has_weight_norms = False  # the inverse covariance stretches them
     Config = LDAConfig
     grid = tried(shrinkage=("ledoit_wolf", 0.01, 0.1, 0.5), covariance=("classes", "images"))
 

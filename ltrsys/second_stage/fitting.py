@@ -1,6 +1,5 @@
 """Fitting the classifiers of the second stage, and keeping those whose inputs have not changed."""
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -11,12 +10,8 @@ from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, Member,
 from ltrsys.classifiers.joint import Joint
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.index.records import SplitName
-from ltrsys.errors import UsageError
 from ltrsys.features.bank import BankSplit, FeatureBank, fingerprint
-from ltrsys.features.config import FeatureKind
-from ltrsys.models.config import HeadName, ModelConfig
-from ltrsys.models.image_size import build_without_memory
-from ltrsys.models.last_relu import last_relu
+from ltrsys.models.config import HeadName
 from ltrsys.registry import code_of
 from ltrsys.runs.folder import RunFolder
 from ltrsys.second_stage.config import BalanceConfig
@@ -60,49 +55,6 @@ def val_split(config: BalanceConfig, dataset: Dataset) -> ValSplit:
         name = reported
     is_reported = name is not None and name == reported
     return ValSplit(name, is_reported=is_reported, reported=reported, dataset=str(dataset.folder))
-
-
-def check_head(classifiers: Sequence[str], head: HeadName) -> None:
-    """Refuse classifiers that are made from the weights of a linear layer, where the network ends in none.
-
-    Raises:
-        UsageError: Names the first of them, why, and those that are left.
-    """
-    if head == "linear":
-        return
-    reasons = {name: reason for name in classifiers if (reason := CLASSIFIERS.get(name).needs_linear_head)}
-    for name, reason in reasons.items():
-        left = ",".join(one for one in classifiers if one not in reasons) or "joint,ncm,crt"
-        raise UsageError(
-            f"balance.classifiers: {name} does not apply to model.head={head}: {reason}. Give --classifiers {left}."
-        )
-
-
-def with_members(config: BalanceConfig) -> list[str]:
-    """Return the classifiers that are asked for, and those that they are made of."""
-    members = (member for name in config.classifiers for member in CLASSIFIERS.get(name).members(config.of(name)))
-    return list(dict.fromkeys([*config.classifiers, *members]))
-
-
-def kinds_of(classifiers: Iterable[str]) -> set[FeatureKind]:
-    """Return the kinds of features that classifiers take."""
-    return {CLASSIFIERS.get(name).features for name in classifiers}
-
-
-def check_features(classifiers: Sequence[str], model: ModelConfig) -> None:
-    """Refuse classifiers that take features before the last ReLU, where the network does not end in one and pooling.
-
-    Raises:
-        UsageError: Names the first of them, the backbone, and those that are left.
-    """
-    without = [name for name in classifiers if CLASSIFIERS.get(name).features == "no_relu"]
-    if without and last_relu(build_without_memory(model).backbone) is None:
-        left = ",".join(name for name in classifiers if name not in without) or "joint,ncm,crt"
-        raise UsageError(
-            f"balance.classifiers: {without[0]} does not apply to model.backbone={model.backbone}: it takes features "
-            "before a last ReLU that average pooling alone follows, as in residual networks (ResNet, ResNeXt, Wide "
-            f"ResNet). Give --classifiers {left}."
-        )
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ import torch
 
 from ltrsys.classifiers.base import ValSplit
 from ltrsys.errors import UsageError
-from ltrsys.second_stage.fitting import Fitter, check_head, with_members
+from ltrsys.models.config import ModelConfig
+from ltrsys.second_stage.applying import check_applicable, with_members
+from ltrsys.second_stage.fitting import Fitter
 from ltrsys.second_stage.store import classifier_path
 from ltrsys.second_stage.temperature import fit_temperature
 from tests.calibration.banks import fitter_of
@@ -70,4 +72,4 @@ def test_a_member_that_does_not_apply_is_refused_as_if_it_were_asked_for(long_ta
     config = fitter(long_tail, tmp_path, classifiers=["ensemble"], ensemble={"classifiers": ["crt", "tau"]}).config
     assert with_members(config) == ["ensemble", "crt", "tau"]
     with pytest.raises(UsageError, match=r"tau does not apply to model\.head=cosine"):
-        check_head(with_members(config), "cosine")
+        check_applicable(with_members(config), ModelConfig(head="cosine"))
