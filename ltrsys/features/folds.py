@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ltrsys.features.bank import BLOCK_ROWS, BankSplit
+from ltrsys.features.bank import BLOCK_ROWS, BankSplit, give_back
 from ltrsys.files import explained
 from ltrsys.random import Stream, permutation
 
@@ -44,6 +44,7 @@ def part_of(train: BankSplit, rows_n: NDArray[np.int64], folder: Path) -> Iterat
         with explained(folder):
             for first in range(0, len(rows_n), BLOCK_ROWS):
                 file.write(np.ascontiguousarray(train.features[rows_n[first : first + BLOCK_ROWS]]).data)
+                give_back(train.features)
             file.flush()
         features = np.memmap(file, dtype=np.float32, mode="r", shape=(len(rows_n), train.num_features))
         yield BankSplit(features, train.labels[rows_n], train.num_classes, train.kind, {train.kind: features})
