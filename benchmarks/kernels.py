@@ -4,7 +4,6 @@ At the size of iNaturalist 2018: 24,426 test images, 8,142 classes, 2,048 featur
 takes its turn in each round, with the same threads; a ratio is the median over the rounds of ratios within a round.
 """
 
-import ctypes
 import os
 import tempfile
 import time
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.memory import extra_memory
 from benchmarks.report import Table, interleaved, main
 from ltrsys.features.bank import BankSplit
 from ltrsys.kernels import class_sums, ncm_search, norm_factor, tau_sweep
@@ -104,7 +104,7 @@ def _sweep(data: Data, rounds: int) -> Table:
     times["tau by tau (1 of 21, times 21)"] = [21 * one for one in times["tau by tau (1 of 21, times 21)"]]
     equal = float((answers["ours"] == answers["one product"]).double().mean())
     equal_at_7 = float((answers["ours"][7] == answers["tau by tau"]).double().mean())
-    memory = _extra_memory(lambda: tau_sweep(features, weight, TAUS))
+    memory = extra_memory(lambda: tau_sweep(features, weight, TAUS))
     notes = (
         f"N = {len(features):,}, C = {CLASSES:,}, D = {FEATURES:,}; {data.name}; {_machine()}",
         f"tau_sweep needs {memory / 2**20:.0f} MiB beyond its inputs and its result.",
@@ -201,7 +201,7 @@ def _bank(num_rows: int) -> Table:
                 tau_sweep(block, data.weight_CD, TAUS)
 
         started = time.perf_counter()
-        memory = _extra_memory(sweep)
+        memory = extra_memory(sweep)
         seconds = time.perf_counter() - started
     mebibytes = num_rows * FEATURES * 4 / 2**20
     row = {"rows": num_rows, "seconds": seconds, "bank, MiB": mebibytes, "memory, MiB": memory / 2**20}
@@ -284,23 +284,6 @@ def _seconds(task: Callable[[], Any]) -> float:
     started = clock()
     task()
     return clock() - started
-
-
-def _extra_memory(task: Callable[[], Any]) -> float:
-    """Return by how many bytes the peak of resident memory lies above what is resident before.
-
-    What earlier work has freed, and the C library keeps, is given back first: it would hide what the task needs.
-    """
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    before = _resident("VmRSS:")
-    task()
-    return _resident("VmHWM:") - before
-
-
-def _resident(name: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024
 
 
 def _machine() -> str:

@@ -8,15 +8,15 @@ from torch import Tensor
 
 from ltrsys.calibration.calibration import Calibration, current_calibration, save_calibration
 from ltrsys.calibration.conformal import ConformalScores, prevalence_adjusted
-from ltrsys.calibration.held_out import HeldOut, of_train, of_val
 from ltrsys.calibration.novelty import distance_to_nearest, energy, leave_one_out_distance
-from ltrsys.calibration.temperature import chunks, fit_temperature, probabilities
 from ltrsys.calibration.thresholds import PrecisionCurve
 from ltrsys.features.bank import BLOCK_ROWS, fingerprint
 from ltrsys.features.class_means import means_of_bank
 from ltrsys.features.config import FeatureKind
 from ltrsys.second_stage.fitting import Fitter
+from ltrsys.second_stage.held_out import HeldOut
 from ltrsys.second_stage.store import Fitted
+from ltrsys.second_stage.temperature import chunks, probabilities
 
 VERSION = 1
 """Raised when the same inputs come to give another calibration: those of before are fitted anew."""
@@ -52,13 +52,8 @@ class Calibrator:
         classifier, val, device = fitted.classifier, self.fitter.val, self.fitter.device
         train = self.fitter.bank.split("train", classifier.features)
         shares_C = class_shares(train.class_counts)
-        if val.name is not None:
-            own = self.fitter.bank.split(val.name, classifier.features)
-            held_out = of_val(
-                classifier, own, device, f"{val.name}, which is reported" if val.is_reported else val.name
-            )
-        else:
-            own, held_out = train, of_train(self.fitter, classifier)
+        own = self.fitter.bank.split(val.name, classifier.features) if val.name else train
+        held_out = self.fitter.held_out(fitted)
         means_CD = self._means_of(classifier.features)
         present_P = torch.from_numpy(np.flatnonzero(train.class_counts)).to(device)
         distances = []
@@ -74,7 +69,6 @@ class Calibrator:
             torch.cat(distances),
             shares_C,
             means_CD[present_P],
-            lowest_temperature=1.0 if val.name is None and classifier.trained_as_softmax else 0.0,
             classifier=classifier.name,
             fit=fitted.fingerprint,
             fingerprint=self.fingerprint(fitted),
@@ -98,7 +92,6 @@ def calibrate(
     shares_C: Tensor,
     means_PD: Tensor,
     *,
-    lowest_temperature: float,
     classifier: str,
     fit: str,
     fingerprint: str,
@@ -110,12 +103,11 @@ def calibrate(
         distance_N: Of their features to the nearest class mean.
         shares_C: Of the classes in the training images.
         means_PD: Class means.
-        lowest_temperature: A lower one is not believed.
         classifier: Its name.
         fit: Fingerprint of its fit.
         fingerprint: Of the calibration.
     """
-    temperature = max(lowest_temperature, fit_temperature(held_out.scores_NC, held_out.labels_N))
+    temperature = held_out.temperature()
     confidence, correct, plain, adjusted, energies = [], [], [], [], []
     first = 0
     for scores_NC in chunks(held_out.scores_NC):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Self
 
-from ltrsys.classifiers.base import CLASSIFIERS, FitContext
+from ltrsys.classifiers.base import CLASSIFIERS, FitContext, tried
 from ltrsys.classifiers.joint import LinearClassifier
 from ltrsys.classifiers.tilt import log_prior
 from ltrsys.features.config import RetrainConfig
@@ -33,6 +33,7 @@ class BalancedSoftmaxClassifier(LinearClassifier[BalancedSoftmaxConfig]):
     label, color, marker = "Balanced softmax", "#44AA99", "<"
     calibration_folds = 1
     Config = BalancedSoftmaxConfig
+    grid = tried(lr=(0.2, 0.05), weight_decay=(5e-4, 5e-5))
     depends_on_seed = True
 
     @classmethod

@@ -5,12 +5,14 @@ N samples, C classes, D features.
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
-from ltrsys.errors import UsageError
+from ltrsys.errors import DataError, UsageError
 from ltrsys.features.config import FeatureKind
 from ltrsys.metrics.config import SelectBy
 from ltrsys.registry import Method, Registry
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from ltrsys.classifiers.joint import Joint
     from ltrsys.data.index.records import SplitName
     from ltrsys.features.bank import BankSplit
+
+log = logging.getLogger("ltrsys")
 
 SelectedOn = Literal["val", "train", "learned"]
 C = TypeVar("C", bound=Section)
@@ -56,6 +60,15 @@ class Selection:
 
 
 @dataclass(frozen=True)
+class Member:
+    """A fitted classifier that another is made of."""
+
+    classifier: Classifier[Any]
+    temperature: float
+    """What its scores are divided by before softmax, so that it is as sure as it is right."""
+
+
+@dataclass(frozen=True)
 class FitContext:
     """What a classifier may be fitted on."""
 
@@ -72,6 +85,8 @@ class FitContext:
     device: torch.device
     select_by: SelectBy = "mean_class_accuracy"
     """What `score` measures: `balance.select_by`."""
+    member: Callable[[str], Member] | None = None
+    """Returns a classifier that it named in `members`."""
 
     def score(self, predictions_N: NDArray[np.int64]) -> float:
         """Return how good predictions of the val images are, in per cent: what is chosen on val, is chosen by this.
@@ -91,11 +106,35 @@ def best_of_grid(
     return max(zip(grid, scores, strict=True), key=lambda point: (point[1], -cost(point[0])))[0]
 
 
+def tried(**values: Sequence[Any]) -> Mapping[str, Sequence[Any]]:
+    """Return a grid: the values that are tried of each setting."""
+    return values
+
+
+def predicted(fit: Callable[[], Classifier[Any]], split: BankSplit, device: torch.device) -> NDArray[np.int64]:
+    """Return the predictions of a classifier for the images of a split, int64 [n]; -1 where its fit fails."""
+    import numpy as np
+    import torch
+
+    try:
+        classifier = fit()
+    except DataError as error:
+        log.warning("left out of the choice: %s", error)
+        return np.full(len(split), -1)
+    with torch.inference_mode():
+        classes = [classifier.rank(features_ND, 1)[:, 0].cpu() for features_ND, _ in split.blocks(device)]
+    return torch.cat(classes).numpy()
+
+
 class Classifier(Method, ABC, Generic[C]):
     """A classifier on frozen features."""
 
     Config: ClassVar[type[Section]] = Section
     """Its settings, `balance.<name>`."""
+    grid: ClassVar[Mapping[str, Sequence[Any]]] = {}
+    """The values of its settings among which `balance.select` chooses; of equally good ones the first."""
+    always_selects: ClassVar[bool] = False
+    """Whether they are chosen without `balance.select` too, as where its paper has no others."""
     depends_on_seed: ClassVar[bool] = False
     """Whether the fit draws random numbers: a fitted one is fitted anew where the seed has changed."""
     calibration_folds: ClassVar[int] = 5
@@ -133,6 +172,11 @@ class Classifier(Method, ABC, Generic[C]):
         return None
 
     @classmethod
+    def members(cls, config: C) -> tuple[str, ...]:
+        """Name the classifiers that it is made of: they are fitted before it, and where they change, it does too."""
+        return ()
+
+    @classmethod
     @abstractmethod
     def fit(cls, context: FitContext, config: C) -> Self:
         """Fit the classifier.
@@ -145,20 +189,13 @@ class Classifier(Method, ABC, Generic[C]):
     def sweep(cls, context: FitContext, configs: Sequence[C], split: BankSplit) -> NDArray[np.int64]:
         """Fit it with each of the settings; return what each predicts of the images of a split, int64 [T, n].
 
-        Override it where the fits can share work, such as a pass over the bank.
+        -1 stands for what settings predict that it cannot be fitted with. Override it where the fits can share work,
+        such as a pass over the bank.
         """
         import numpy as np
 
-        return np.stack([cls.fit(context, config).predictions(split, context.device) for config in configs])
-
-    def predictions(self, split: BankSplit, device: torch.device) -> NDArray[np.int64]:
-        """Return the predicted class of each image of a split, int64 [n]."""
-        import torch
-
-        with torch.inference_mode():
-            classes = [self.rank(features_ND, 1)[:, 0].cpu() for features_ND, _ in split.blocks(device)]
-        predicted: NDArray[np.int64] = torch.cat(classes).numpy()
-        return predicted
+        rows = [predicted(partial(cls.fit, context, config), split, context.device) for config in configs]
+        return np.stack(rows)
 
     @abstractmethod
     def scores(self, features_ND: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, SelectedOn
+from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, SelectedOn, tried
 from ltrsys.features.config import RetrainConfig
 from ltrsys.section import Count, Positive
 
@@ -38,6 +38,7 @@ class CosineClassifier(Classifier[CosineConfig]):
     calibration_folds = 1
     trained_as_softmax = True
     Config = CosineConfig
+    grid = tried(lr=(0.2, 0.05), scale=(10.0, 20.0))
     depends_on_seed = True
     has_weight_norms = False
 

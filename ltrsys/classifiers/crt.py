@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Self
 
-from ltrsys.classifiers.base import CLASSIFIERS, FitContext
+from ltrsys.classifiers.base import CLASSIFIERS, FitContext, tried
 from ltrsys.classifiers.joint import LinearClassifier
 from ltrsys.features.config import RetrainConfig
 from ltrsys.section import Count
@@ -29,6 +29,7 @@ class RetrainedClassifier(LinearClassifier[CRTConfig]):
     label, color, marker = "cRT", "#009E73", "^"
     calibration_folds = 1
     Config = CRTConfig
+    grid = tried(lr=(0.2, 0.05), weight_decay=(5e-4, 5e-5))
     depends_on_seed = True
 
     @classmethod

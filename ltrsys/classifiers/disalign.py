@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field
 
-from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, SelectedOn
+from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, SelectedOn, tried
 from ltrsys.classifiers.joint import Joint
 from ltrsys.features.config import RetrainConfig
 from ltrsys.section import Count
@@ -43,6 +43,7 @@ class DisAlign(Classifier[DisAlignConfig]):
     calibration_folds = 1
     trained_as_softmax = True
     Config = DisAlignConfig
+    grid = tried(rho=(1.0, 0.5, 1.5))
     depends_on_seed = True
     uses_joint = True
     has_weight_norms = False
@@ -72,9 +73,12 @@ class DisAlign(Classifier[DisAlignConfig]):
         from ltrsys.features.balanced_sgd import instance_order, minimise, refuse_divergence
 
         train, device = context.train, context.device
-        begun = torch.ones(train.num_classes), torch.zeros(train.num_classes), torch.zeros(train.num_features)
-        learned = [tensor.to(device).requires_grad_() for tensor in (*begun, torch.zeros(()))]
-        head = cls(context.joint(), *learned, config.rho)
+        scale_C = torch.ones(train.num_classes, device=device, requires_grad=True)
+        shift_C = torch.zeros(train.num_classes, device=device, requires_grad=True)
+        confidence_D = torch.zeros(train.num_features, device=device, requires_grad=True)
+        bias = torch.zeros((), device=device, requires_grad=True)
+        learned = [scale_C, shift_C, confidence_D, bias]
+        head = cls(context.joint(), scale_C, shift_C, confidence_D, bias, config.rho)
         minimise(
             head.scores,
             learned,
@@ -87,7 +91,7 @@ class DisAlign(Classifier[DisAlignConfig]):
             class_weight_C=torch.from_numpy(class_weights(train.class_counts, config.rho)).to(device),
         )
         refuse_divergence(cls.name, *learned)
-        return cls(head.joint, *(tensor.detach() for tensor in learned), config.rho)
+        return cls(head.joint, scale_C.detach(), shift_C.detach(), confidence_D.detach(), bias.detach(), config.rho)
 
     def scores(self, features_ND: Tensor) -> Tensor:
         """Return the aligned logits, [N, C]."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, SelectedOn
+from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, SelectedOn, tried
 from ltrsys.section import Count, Fraction, Section
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class NearestNeighbours(Classifier[KNNConfig]):
     order = 14
     label, color, marker = "kNN", "#DDCC77", "P"
     Config = KNNConfig
+    grid = tried(k=(20, 5, 50), gamma=(0.5, 0.0, 1.0))
     has_weight_norms = False
 
     features_nD: Tensor
@@ -65,7 +66,7 @@ class NearestNeighbours(Classifier[KNNConfig]):
 
         train = context.train
         labels_n, counts_C = (
-            torch.from_numpy(array).to(context.device) for array in (train.labels, train.class_counts)
+            torch.from_numpy(array.copy()).to(context.device) for array in (train.labels, train.class_counts)
         )
         return cls(_shared(train.features), labels_n, counts_C, config, mapped=train.features)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from ltrsys.classifiers.base import CLASSIFIERS, FitContext, SelectedOn
+from ltrsys.classifiers.base import CLASSIFIERS, FitContext, SelectedOn, predicted, tried
 from ltrsys.classifiers.joint import LinearClassifier
 from ltrsys.errors import DataError
 from ltrsys.section import Fraction, Section
@@ -45,7 +46,9 @@ class LinearDiscriminant(LinearClassifier[LDAConfig]):
     order = 12
     label, color, marker = "LDA", "#AA4499", "d"
     trained_as_softmax = False
+    has_weight_norms = False  # the inverse covariance stretches them
     Config = LDAConfig
+    grid = tried(shrinkage=("ledoit_wolf", 0.01, 0.1, 0.5), covariance=("classes", "images"))
 
     spread: Spread
     """What new classes are added to."""
@@ -76,8 +79,8 @@ class LinearDiscriminant(LinearClassifier[LDAConfig]):
             way: Spread.of_bank(context.train, context.device, each_class_alike=way == "classes")
             for way in sorted({config.covariance for config in configs})
         }
-        fitted = (cls._shrunk(spreads[config.covariance], context, config) for config in configs)
-        return np.stack([one.predictions(split, context.device) for one in fitted])
+        fits = [partial(cls._shrunk, spreads[config.covariance], context, config) for config in configs]
+        return np.stack([predicted(fit, split, context.device) for fit in fits])
 
     @classmethod
     def _shrunk(cls, spread: Spread, context: FitContext, config: LDAConfig) -> Self:

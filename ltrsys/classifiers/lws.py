@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, SelectedOn
+from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, SelectedOn, tried
 from ltrsys.features.config import RetrainConfig
 from ltrsys.section import Count
 
@@ -37,6 +37,7 @@ class LearnableWeightScaling(Classifier[LWSConfig]):
     trained_as_softmax = True
     Config = LWSConfig
     uses_joint = True
+    grid = tried(lr=(0.2, 0.05))
     depends_on_seed = True
     needs_linear_head = "it learns other norms of the joint weights, on which a cosine does not depend"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field
 
-from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, SelectedOn
+from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, SelectedOn, tried
 from ltrsys.features.config import RetrainConfig
 from ltrsys.section import Count
 
@@ -40,6 +40,7 @@ class MultiLayerPerceptron(Classifier[MLPConfig]):
     calibration_folds = 1
     trained_as_softmax = True
     Config = MLPConfig
+    grid = tried(layers=(2, 3), hidden=(2048, 512))
     depends_on_seed = True
     has_weight_norms = False
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, SelectedOn
+from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, SelectedOn, tried
 from ltrsys.section import Section
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class NearestClassMean(Classifier[NCMConfig]):
     order = 10
     label, color, marker = "NCM", "#CC79A7", "s"
     Config = NCMConfig
+    grid = tried(feature=("cl2n", "l2n", "plain"), distance=("euclidean", "cosine"))
     has_weight_norms = False  # lengths of mean features are no weights of a product
 
     means_CD: Tensor

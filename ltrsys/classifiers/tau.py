@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -21,6 +22,16 @@ if TYPE_CHECKING:
 
     from ltrsys.classifiers.joint import Joint
     from ltrsys.features.bank import BankSplit
+
+
+log = logging.getLogger("ltrsys")
+
+RELATED = 0.5
+"""From this correlation on, norms are taken to go with class frequencies. With SGD it is near 1."""
+FEWEST_CLASSES = 10
+"""Of fewer, a correlation says nothing."""
+SAME = 1e-5
+"""Logarithms of norms that differ by less differ by rounding."""
 
 
 class TauConfig(Section):
@@ -87,6 +98,7 @@ class TauNorm(Classifier[TauConfig]):
 
         assert context.selection is not None
         joint, train, select_on = context.joint(), context.train, context.selection.select_on
+        _warn_of_unrelated_norms(joint.weight_CD, train.class_counts)
         if select_on == "learned":
             tau = _learn(joint, train, config, seed=context.seed, device=context.device)
         elif select_on == "val":
@@ -146,6 +158,32 @@ def sweep(joint: Joint, split: BankSplit, grid: list[float], device: torch.devic
             classes.append(tau_sweep(features_ND, joint.weight_CD, taus).cpu().numpy())
             advance(len(labels_N))
     return np.concatenate(classes, axis=1)
+
+
+def norms_follow_counts(weight_CD: Tensor, class_counts: NDArray[np.int64]) -> float | None:
+    """Return the correlation of the logarithms of weight norms and class counts; None where all counts are the same.
+
+    It is 0 where all norms are the same. Classes without a training image, and weights of length 0, are left out.
+    """
+    norms = weight_CD.double().norm(dim=1).cpu().numpy()
+    used = (norms > 0) & (class_counts > 0)
+    logarithms = np.log(norms[used]), np.log(class_counts[used])
+    if used.sum() < FEWEST_CLASSES or np.ptp(logarithms[1]) == 0:
+        return None
+    if np.ptp(logarithms[0]) < SAME:
+        return 0.0
+    return float(np.corrcoef(*logarithms)[0, 1])
+
+
+def _warn_of_unrelated_norms(weight_CD: Tensor, class_counts: NDArray[np.int64]) -> None:
+    correlation = norms_follow_counts(weight_CD, class_counts)
+    if correlation is not None and correlation < RELATED:
+        log.warning(
+            "tau: the norms of the joint weights do not go with the class frequencies (correlation of their logarithms "
+            "%.2f), as in networks trained with Adam: dividing by them re-balances little. The tilt of the scores "
+            "(--classifiers logit_adjusted) needs no such thing.",
+            correlation,
+        )
 
 
 def _learn(joint: Joint, train: BankSplit, config: TauConfig, *, seed: int, device: torch.device) -> float:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field
 
-from ltrsys.classifiers.base import CLASSIFIERS, FitContext
+from ltrsys.classifiers.base import CLASSIFIERS, FitContext, tried
 from ltrsys.classifiers.joint import LinearClassifier
 from ltrsys.features.config import RetrainConfig
 from ltrsys.section import Count, Positive
@@ -41,6 +41,8 @@ class WeightBalancing(LinearClassifier[WeightBalancingConfig]):
     label, color, marker = "Weight balancing", "#999933", ">"
     calibration_folds = 1
     Config = WeightBalancingConfig
+    grid = tried(weight_decay=(5e-3, 5e-4), max_norm=(1.0, 0.5, 2.0))
+    always_selects = True
     depends_on_seed = True
 
     max_norm: float

@@ -11,7 +11,7 @@ def balance(
     run: RunArgument,
     overrides: OverridesArgument = None,
     classifiers: Annotated[
-        str | None, typer.Option(help="Which to fit, separated by commas; `ltrsys methods` lists them all.")
+        str | None, typer.Option(help="Which to fit, separated by commas, or all; `ltrsys methods` lists them.")
     ] = None,
     plugin: PluginOption = None,
     json: JsonOption = False,

@@ -14,7 +14,7 @@ from ltrsys.config.schema import Config
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.index.records import SPLITS
 from ltrsys.data.reading.opening import open_dataset
-from ltrsys.errors import UsageError
+from ltrsys.errors import DataError, UsageError
 from ltrsys.evaluation.calibrating import with_calibration
 from ltrsys.evaluation.opening import check_known, evaluated, open_bank, open_device, open_fitted, open_trained
 from ltrsys.evaluation.predictions import Predictions, tau_grid
@@ -28,12 +28,10 @@ from ltrsys.reporting.balance_report import BalanceReport
 from ltrsys.reporting.table import print_table
 from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.trained_on import changes_since
+from ltrsys.second_stage.applying import all_that_apply, check_applicable, kinds_of, with_members
 from ltrsys.second_stage.fitting import (
     Fitter,
-    check_features,
-    check_head,
     evaluated_split,
-    kinds_of,
     nothing_to_report_on,
     val_split,
 )
@@ -42,6 +40,9 @@ from ltrsys.second_stage.store import Fitted
 from ltrsys.world import World
 
 log = logging.getLogger("ltrsys")
+
+ALL = "all"
+"""In place of names: every classifier that applies to the run."""
 
 
 def balance_run(
@@ -56,35 +57,43 @@ def balance_run(
             of other classes.
         DataError: For data, features or files that are damaged.
     """
-    overrides = list(overrides)
-    if classifiers is not None:
+    overrides, everything = list(overrides), classifiers == ALL
+    if classifiers is not None and not everything:
         overrides.append(f"balance.classifiers=[{classifiers}]")
     run, config = open_trained(folder, overrides, plugins)
+    if everything:
+        names = all_that_apply(config.balance, config.model)
+        config = config.model_copy(update={"balance": config.balance.model_copy(update={"classifiers": names})})
     if run.results.exists():
         check_known(run, read_results(run.results))  # or they would be lost
     dataset = open_dataset(config.data)
     _compare_with_training(run, config, dataset)
     name, val = evaluated_split(dataset), val_split(config.balance, dataset)
-    check_head(config.balance.classifiers, config.model.head)
-    check_features(config.balance.classifiers, config.model)
-    for classifier in config.balance.classifiers:  # what may not be selected on is told before all work
+    needed = with_members(config.balance)
+    check_applicable(needed, config.model)
+    if "no_relu" in kinds_of(needed) and config.bank.views != "one":
+        raise UsageError(
+            f"bank.views={config.bank.views}: features before the last ReLU are those of one view. Give bank.views=one, or "
+            "leave cosine_no_relu out."
+        )
+    for classifier in needed:  # what may not be selected on is told before all work
         CLASSIFIERS.get(classifier).selects_on(config.balance.of(classifier), val)
     world = World.detect()
     device = open_device(world, config)
     with joined(world, timedelta(seconds=config.train.timeout_seconds)):
-        kinds = kinds_of(config.balance.classifiers)
+        kinds = kinds_of(needed)
         bank = make_bank(run, config, dataset, world=world, device=device, kinds=kinds)
     if not world.is_main:
         return
     fitter = Fitter(run, bank, config.balance, val, config.seed, device, config.model.head)
     if name is None:
-        _fit_without_reporting(fitter, dataset, as_json)
+        _fit_without_reporting(fitter, dataset, as_json, skip_failures=everything)
         return
     reported = evaluated(bank, name, config, device)
     predictions = Predictions(run.predictions, reported)
     joint = fitter.reference()
     old = _old_results(run, reported)
-    fitted = {name: fitter.fitted(name) for name in CLASSIFIERS.names() if name in config.balance.classifiers}
+    fitted = _fitted(fitter, skip_failures=everything)
     fitted |= _still_current(old, fitter, reported, except_for=fitted.keys())
     for one in fitted.values():
         predictions.ranking(one)
@@ -114,14 +123,26 @@ def balance_run(
         print(f"Results: {run.results}   Plots and per-class table: {run.report}")
 
 
-def _fit_without_reporting(fitter: Fitter, dataset: Dataset, as_json: bool) -> None:
-    """Fit, calibrate and save the classifiers; none needs another split than train, or `selects_on` has refused it."""
-    calibrator = Calibrator(fitter)
+def _fitted(fitter: Fitter, *, skip_failures: bool) -> dict[str, Fitted]:
+    """Return the classifiers that are asked for, in their order; with `skip_failures`, those whose fit succeeds."""
+    fitted = {}
     for name in CLASSIFIERS.names():
         if name in fitter.config.classifiers:
-            fitted = fitter.fitted(name)
-            if fitter.config.calibrate:
-                calibrator.calibrated(fitted)
+            try:
+                fitted[name] = fitter.fitted(name)
+            except DataError as error:
+                if not skip_failures:
+                    raise
+                log.warning("left out of all classifiers: %s", error)
+    return fitted
+
+
+def _fit_without_reporting(fitter: Fitter, dataset: Dataset, as_json: bool, *, skip_failures: bool) -> None:
+    """Fit, calibrate and save the classifiers; none needs another split than train, or `selects_on` has refused it."""
+    calibrator = Calibrator(fitter)
+    for fitted in _fitted(fitter, skip_failures=skip_failures).values():
+        if fitter.config.calibrate:
+            calibrator.calibrated(fitted)
     log.warning("%s The classifiers are in %s.", nothing_to_report_on(dataset), fitter.run.classifiers)
     if as_json:
         print("null")

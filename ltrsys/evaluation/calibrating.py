@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ltrsys.calibration.calibration import Calibration
-from ltrsys.calibration.held_out import scored
 from ltrsys.calibration.reliability import bins
-from ltrsys.calibration.temperature import probabilities
 from ltrsys.classifiers.base import Classifier
 from ltrsys.evaluation.results import (
     CalibrationLine,
@@ -26,7 +24,9 @@ from ltrsys.evaluation.split import EvaluatedSplit
 from ltrsys.features.bank import fingerprint
 from ltrsys.metrics.accuracy import accuracy_by_column, images_by_shot, percentage
 from ltrsys.progress import progress
+from ltrsys.second_stage.held_out import scored
 from ltrsys.second_stage.store import Fitted
+from ltrsys.second_stage.temperature import probabilities
 
 VERSION = 1
 """Raised when the same inputs come to give other numbers: those of before are measured anew."""

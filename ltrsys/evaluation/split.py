@@ -94,8 +94,8 @@ class EvaluatedSplit:
         return Line(
             classifier=fitted.classifier.name,
             **measured.accuracy,
-            params=fitted.classifier.params(),
-            selected_on=fitted.classifier.selected_on,
+            params=fitted.params,
+            selected_on=fitted.selected_on,
             top3=measured.top3,
             top5=measured.top5,
             mean_class_accuracy=measured.mean_class_accuracy,

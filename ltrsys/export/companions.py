@@ -71,7 +71,7 @@ def write_record(
         "exported_as": exporter.name,
         "precision": subject.precision,
         "classifier": model.classifier.name,
-        "params": model.classifier.params(),
+        "params": model.fitted.params,
         "fit": model.fitted.fingerprint,
         "temperature": subject.folded.temperature,
         "signature": json.loads(model.signature.metadata()[KEY]),

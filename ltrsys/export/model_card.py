@@ -17,6 +17,7 @@ from ltrsys.export.formats.base import Exporter
 from ltrsys.export.subject import Subject
 from ltrsys.metrics.accuracy import ALL_COLUMNS, classes_by_shot, heading, shot_of_class
 from ltrsys.prediction.prior import trained_frequencies
+from ltrsys.second_stage.grids import described
 
 LIBRARIES = {"onnx": "onnx", "timm": "timm"}
 """What Hugging Face calls the library of a format; of others it is `pytorch`."""
@@ -131,7 +132,7 @@ class ModelCard:
 
     def _introduction(self) -> str:
         model, folded = self.subject.model, self.subject.folded
-        described = model.classifier.describe(model.classifier.params(), model.classifier.selected_on)
+        settings = described(model.classifier.name, model.fitted.params, model.fitted.selected_on)
         takes = (
             "uint8 of 0 to 255, RGB; the model normalises them"
             if folded.takes_bytes
@@ -140,7 +141,7 @@ class ModelCard:
         side = model.signature.preprocessing.image_size
         return (
             f"{model.config.model.backbone} with the classifier {model.classifier.label}"
-            f"{f' ({described})' if described else ''} on {len(model.signature.classes):,} classes, exported by ltrsys "
+            f"{f' ({settings})' if settings else ''} on {len(model.signature.classes):,} classes, exported by ltrsys "
             f"{__version__} as {self.exporter.name}, {self.subject.precision}. `{model.classifier.name}`: "
             f"{model.classifier.summary}{f' ({source})' if (source := model.classifier.source) else ''}.\n\n"
             f"Input `images`: [N, 3, {side}, {side}], {takes}. Outputs: logits and probabilities, float32 "

@@ -12,7 +12,7 @@ import json
 import mmap
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,9 @@ FILES: dict[FeatureKind, str] = {"last": "features.npy", "no_relu": "features_no
 
 BLOCK_ROWS = 8192
 """Rows that are read at once: 64 MB of 2048 features. A bank may be larger than the memory."""
+
+GIVEN_BACK_AFTER = 32 * 2**20
+"""Bytes of single rows; with each, the operating system maps up to 64 KiB around it."""
 
 SHARE_OF_A_GPU = 0.5
 """Part of a GPU's free memory that a copy of a split's features may take."""
@@ -88,7 +91,22 @@ class BankSplit:
         """Return what gives the features and labels of any rows; on a GPU that has room, from a copy that is there."""
         if device.type == "cuda" and self.features.nbytes <= SHARE_OF_A_GPU * torch.cuda.mem_get_info(device)[0]:
             return self.copied(device)
-        return partial(self.rows, device=device)
+        return self._sparing_reader(device)
+
+    def _sparing_reader(self, device: torch.device) -> RowReader:
+        """Read rows from the file, and give back the memory of those that were read now and then."""
+        row_bytes, read_bytes = self.features.nbytes // max(1, len(self)), 0
+
+        def read(rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+            nonlocal read_bytes
+            found = self.rows(rows, device)
+            read_bytes += len(rows) * row_bytes
+            if read_bytes >= GIVEN_BACK_AFTER:
+                give_back(self.features)
+                read_bytes = 0
+            return found
+
+        return read
 
     def copied(self, device: torch.device) -> RowReader:
         """Copy all rows to the device; return what gives the features and labels of any of them from there."""

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ltrsys.features.bank import BLOCK_ROWS, BankSplit
+from ltrsys.features.bank import BLOCK_ROWS, BankSplit, give_back
 from ltrsys.progress import progress
 
 SAMPLE = 32_768
@@ -97,6 +97,7 @@ class Spread:
             fourth_N = deviations_ND.square().sum(dim=1).square()
             along_N = (deviations_ND @ covariance_DD * deviations_ND).sum(dim=1)
             stands_for_N = torch.from_numpy(stands_for_C).to(device)[labels_N]
+            give_back(train.features)
             error += float((stands_for_N * weight_C[labels_N].square() * (fourth_N - 2 * along_N + squared)).sum())
         num_features = len(covariance_DD)
         distance = squared - float(covariance_DD.trace()) ** 2 / num_features

@@ -3,7 +3,7 @@
 N samples, D features, C classes; n training images, of which k are near.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -117,3 +117,24 @@ class NeighbourVotes(nn.Module):
         """Return the logarithms of the divided votes."""
         nearness_Nn = self.search(functional.normalize(features_ND) if self.cosine else features_ND)
         return divided_votes(self.labels_n[nearness_Nn.topk(self.k, dim=1).indices], self.counts_C, self.gamma)
+
+
+def mean_log_probabilities(scores: Sequence[tuple[Tensor, float]]) -> Tensor:
+    """Return the mean of log softmax(scores / temperature) over several scores [N, C], each with its temperature."""
+    logarithms = [functional.log_softmax(scores_NC / temperature, dim=1) for scores_NC, temperature in scores]
+    return torch.stack(logarithms).mean(dim=0)
+
+
+class MeanLogProbabilities(nn.Module):
+    """Features [N, D] -> the mean of the log-probabilities of several modules."""
+
+    def __init__(self, parts: Sequence[tuple[nn.Module, float]]) -> None:
+        """Hold the modules, and what their scores are divided by."""
+        super().__init__()
+        self.parts = nn.ModuleList(module for module, _ in parts)
+        self.temperatures = [temperature for _, temperature in parts]
+
+    def forward(self, features_ND: Tensor) -> Tensor:
+        """Return the mean log-probabilities."""
+        scores = (part(features_ND) for part in self.parts)
+        return mean_log_probabilities(list(zip(scores, self.temperatures, strict=True)))

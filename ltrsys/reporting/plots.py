@@ -12,7 +12,7 @@ from ltrsys.classifiers.base import CLASSIFIERS
 from ltrsys.evaluation.results import Results, TauCurve, columns_of
 from ltrsys.metrics.accuracy import ALL_COLUMNS, COLUMNS, MEAN, heading
 from ltrsys.metrics.config import ShotsConfig
-from ltrsys.reporting.style import SHOT_COLORS, SHOT_MARKERS, drawn, legend_below
+from ltrsys.reporting.style import SHOT_COLORS, SHOT_MARKERS, columns_for, drawn, legend_below
 from ltrsys.reporting.table import counted
 
 
@@ -51,7 +51,7 @@ def plot_accuracy(results: Results, path: Path) -> None:
         axes.grid(visible=False, axis="x")
         axes.set_ylabel("top-1 accuracy (%)")
         axes.set_title(f"{results.dataset}, {results.split}: accuracy by split, with 95 % intervals", fontsize=12)
-        legend_below(axes, columns=5, gap=0.14)
+        legend_below(axes, columns=columns_for(len(results.results)), gap=0.14)
 
 
 def plot_weight_norms(
@@ -104,7 +104,7 @@ def draw_weight_norms(
     for panel in (axes, below):
         _mark_shots(panel, train_counts, shots)
     _name_shots(axes, train_counts, shots)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=len(norms), handlelength=2.2)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=columns_for(len(norms)), handlelength=2.2)
 
 
 def plot_trade_off(results: Results, path: Path) -> None:
@@ -131,7 +131,7 @@ def plot_trade_off(results: Results, path: Path) -> None:
             f"{results.dataset}, {results.split}: each classifier over all tilts (marker: as it is, ring: t of val)",
             fontsize=11,
         )
-        legend_below(axes, columns=5)
+        legend_below(axes, columns=columns_for(len(results.results)))
 
 
 def plot_tau(curve: TauCurve, chosen: float, *, split: str, chosen_how: str, path: Path) -> None:

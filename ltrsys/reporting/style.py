@@ -51,6 +51,15 @@ def drawn(path: Path, *, width: float = 7.5, height: float = 4.6) -> Iterator[Fi
         write_with(path, lambda name: figure.savefig(name, format=path.suffix.removeprefix(".")))
 
 
+ONE_ROW = 5
+"""Names of classifiers that stand side by side."""
+
+
+def columns_for(names: int) -> int:
+    """Return the columns of a legend of classifiers: one row of a few, and fewer columns where names may be long."""
+    return names if names <= ONE_ROW else ONE_ROW - 1
+
+
 def legend_below(axes: Axes, *, columns: int, gap: float = 0.16) -> None:
     """Put the legend under the x axis, where it covers no data."""
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -gap), ncols=columns, handlelength=2.2, columnspacing=1.6)

@@ -7,6 +7,7 @@ from rich.table import Table
 from ltrsys.classifiers.base import CLASSIFIERS
 from ltrsys.evaluation.results import Line, Results, columns_of
 from ltrsys.metrics.accuracy import ALL_COLUMNS, MEAN, SHOTS, heading
+from ltrsys.second_stage.grids import described
 
 
 def results_table(results: Results) -> Table:
@@ -141,7 +142,7 @@ def print_table(results: Results) -> None:
 
 def parameters(line: Line) -> str:
     """Say the hyper-parameters of a classifier, and what they were selected on, in a few words."""
-    return CLASSIFIERS.get(line.classifier).describe(line.params, line.selected_on)
+    return described(line.classifier, line.params, line.selected_on)
 
 
 def caption(results: Results) -> str:

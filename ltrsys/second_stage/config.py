@@ -1,14 +1,15 @@
 """The section `balance`."""
 
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from ltrsys.classifiers.base import CLASSIFIERS
 from ltrsys.method_section import EachOf
 from ltrsys.metrics.config import SelectBy
 from ltrsys.registry import nearest
+from ltrsys.second_stage.grids import Grid, combinations, with_values
 from ltrsys.section import Count, Section
 
 _FINE = [0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.07]
@@ -30,6 +31,11 @@ class BalanceConfig(Section):
     steps of 0.1, and in finer ones near 0, for classifiers such as NCM, whose scores differ by hundredths."""
     calibrate: bool = True
     """Fit for each classifier how sure its answers are: temperature, thresholds, prediction sets, novelty."""
+    select: bool = False
+    """Choose the settings of each classifier among those of its grid, in place of taking those of its section: the best
+    on val by `select_by`; where there is no val split, of the best mean class accuracy on train by cross-validation."""
+    grids: dict[str, dict[str, list[Any]]] = Field(default={})
+    """What is tried of a classifier in place of its own grid: the values of each setting; `{}` to try nothing."""
     val_is_test: bool = False
     """Let tau be chosen on the test split where there is no other val (as the paper did on iNaturalist)."""
     bn: Literal["eval", "recalibrate"] = "eval"
@@ -46,6 +52,27 @@ class BalanceConfig(Section):
                     "unknown_method", "`{name}`: unknown classifier. {hint}", {"name": name, "hint": hint}
                 )
         return names
+
+    @model_validator(mode="after")
+    def _grids_fit(self) -> Self:
+        for name, grid in self.grids.items():
+            if name not in CLASSIFIERS:
+                raise ValueError(f"grids: `{name}`: unknown classifier. {nearest(name, CLASSIFIERS.names())}")
+            if empty := [key for key, values in grid.items() if not values]:
+                raise ValueError(f"grids.{name}.{empty[0]}: give it a value at least")
+            for values in combinations(grid):
+                try:
+                    with_values(self.of(name), values)
+                except ValidationError as error:
+                    said = error.errors()[0]
+                    key = ".".join(map(str, said["loc"]))
+                    raise ValueError(f"grids.{name}.{key}: {said['msg']}") from None
+        return self
+
+    def grid_of(self, classifier: str) -> Grid:
+        """Return the settings of a classifier that are tried, the values of each; empty where nothing is chosen."""
+        method = CLASSIFIERS.get(classifier)
+        return self.grids.get(classifier, method.grid) if self.select or method.always_selects else {}
 
     def of(self, classifier: str) -> Section:
         """Return the settings of a classifier."""

@@ -1,26 +1,26 @@
 """Fitting the classifiers of the second stage, and keeping those whose inputs have not changed."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 
-from ltrsys.classifiers.base import CLASSIFIERS, FitContext, Selection, ValSplit
+from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, Member, Selection, ValSplit
 from ltrsys.classifiers.joint import Joint
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.index.records import SplitName
-from ltrsys.errors import UsageError
-from ltrsys.features.bank import FeatureBank, fingerprint
-from ltrsys.features.config import FeatureKind
-from ltrsys.models.config import HeadName, ModelConfig
-from ltrsys.models.image_size import build_without_memory
-from ltrsys.models.last_relu import last_relu
+from ltrsys.features.bank import BankSplit, FeatureBank, fingerprint
+from ltrsys.models.config import HeadName
 from ltrsys.registry import code_of
 from ltrsys.runs.folder import RunFolder
 from ltrsys.second_stage.config import BalanceConfig
+from ltrsys.second_stage.grids import Choice
+from ltrsys.second_stage.held_out import HeldOut, of_train, of_val
 from ltrsys.second_stage.reference import STAND_IN, as_joint
+from ltrsys.second_stage.selection import best_values, trial_on_val, trials_on_train
 from ltrsys.second_stage.store import Fitted, classifier_path, load_fitted, save_fitted
+from ltrsys.section import Section
 
 VERSION = 2
 """Raised when the same inputs come to give another classifier: saved ones are then fitted anew."""
@@ -58,51 +58,6 @@ def val_split(config: BalanceConfig, dataset: Dataset) -> ValSplit:
     return ValSplit(name, is_reported=is_reported, reported=reported, dataset=str(dataset.folder))
 
 
-def check_head(classifiers: Sequence[str], head: HeadName) -> None:
-    """Refuse classifiers that are made from the weights of a linear layer, where the network ends in none.
-
-    Raises:
-        UsageError: Names the first of them, why, and those that are left.
-    """
-    if head == "linear":
-        return
-    if head == "none":
-        if Joint.name in classifiers:
-            others = [STAND_IN if name == Joint.name else name for name in classifiers]
-            raise UsageError(
-                "balance.classifiers: no classifier was trained with the backbone of this run (model.head=none). Give "
-                f"--classifiers {','.join(dict.fromkeys(others))}: {STAND_IN} is fitted on its features instead."
-            )
-        return
-    reasons = {name: reason for name in classifiers if (reason := CLASSIFIERS.get(name).needs_linear_head)}
-    for name, reason in reasons.items():
-        left = ",".join(one for one in classifiers if one not in reasons) or "joint,ncm,crt"
-        raise UsageError(
-            f"balance.classifiers: {name} does not apply to model.head={head}: {reason}. Give --classifiers {left}."
-        )
-
-
-def kinds_of(classifiers: Iterable[str]) -> set[FeatureKind]:
-    """Return the kinds of features that classifiers take."""
-    return {CLASSIFIERS.get(name).features for name in classifiers}
-
-
-def check_features(classifiers: Sequence[str], model: ModelConfig) -> None:
-    """Refuse classifiers that take features before the last ReLU, where the network does not end in one and pooling.
-
-    Raises:
-        UsageError: Names the first of them, the backbone, and those that are left.
-    """
-    without = [name for name in classifiers if CLASSIFIERS.get(name).features == "no_relu"]
-    if without and last_relu(build_without_memory(model).backbone) is None:
-        left = ",".join(name for name in classifiers if name not in without) or "joint,ncm,crt"
-        raise UsageError(
-            f"balance.classifiers: {without[0]} does not apply to model.backbone={model.backbone}: it takes features "
-            "before a last ReLU that average pooling alone follows, as in residual networks (ResNet, ResNeXt, Wide "
-            f"ResNet). Give --classifiers {left}."
-        )
-
-
 @dataclass(frozen=True)
 class Fitter:
     """Fits classifiers on one bank, or takes them from the run folder where they are current."""
@@ -126,8 +81,18 @@ class Fitter:
 
     def fit(self, name: str) -> Fitted:
         """Fit a classifier, without saving it."""
-        classifier = CLASSIFIERS.get(name).fit(self.context(name), self.config.of(name))
-        return Fitted(classifier, self.bank.fingerprint_of(classifier.features), self.fingerprint(name))
+        method, context, choice = CLASSIFIERS.get(name), self.context(name), self._choice(name)
+        classifier = method.fit(context, self._section(name, choice))
+        return Fitted(classifier, self.bank.fingerprint_of(method.features), self.fingerprint(name), choice)
+
+    def held_out(self, fitted: Fitted) -> HeldOut:
+        """Return scores of images that a classifier was not fitted on: of val, or of train by cross-validation."""
+        classifier, val = fitted.classifier, self.val
+        if val.name is None:
+            train = self.bank.split("train", classifier.features)
+            return of_train(classifier, train, partial(self._refit, fitted), self.bank.folder, self.device)
+        where = f"{val.name}, which is reported" if val.is_reported else val.name
+        return of_val(classifier, self.bank.split(val.name, classifier.features), self.device, where)
 
     def current(self, name: str) -> Fitted | None:
         """Return a saved classifier; None if there is none, or its inputs have changed since."""
@@ -154,6 +119,10 @@ class Fitter:
             # those that were selected on val before this could be said were so by accuracy, and remain what they are
             if selection.split and self.config.select_by != "accuracy":
                 inputs["select_by"] = self.config.select_by
+        if grid := self.config.grid_of(name):
+            inputs["choice"] = [grid, self.val.name, self.val.is_reported, self.val.name and self.config.select_by]
+        if members := classifier.members(section):
+            inputs["members"] = [*map(self.fingerprint, members), self.val.name, self.val.is_reported]
         return fingerprint(inputs)
 
     def reference(self) -> Joint:
@@ -181,4 +150,49 @@ class Fitter:
             seed=self.seed,
             device=self.device,
             select_by=self.config.select_by,
+            member=self._member,
         )
+
+    def _section(self, name: str, choice: Choice | None) -> Section:
+        section = self.config.of(name)
+        return section if choice is None else choice.applied(section)
+
+    def _choice(self, name: str) -> Choice | None:
+        """Choose among the settings that are tried of a classifier; None where there are none."""
+        method, context, grid = CLASSIFIERS.get(name), self.context(name), self.config.grid_of(name)
+        if not grid:
+            return None
+        fixed = self.config.of(name), grid, context
+        if self.val.name is None:
+            trials = trials_on_train(context, max(1, method.calibration_folds), self.bank.folder)
+            return Choice(best_values(method, *fixed, trials, "mean_class_accuracy"), "train")
+        trials = trial_on_val(context, self.bank.split(self.val.name, method.features))
+        return Choice(best_values(method, *fixed, trials, self.config.select_by), "val", self.val.is_reported)
+
+    def _member(self, name: str) -> Member:
+        fitted = self.fitted(name)
+        return Member(fitted.classifier, self.held_out(fitted).temperature())
+
+    def _refit(self, fitted: Fitted, part: BankSplit) -> tuple[Classifier[Any], bool]:
+        """Fit a classifier again on a part of train, with the settings that were chosen for all of it.
+
+        Return whether that took the joint classifier, too, which was trained on all of it.
+        """
+        name, took_joint = fitted.classifier.name, False
+        context = self.context(name)
+
+        def joint() -> Joint:
+            nonlocal took_joint
+            took_joint = True
+            return context.joint()
+
+        def member(of: str) -> Member:
+            nonlocal took_joint
+            whole = self._member(of)
+            refitted, took_its = self._refit(self.fitted(of), part)
+            took_joint |= took_its
+            return Member(refitted, whole.temperature)
+
+        section = self._section(name, fitted.choice)
+        refitted = CLASSIFIERS.get(name).fit(replace(context, train=part, joint=joint, member=member), section)
+        return refitted, took_joint

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from ltrsys.classifiers.base import CLASSIFIERS, Classifier
+from ltrsys.classifiers.base import CLASSIFIERS, Classifier, SelectedOn
 from ltrsys.errors import DataError
 from ltrsys.models.signature import Signature
 from ltrsys.models.weights import save_tensors
+from ltrsys.second_stage.grids import Choice
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,18 @@ class Fitted:
     """Fingerprint of the feature bank it was fitted on."""
     fingerprint: str
     """SHA-256 of all that the fit depends on."""
+    choice: Choice | None = None
+    """Settings that were chosen among others; None where those of the config were taken."""
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """What `results.json` says of it, as JSON values."""
+        return self.classifier.params() | ({} if self.choice is None else self.choice.params())
+
+    @property
+    def selected_on(self) -> SelectedOn | None:
+        """What its hyper-parameters were selected on."""
+        return self.classifier.selected_on or (None if self.choice is None else self.choice.on)
 
 
 def classifier_path(folder: Path, name: str) -> Path:
@@ -44,7 +57,7 @@ def save_fitted(fitted: Fitted, folder: Path, signature: Signature | None = None
         "selected_on": classifier.selected_on,
         "bank": fitted.bank,
         "fingerprint": fitted.fingerprint,
-    }
+    } | ({} if fitted.choice is None else {"choice": fitted.choice.record()})
     metadata = {"ltrsys": json.dumps(record)} | ({} if signature is None else signature.metadata())
     save_tensors(classifier.tensors(), classifier_path(folder, classifier.name), metadata)
 
@@ -63,7 +76,8 @@ def load_fitted(folder: Path, name: str, device: torch.device) -> Fitted:
             record = json.loads(file.metadata()["ltrsys"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
         classifier = CLASSIFIERS.get(name).restore(tensors, record["params"], record["selected_on"])
-        return Fitted(classifier, record["bank"], record["fingerprint"])
+        choice = Choice(**record["choice"]) if "choice" in record else None
+        return Fitted(classifier, record["bank"], record["fingerprint"], choice)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{path}: not a saved classifier, or a damaged one ({error!r}). Delete it and balance again."

@@ -30,7 +30,7 @@ from ltrsys.errors import UsageError, first_problem
 from ltrsys.first_stage.from_run import digest_of_start, digest_of_weights
 from ltrsys.registry import nearest
 from ltrsys.runs.folder import RunFolder
-from ltrsys.second_stage.fitting import check_features, check_head
+from ltrsys.second_stage.applying import check_applicable
 from ltrsys.section import MayChange, Section
 
 Column = Literal["many", "medium", "few", "all", "mean_class_accuracy", "top3", "top5"]
@@ -252,8 +252,7 @@ class OpenStudy:
         trainings = [training for key in self.study.runs for training in self.of(key)]
         for training in trainings:
             classifiers = [row.classifier for row in self.study.rows if row.run == training.key]
-            check_head(classifiers, training.config.model.head)
-            check_features(classifiers, training.config.model)
+            check_applicable(classifiers, training.config.model)
         folders: dict[Path, Training] = {}
         for training in trainings:
             other = folders.setdefault(training.run.path, training)

@@ -176,13 +176,13 @@ def _compared(how: _Comparison[T], found: list[Measured], against: list[Measured
 
 
 def _parameters(found: list[Measured]) -> str:
-    from ltrsys.classifiers.base import CLASSIFIERS
+    from ltrsys.second_stage.grids import described
 
     if not found:
         return ""
     told: list[str] = []
     for one in found:
-        text = CLASSIFIERS.get(one.line.classifier).describe(one.line.params, one.line.selected_on)
+        text = described(one.line.classifier, one.line.params, one.line.selected_on)
         if text not in told:
             told.append(text)
     return "; ".join(told)

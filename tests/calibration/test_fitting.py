@@ -10,14 +10,15 @@ import torch
 from ltrsys.calibration import fitting
 from ltrsys.calibration.calibration import Calibration, load_calibration
 from ltrsys.calibration.fitting import Calibrator
-from ltrsys.calibration.temperature import fit_temperature
 from ltrsys.classifiers.base import ValSplit
 from ltrsys.classifiers.joint import Joint
 from ltrsys.errors import DataError
 from ltrsys.features.bank import BankSplit
 from ltrsys.runs.folder import RunFolder
+from ltrsys.second_stage import held_out
 from ltrsys.second_stage.fitting import Fitter
 from ltrsys.second_stage.store import Fitted, save_fitted
+from ltrsys.second_stage.temperature import fit_temperature
 from tests.calibration.banks import fitter_of
 from tests.classifiers.conftest import NUM_CLASSES, LongTail, gaussian_split
 
@@ -99,7 +100,7 @@ def test_what_is_current_is_not_fitted_again(
     def fail(*_: object) -> float:
         raise AssertionError
 
-    monkeypatch.setattr(fitting, "fit_temperature", fail)
+    monkeypatch.setattr(held_out, "fit_temperature", fail)
     assert Calibrator(fitter(long_tail, tmp_path)).calibrated(fitted).fingerprint == found.fingerprint
 
 

@@ -11,7 +11,7 @@ from ltrsys.classifiers.crt import RetrainedClassifier
 from ltrsys.classifiers.joint import Joint
 from ltrsys.classifiers.lws import LearnableWeightScaling
 from ltrsys.classifiers.ncm import NCMConfig, NearestClassMean
-from ltrsys.classifiers.tau import TauConfig, TauNorm, sweep
+from ltrsys.classifiers.tau import TauConfig, TauNorm, norms_follow_counts, sweep
 from ltrsys.errors import DataError
 from ltrsys.features.bank import BankSplit
 from ltrsys.features.config import RetrainConfig
@@ -252,3 +252,20 @@ def test_linear_classifiers_are_the_linear_layers_that_they_say(long_tail: LongT
         weight, bias = classifier.as_linear()
         torch.testing.assert_close(classifier.scores(features), torch.nn.functional.linear(features, weight, bias))
     assert NearestClassMean.fit(context(long_tail.train), NCMConfig()).as_linear() is None
+
+
+def test_tau_warns_where_norms_do_not_go_with_the_class_frequencies(long_tail: LongTail, caplog) -> None:
+    counts, directions = long_tail.train.class_counts, torch.nn.functional.normalize(long_tail.joint.weight_CD)
+    with_frequencies = directions * torch.from_numpy(counts**0.3).float()[:, None]
+    against_them = directions * torch.from_numpy(counts**-0.3).float()[:, None]
+    assert norms_follow_counts(with_frequencies, counts) == pytest.approx(1)
+    assert norms_follow_counts(against_them, counts) == pytest.approx(-1)
+    assert norms_follow_counts(directions, counts) == 0, "equal norms but for rounding"
+    assert norms_follow_counts(with_frequencies, np.full(NUM_CLASSES, 7)) is None, "equal counts"
+    for weight, warned in ((with_frequencies, False), (against_them, True)):
+        caplog.clear()
+        fit_tau(LongTail(long_tail.train, long_tail.val, long_tail.test, Joint(weight, None)), select_on="val")
+        told = [record.getMessage() for record in caplog.records]
+        assert len(told) == warned
+        assert all("(correlation of their logarithms -1.00), as in networks trained with Adam" in one for one in told)
+        assert all("--classifiers logit_adjusted" in one for one in told)

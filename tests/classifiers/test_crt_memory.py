@@ -9,7 +9,8 @@ from ltrsys.classifiers.joint import Joint
 from ltrsys.classifiers.tilt import log_prior, tilted_predictions
 from ltrsys.errors import DataError, UsageError
 from ltrsys.features.bank import BankSplit
-from ltrsys.second_stage.fitting import check_head
+from ltrsys.models.config import ModelConfig
+from ltrsys.second_stage.applying import check_applicable
 from tests.classifiers.conftest import CPU, NUM_CLASSES, LongTail, context
 from tests.classifiers.test_heads import few_and_all
 
@@ -91,7 +92,7 @@ def test_divergence_names_the_key_to_lower(long_tail: LongTail) -> None:
 
 def test_a_network_without_a_linear_head_is_refused_with_a_reason() -> None:
     with pytest.raises(UsageError, match=r"crt_memory does not apply to model\.head=cosine: its hallucinator begins"):
-        check_head(["joint", "crt_memory"], "cosine")
+        check_applicable(["joint", "crt_memory"], ModelConfig(head="cosine"))
 
 
 def test_the_joint_classifier_is_left_as_it_is(long_tail: LongTail) -> None:

@@ -1,5 +1,6 @@
 """The nearest training images: which they are, and what their votes come to."""
 
+from functools import partial
 from pathlib import Path
 
 import faiss
@@ -8,6 +9,7 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
+from ltrsys.classifiers.base import predicted
 from ltrsys.classifiers.knn import KNNConfig, NearestNeighbours
 from ltrsys.classifiers.tilt import log_prior
 from ltrsys.features import bank
@@ -118,5 +120,5 @@ def test_a_sweep_predicts_as_each_fit_does(long_tail: LongTail) -> None:
     ]
     swept = NearestNeighbours.sweep(context(long_tail.train), configs, long_tail.val)
     for predictions, config in zip(swept, configs, strict=True):
-        alone = NearestNeighbours.fit(context(long_tail.train), config)
-        np.testing.assert_array_equal(predictions, alone.predictions(long_tail.val, CPU))
+        alone = predicted(partial(NearestNeighbours.fit, context(long_tail.train), config), long_tail.val, CPU)
+        np.testing.assert_array_equal(predictions, alone)

@@ -15,14 +15,11 @@ from ltrsys.data.index.dataset import Dataset
 from ltrsys.errors import UsageError
 from ltrsys.features.bank import FILES, BankIdentity, FeatureBank
 from ltrsys.metrics.config import SelectBy
-from ltrsys.models.config import ModelConfig
 from ltrsys.runs.folder import RunFolder
 from ltrsys.second_stage.config import BALANCE, BalanceConfig
 from ltrsys.second_stage.fitting import (
     Fitter,
-    check_features,
     evaluated_split,
-    kinds_of,
     nothing_to_report_on,
     val_split,
 )
@@ -101,21 +98,6 @@ def test_a_classifier_depends_on_the_kind_of_features_that_it_takes(tmp_path: Pa
     monkeypatch.setattr(CosineBeforeLastReLU, "features", "last")
     assert fits.fingerprint("cosine_no_relu") != before
     assert fits.fingerprint("cosine") == other
-
-
-def test_features_before_the_last_relu_are_made_for_those_alone_that_take_them() -> None:
-    assert kinds_of(["joint", "ncm", "cosine"]) == {"last"}
-    assert kinds_of(["joint", "cosine_no_relu"]) == {"last", "no_relu"}
-
-
-@pytest.mark.parametrize("backbone", ["vit_b_16", "efficientnet_b0", "densenet121"])
-def test_a_network_without_a_last_relu_before_pooling_is_refused_by_name(backbone: str) -> None:
-    model = ModelConfig(backbone=backbone)
-    refused = rf"cosine_no_relu does not apply to model\.backbone={backbone}: .* Give --classifiers joint,cosine\.$"
-    with pytest.raises(UsageError, match=refused):
-        check_features(["joint", "cosine_no_relu", "cosine"], model)
-    check_features(["joint", "cosine"], model)
-    check_features(["joint", "cosine_no_relu"], ModelConfig(backbone="resnext152_32x4d", stem="small"))
 
 
 def test_a_classifier_is_fitted_and_selected_on_the_features_that_it_takes(tmp_path: Path, monkeypatch) -> None:

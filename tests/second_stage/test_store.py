@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from ltrsys.classifiers.balanced_softmax import BalancedSoftmaxClassifier, BalancedSoftmaxConfig
-from ltrsys.classifiers.base import CLASSIFIERS, Classifier
+from ltrsys.classifiers.base import CLASSIFIERS, Classifier, Member
 from ltrsys.classifiers.cosine import CosineClassifier, CosineConfig
 from ltrsys.classifiers.cosine_no_relu import CosineBeforeLastReLU
 from ltrsys.classifiers.crt import RetrainedClassifier
 from ltrsys.classifiers.crt_memory import CRTMemoryConfig, RetrainedMemory
 from ltrsys.classifiers.disalign import DisAlign, DisAlignConfig
+from ltrsys.classifiers.ensemble import Ensemble
 from ltrsys.classifiers.fslwf import FSLwF, FSLwFConfig
 from ltrsys.classifiers.joint import Joint
 from ltrsys.classifiers.knn import KNNConfig, NearestNeighbours
@@ -52,6 +53,9 @@ def make(name: str, data: LongTail) -> Classifier:
         return LinearProbe.fit(context(data.train), LinearConfig(epochs=1))
     if name == "balanced_softmax":
         return BalancedSoftmaxClassifier.fit(context(data.train), BalancedSoftmaxConfig(epochs=1, bias=False))
+    if name == "ensemble":
+        members = {"tau": 0.7, "ncm": 0.05, "knn": 1.5}
+        return Ensemble({of: Member(make(of, data), temperature) for of, temperature in members.items()})
     if name == "weight_balancing":
         return WeightBalancing.fit(context(data.train), WeightBalancingConfig(epochs=1, max_norm=0.3))
     if name == "disalign":

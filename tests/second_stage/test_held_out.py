@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from ltrsys.calibration import held_out
-from ltrsys.calibration.held_out import FOLDS, fold_of_row, of_train, of_val, scored
 from ltrsys.classifiers.base import ValSplit
 from ltrsys.classifiers.crt import RetrainedClassifier
 from ltrsys.classifiers.joint import Joint
 from ltrsys.classifiers.ncm import NCMConfig, NearestClassMean
 from ltrsys.errors import DataError
 from ltrsys.features.bank import BankSplit
+from ltrsys.features.folds import FOLDS, fold_of_row
+from ltrsys.second_stage import held_out
 from ltrsys.second_stage.fitting import Fitter
+from ltrsys.second_stage.held_out import of_val, scored
 from tests.calibration.banks import fitter_of
 from tests.classifiers.conftest import CPU, LongTail, context, gaussian_split
 
@@ -45,7 +46,7 @@ def test_folds_are_of_one_size_and_each_class_is_in_every_training_part() -> Non
 
 def test_an_image_is_scored_by_what_was_fitted_without_its_fold(fitter: Fitter, long_tail: LongTail) -> None:
     train = long_tail.train
-    found = of_train(fitter, fitter.fit("ncm").classifier)
+    found = fitter.held_out(fitter.fit("ncm"))
     assert found.fitted_on == "train by 5-fold cross-validation"
     folds = fold_of_row(train)
     assert (folds[found.rows_N] >= 0).all()
@@ -70,9 +71,9 @@ def test_what_is_expensive_is_fitted_once_more_and_scores_a_fifth(
         trained_on.append(len(context.train))
         return plain(cls, context, config)
 
-    classifier = fitter.fit("crt").classifier
+    fitted = fitter.fit("crt")
     monkeypatch.setattr(RetrainedClassifier, "fit", classmethod(fit))
-    found = of_train(fitter, classifier)
+    found = fitter.held_out(fitted)
     images = len(fitter.bank.split("train"))
     assert found.fitted_on == "a fifth of train, held out"
     assert len(trained_on) == 1
@@ -81,13 +82,13 @@ def test_what_is_expensive_is_fitted_once_more_and_scores_a_fifth(
 
 
 def test_what_was_trained_with_the_backbone_says_that_it_is_too_sure(fitter: Fitter, long_tail: LongTail) -> None:
-    joint = of_train(fitter, fitter.fit("joint").classifier)
+    joint = fitter.held_out(fitter.fit("joint"))
     assert joint.fitted_on == "train, on which it was trained: too sure"
     assert len(joint.rows_N) == len(long_tail.train)
     features = torch.from_numpy(long_tail.train.features[joint.rows_N])
     torch.testing.assert_close(joint.scores_NC, long_tail.joint.scores(features), rtol=1e-5, atol=1e-5)
     for name, how in (("tau", "train by 5-fold cross-validation"), ("lws", "a fifth of train, held out")):
-        found = of_train(fitter, fitter.fit(name).classifier)
+        found = fitter.held_out(fitter.fit(name))
         assert found.fitted_on == f"{how}; its joint weights were trained on all of it: too sure"
 
 
@@ -97,16 +98,16 @@ def test_where_the_other_images_do_not_suffice_for_a_fit_it_says_so_and_takes_wh
     def fit(cls, context, config):
         raise DataError("too few")
 
-    classifier = fitter.fit("ncm").classifier
+    fitted = fitter.fit("ncm")
     monkeypatch.setattr(NearestClassMean, "fit", classmethod(fit))
-    assert of_train(fitter, classifier).fitted_on == "train, on which it was trained: too sure"
+    assert fitter.held_out(fitted).fitted_on == "train, on which it was trained: too sure"
     assert "ncm cannot be cross-validated: too few" in caplog.text
 
 
 def test_classes_of_one_image_alone_leave_nothing_to_hold_out(tmp_path: Path, long_tail: LongTail) -> None:
     train = gaussian_split(np.ones(20, dtype=np.int64), spread=0.6, seed=0)
     fitter = fitter_of(replace(long_tail, train=train), tmp_path, val=ValSplit(None))
-    found = of_train(fitter, fitter.fit("ncm").classifier)
+    found = fitter.held_out(fitter.fit("ncm"))
     assert (found.fitted_on, len(found.rows_N)) == ("train, on which it was trained: too sure", 20)
 
 

@@ -4,10 +4,8 @@ N images, C classes, D features.
 """
 
 import logging
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +14,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ltrsys.classifiers.base import CLASSIFIERS, Classifier
-from ltrsys.classifiers.joint import Joint
+from ltrsys.classifiers.base import Classifier
 from ltrsys.errors import DataError
 from ltrsys.features.balanced_sgd import balanced_order
 from ltrsys.features.bank import BLOCK_ROWS, BankSplit
-from ltrsys.files import explained
+from ltrsys.features.folds import fold_of_row, part_of
 from ltrsys.progress import progress
 from ltrsys.random import Stream, permutation
-from ltrsys.second_stage.fitting import Fitter
+from ltrsys.second_stage.temperature import fit_temperature
 
 log = logging.getLogger("ltrsys")
 
-FOLDS = 5
 MOST_IMAGES = 50_000
 MOST_SCORES = 2**28
 """A gibibyte of float32. Of more images a random sample is taken: one temperature and some quantiles need no more."""
 
 _NUMBERS_AT_ONCE = 2**22
 _SEED = 0
-"""The same images are taken, and the same folds made, whatever the run's seed."""
+"""The same images are taken, whatever the run's seed."""
+
+Refit = Callable[[BankSplit], tuple[Classifier[Any], bool]]
+"""From a part of train to a classifier fitted on it, and whether that took the joint one."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,12 @@ class HeldOut:
     """Which images of the split they are; of train some stand there more than once."""
     fitted_on: str
     """Where they are from, in words."""
+    lowest_temperature: float = 0.0
+    """A lower one is not believed: images that a classifier was trained on cannot show that it should be surer."""
+
+    def temperature(self) -> float:
+        """Return the temperature that makes the classifier as sure as it is right on them."""
+        return max(self.lowest_temperature, fit_temperature(self.scores_NC, self.labels_N))
 
 
 def scored(
@@ -77,7 +82,9 @@ def of_val(classifier: Classifier[Any], split: BankSplit, device: torch.device, 
     return HeldOut(*_score(classifier, split, rows_N, device), rows_N, name)
 
 
-def of_train(fitter: Fitter, classifier: Classifier[Any]) -> HeldOut:
+def of_train(
+    classifier: Classifier[Any], train: BankSplit, refit: Refit, folder: Path, device: torch.device
+) -> HeldOut:
     """Return the scores of training images by classifiers that were fitted on the others, where there is no val split.
 
     The images of each class are shared out over five folds; the only image of a class is in every training part, and
@@ -87,56 +94,49 @@ def of_train(fitter: Fitter, classifier: Classifier[Any]) -> HeldOut:
 
     Every class counts alike, as where tau is chosen on train: so many images of it are taken as of any other, those of
     rare classes more than once. All stays too sure all the same: the backbone has seen these images.
+
+    Args:
+        classifier: The classifier.
+        train: What it was fitted on.
+        refit: Fits it on a part of that.
+        folder: Where parts may lie.
+        device: What is computed on.
     """
-    train = fitter.bank.split("train", classifier.features)
+    lowest = 1.0 if classifier.trained_as_softmax else 0.0
     fold_N = fold_of_row(train)
     rows_N = _balanced(train, np.flatnonzero((fold_N >= 0) & (fold_N < classifier.calibration_folds)))
     if len(rows_N):
         try:
-            return _cross_validated(fitter, classifier.name, train, fold_N, rows_N)
+            scores_NC, how = _cross_validated(classifier, train, refit, fold_N, rows_N, folder, device)
+            return HeldOut(scores_NC, torch.from_numpy(train.labels[rows_N]).to(device), rows_N, how, lowest)
         except DataError as error:
             log.warning("%s cannot be cross-validated: %s", classifier.name, error)
     rows_N = _balanced(train, np.arange(len(train)))
     how = "train, on which it was trained: too sure"
-    return HeldOut(*_score(classifier, train, rows_N, fitter.device), rows_N, how)
-
-
-def fold_of_row(train: BankSplit) -> NDArray[np.int64]:
-    """Return the fold of each row, 0 to 4, int64 [n]; -1 for the only image of its class.
-
-    The images of each class are in random order and go to one fold after the other, beginning where those of the last
-    class have ended; so folds are of one size, and each class is in every training part.
-    """
-    shuffled = permutation(len(train), seed=_SEED, stream=Stream.CALIBRATION, major=1)
-    by_class = shuffled[np.argsort(train.labels[shuffled], kind="stable")]
-    several = by_class[train.class_counts[train.labels[by_class]] > 1]
-    fold_N = np.full(len(train), -1)
-    fold_N[several] = np.arange(len(several)) % FOLDS
-    return fold_N
+    return HeldOut(*_score(classifier, train, rows_N, device), rows_N, how, lowest)
 
 
 def _cross_validated(
-    fitter: Fitter, name: str, train: BankSplit, fold_N: NDArray[np.int64], rows_N: NDArray[np.int64]
-) -> HeldOut:
-    folds = CLASSIFIERS.get(name).calibration_folds
-    scores_NC = torch.empty((len(rows_N), train.num_classes), device=fitter.device)
-    context = fitter.context(name)
-    asked_for_joint = False
-
-    def joint() -> Joint:
-        nonlocal asked_for_joint
-        asked_for_joint = True
-        return context.joint()
-
+    classifier: Classifier[Any],
+    train: BankSplit,
+    refit: Refit,
+    fold_N: NDArray[np.int64],
+    rows_N: NDArray[np.int64],
+    folder: Path,
+    device: torch.device,
+) -> tuple[Tensor, str]:
+    """Return the scores of the rows, and where they are from."""
+    folds, took_joint = classifier.calibration_folds, False
+    scores_NC = torch.empty((len(rows_N), train.num_classes), device=device)
     for fold in range(folds):
-        with _copied(train, np.flatnonzero(fold_N != fold), fitter.bank.folder) as part:
-            refitted = CLASSIFIERS.get(name).fit(replace(context, train=part, joint=joint), fitter.config.of(name))
+        with part_of(train, np.flatnonzero(fold_N != fold), folder) as part:
+            refitted, took_joint = refit(part)
         own = np.flatnonzero(fold_N[rows_N] == fold)
-        scores_NC[torch.from_numpy(own).to(fitter.device)], _ = _score(refitted, train, rows_N[own], fitter.device)
+        scores_NC[torch.from_numpy(own).to(device)], _ = _score(refitted, train, rows_N[own], device)
     how = f"train by {folds}-fold cross-validation" if folds > 1 else "a fifth of train, held out"
-    if asked_for_joint:
+    if took_joint:
         how += "; its joint weights were trained on all of it: too sure"
-    return HeldOut(scores_NC, torch.from_numpy(train.labels[rows_N]).to(fitter.device), rows_N, how)
+    return scores_NC, how
 
 
 def _score(
@@ -171,18 +171,3 @@ def _balanced(train: BankSplit, rows_N: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _most(num_classes: int) -> int:
     return min(MOST_IMAGES, max(1, MOST_SCORES // num_classes))
-
-
-@contextmanager
-def _copied(train: BankSplit, rows_n: NDArray[np.int64], folder: Path) -> Iterator[BankSplit]:
-    """Yield a split of some rows, memory-mapped as the bank is: in a file without a name, which ends with its
-    process."""
-    with explained(folder):
-        file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed below)
-    with file:
-        with explained(folder):
-            for first in range(0, len(rows_n), BLOCK_ROWS):
-                file.write(np.ascontiguousarray(train.features[rows_n[first : first + BLOCK_ROWS]]).data)
-            file.flush()
-        features = np.memmap(file, dtype=np.float32, mode="r", shape=(len(rows_n), train.num_features))
-        yield BankSplit(features, train.labels[rows_n], train.num_classes, train.kind, {train.kind: features})

@@ -8,8 +8,8 @@ import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-from ltrsys.calibration import temperature
-from ltrsys.calibration.temperature import fit_temperature, probabilities
+from ltrsys.second_stage import temperature
+from ltrsys.second_stage.temperature import fit_temperature, probabilities
 
 
 def drawn(images: int, classes: int, *, scale: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,205 @@
+"""What each classifier of the second stage costs on a bank on disk: seconds, memory, and kNN beside faiss.
+
+At the size of iNaturalist 2018: 437,513 training images of 8,142 classes, 2,048 features; LTRSYS_BANK=40000,512,2000
+is another (images, features, classes). What is trained is trained for one epoch, of the ten or five of its default. On
+a GPU where there is one.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.memory import extra_memory
+from benchmarks.report import Table, main
+from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, ValSplit
+from ltrsys.classifiers.joint import Joint
+from ltrsys.classifiers.knn import KNNConfig, NearestNeighbours
+from ltrsys.features.bank import BLOCK_ROWS, BankSplit
+
+LEFT_OUT = {"cosine_no_relu", "fslwf"}
+"""The first is `cosine` on other features, the second `cosine` and then episodes, whose number says what they cost. An
+ensemble costs what its members do."""
+RANKED = 512
+"""Images that are ranked, which is what kNN takes its time for."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of a bank."""
+
+    images: int
+    features: int
+    classes: int
+
+    @classmethod
+    def of_environment(cls) -> "Size":
+        """Return that of iNaturalist 2018, or the three numbers of LTRSYS_BANK."""
+        return cls(*map(int, os.environ.get("LTRSYS_BANK", "437513,2048,8142").split(",")))
+
+
+def measure(quick: bool) -> list[Table]:
+    """Fit every classifier on one bank, rank some images, and search beside faiss."""
+    size = Size(2048, 32, 50) if quick else Size.of_environment()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        train = _bank(size, Path(folder))
+        queries = _queries(train)
+        return [_costs(train, queries, device), _neighbours(train, queries, device)]
+
+
+def _bank(size: Size, folder: Path) -> BankSplit:
+    """Write a bank whose features are as after a ReLU, around the directions of their classes, in random order."""
+    random = np.random.default_rng(0)
+    shares = 1 / np.arange(1, size.classes + 1) ** 0.9
+    counts = np.maximum(1, (shares / shares.sum() * (size.images - size.classes)).astype(np.int64) + 1)
+    counts[0] += size.images - counts.sum()
+    labels = random.permutation(np.repeat(np.arange(size.classes), counts))
+    directions = random.normal(size=(size.classes, size.features)).astype(np.float32)
+    path = folder / "features.npy"
+    features = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(size.images, size.features))
+    for first in range(0, size.images, BLOCK_ROWS):
+        own = labels[first : first + BLOCK_ROWS]
+        noise = random.standard_normal(size=(len(own), size.features), dtype=np.float32)
+        features[first : first + len(own)] = np.maximum(0.5 * directions[own] + noise - 0.3, 0)
+    features.flush()
+    del features
+    return BankSplit(np.load(path, mmap_mode="r"), labels, size.classes)
+
+
+def _queries(train: BankSplit) -> NDArray[np.float32]:
+    """Return features near some of the training images, but none of them."""
+    rows = np.random.default_rng(1).integers(0, len(train), RANKED)
+    noise = np.random.default_rng(2).normal(scale=0.3, size=(RANKED, train.num_features))
+    return (train.features[rows] + noise).astype(np.float32)
+
+
+def _costs(train: BankSplit, queries: NDArray[np.float32], device: torch.device) -> Table:
+    reading = min(_seconds(lambda: _read(train, device), device) for _ in range(3))
+    weight = torch.randn(train.num_classes, train.num_features, device=device)
+    context = FitContext(
+        train=train,
+        val=None,
+        selection=None,
+        joint=lambda: Joint(weight, torch.zeros(train.num_classes, device=device)),
+        seed=0,
+        device=device,
+    )
+    given = torch.from_numpy(queries).to(device)
+    rows: list[dict[str, Any]] = [_row("reading the bank once", None, reading, None, reading, 0.0)]
+    for name, fit, epochs in _fits(context):
+        memory, seconds = extra_memory(fit), _seconds(fit, device)
+        rank = partial(fit().rank, given, 5)
+        ranking = min(_seconds(rank, device) for _ in range(2))
+        rows.append(_row(name, epochs, seconds, ranking, reading, memory))
+    notes = (
+        f"N = {len(train):,}, D = {train.num_features:,}, C = {train.num_classes:,}, on {device}; the bank has "
+        f"{train.features.nbytes / 2**20:,.0f} MiB, in the operating system's cache.",
+        f"Trained classifiers: one epoch, of as many as `epochs` says. Ranking: {RANKED} images. Memory: what the fit "
+        "adds to the peak of what is resident, files that are mapped included.",
+    )
+    return Table("Classifiers on a bank", list(rows[0]), rows, notes)
+
+
+def _fits(context: FitContext) -> Iterator[tuple[str, Callable[[], Classifier[Any]], int | None]]:
+    """Yield each classifier with what fits it, and the epochs of its default settings."""
+    for method in CLASSIFIERS:
+        config = method.Config()
+        if method.name in LEFT_OUT or method.members(config):
+            continue
+        epochs = getattr(config, "epochs", None)
+        if epochs is not None:
+            config = config.model_copy(update={"epochs": 1})
+        own = replace(context, selection=method.selects_on(config, ValSplit(None)))
+        yield method.name, partial(method.fit, own, config), epochs
+
+
+def _row(
+    what: str, epochs: int | None, seconds: float, ranking: float | None, reading: float, memory: float
+) -> dict[str, Any]:
+    return {
+        "what": what,
+        "epochs": epochs,
+        "seconds": seconds,
+        "readings of the bank": seconds / reading,
+        "ranking, seconds": ranking,
+        "memory, MiB": memory / 2**20,
+    }
+
+
+def _neighbours(train: BankSplit, queries: NDArray[np.float32], device: torch.device) -> Table:
+    """Search the nearest training images of the queries, beside faiss on the CPU."""
+    import faiss
+
+    faiss.omp_set_num_threads(torch.get_num_threads())
+    context = FitContext(train, None, None, _no_joint, 0, device)
+    given, rows = torch.from_numpy(queries).to(device), []
+    for distance, index in (
+        ("cosine", faiss.IndexFlatIP(train.num_features)),
+        ("euclidean", faiss.IndexFlatL2(train.num_features)),
+    ):
+        knn = NearestNeighbours.fit(context, KNNConfig.model_validate({"distance": distance}))
+        normalised = distance == "cosine"
+        for features, _ in train.blocks(torch.device("cpu")):
+            index.add(_unit(features.numpy()) if normalised else features.numpy())
+        asked = _unit(queries) if normalised else queries
+        search, their_search = partial(knn.neighbours, given), partial(index.search, asked, knn.config.k)
+        ours, theirs = search().cpu().numpy(), their_search()[1]
+        rows.append(
+            {
+                "distance": distance,
+                "ours, seconds": min(_seconds(search, device) for _ in range(2)),
+                "faiss, seconds": min(_clocked(their_search) for _ in range(2)),
+                "same ids, %": 100 * float((ours == theirs).mean()),
+                "ours, MiB": extra_memory(search) / 2**20,
+                "the bank, MiB": train.features.nbytes / 2**20,
+            }
+        )
+        index.reset()
+    notes = (
+        f"k = {KNNConfig().k}, {len(queries)} queries on {device}; faiss holds all features in memory, on the CPU.",
+        "Ids differ where distances differ by less than float32 can tell.",
+    )
+    return Table("Nearest training images", list(rows[0]), rows, notes)
+
+
+def _unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    lengths: NDArray[np.float32] = np.linalg.norm(features, axis=1, keepdims=True)
+    return features / lengths
+
+
+def _no_joint() -> Joint:
+    raise AssertionError("nearest images need no joint classifier")
+
+
+def _read(train: BankSplit, device: torch.device) -> None:
+    for features, _ in train.blocks(device):
+        features.sum()
+
+
+def _seconds(task: Callable[[], Any], device: torch.device) -> float:
+    def finished() -> None:
+        task()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return _clocked(finished)
+
+
+def _clocked(task: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    task()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+    main("bank_classifiers", measure)
