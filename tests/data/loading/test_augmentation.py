@@ -24,6 +24,7 @@ def augment(config, positions, width=400, height=300, seed=0, epoch=0):
         positions=positions,
         width=np.full(len(positions), width),
         height=np.full(len(positions), height),
+        image_size=224,
     )
 
 

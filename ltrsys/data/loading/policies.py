@@ -1,0 +1,139 @@
+"""RandAugment and TrivialAugment: which operations an image gets, and how strong.
+
+The fourteen operations and their ranges are those of torchvision's `RandAugment` and `TrivialAugmentWide`
+(Cubuk et al., 2020, section 3; Müller and Hutter, 2021, table 1). What each does is decided here, as a few numbers;
+`ltrsys.data.loading.operations` applies it.
+
+B images, K operations one after the other, S their side in pixels.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltrsys.data.config import LEVELS, PolicyConfig
+from ltrsys.random import Stream, uniforms_at
+
+WORDS_PER_OPERATION = 4
+"""Random words of an operation at a position: which it is, how strong, in which direction; one spare."""
+PARAMETERS = 6
+
+_DIGITS = 6
+"""Decimals that are kept of what comes from sine and cosine, so that a machine's last bit does not show."""
+
+
+class Kind(IntEnum):
+    """What DALI has to do; behind it, the parameters."""
+
+    NOTHING = 0
+    WARP = 1
+    """Row-wise 2 x 3 matrix from the pixels of the result to those of the image."""
+    COLOUR = 2
+    """(a, b, c) of a * pixel + b * its grey value + c * the image's mean grey value."""
+    SHARPEN = 3
+    """The factor."""
+    POSTERIZE = 4
+    """The bits that are kept, as a number of 0 to 255."""
+    SOLARIZE = 5
+    """The grey level from which on pixels are inverted."""
+    AUTOCONTRAST = 6
+    EQUALIZE = 7
+
+
+@dataclass(frozen=True)
+class _Ranges:
+    """How far the strongest level goes."""
+
+    shear: float
+    translate: float
+    """In pixels."""
+    degrees: float
+    factor: float
+    """Of brightness, saturation, contrast and sharpness, from 1."""
+    bits: int
+    """That are lost."""
+
+
+Row = tuple[float, ...]
+"""A `Kind` and its parameters, as many as it has."""
+
+
+def operations(
+    config: PolicyConfig, *, seed: int, epoch: int, positions: NDArray[np.int64], image_size: int
+) -> NDArray[np.float32]:
+    """Draw the operations of the images at B positions.
+
+    Args:
+        config: The policy, which is not `none`.
+        seed: The experiment's seed.
+        epoch: Counted from 0.
+        positions: Global positions within the epoch, [B].
+        image_size: S.
+
+    Returns:
+        For each operation its `Kind` and six parameters, float32 [B, K, 7].
+    """
+    table = _table(config.kind == "trivial_augment", image_size)
+    drawn = []
+    for step in range(config.steps):
+        random = uniforms_at(
+            positions, WORDS_PER_OPERATION, seed=seed, stream=Stream.POLICY, major=epoch, minor=step
+        )  # fmt: skip
+        which = (random[:, 0] * len(table)).astype(np.int64)
+        level = (random[:, 1] * LEVELS).astype(np.int64) if config.kind == "trivial_augment" else config.magnitude
+        drawn.append(table[which, level, (random[:, 2] < 0.5).astype(np.int64)])
+    return np.stack(drawn, axis=1)
+
+
+@cache
+def _table(wide: bool, image_size: int) -> NDArray[np.float32]:
+    """Return what each operation is at each level and sign, [14, 31, 2, 7]."""
+    if wide:
+        ranges = _Ranges(shear=0.99, translate=32, degrees=135, factor=0.99, bits=6)
+    else:
+        ranges = _Ranges(shear=0.3, translate=150 / 331 * image_size, degrees=30, factor=0.9, bits=4)
+    rows = [[list(_rows(ranges, level, sign, image_size)) for sign in (1, -1)] for level in range(LEVELS)]
+    count = len(rows[0][0])
+    table = np.zeros((count, LEVELS, 2, 1 + PARAMETERS), np.float32)
+    for level, signs in enumerate(rows):
+        for sign, found in enumerate(signs):
+            for number, row in enumerate(found):
+                table[number, level, sign, : len(row)] = row
+    return table
+
+
+def _rows(ranges: _Ranges, level: int, sign: int, side: int) -> Iterator[Row]:
+    """Yield the fourteen operations of a level and sign; some have neither."""
+    share = level / (LEVELS - 1)
+    shear, pixels = sign * share * ranges.shear, sign * int(share * ranges.translate)
+    factor = 1 + sign * share * ranges.factor
+    yield (Kind.NOTHING,)
+    yield (Kind.WARP, 1, shear, 0, 0, 1, 0)
+    yield (Kind.WARP, 1, 0, 0, shear, 1, 0)
+    yield (Kind.WARP, 1, 0, -pixels, 0, 1, 0)
+    yield (Kind.WARP, 1, 0, 0, 0, 1, -pixels)
+    yield _rotation(sign * share * ranges.degrees, side)
+    yield (Kind.COLOUR, factor, 0, 0)
+    yield (Kind.COLOUR, factor, 1 - factor, 0)
+    yield (Kind.COLOUR, factor, 0, 1 - factor)
+    yield (Kind.SHARPEN, factor)
+    yield (Kind.POSTERIZE, 256 - 2 ** round(share * ranges.bits))
+    yield (Kind.SOLARIZE, 255 * (1 - share))
+    yield (Kind.AUTOCONTRAST,)
+    yield (Kind.EQUALIZE,)
+
+
+def _rotation(degrees: float, side: int) -> Row:
+    """Turn by so many degrees, counter-clockwise, about the centre."""
+    cosine, sine = (round(turn(math.radians(degrees)), _DIGITS) for turn in (math.cos, math.sin))
+    centre = side / 2
+    return (
+        Kind.WARP,
+        *(cosine, -sine, centre * (1 - cosine + sine)),
+        *(sine, cosine, centre * (1 - sine - cosine)),
+    )
