@@ -78,7 +78,7 @@ def operations(
     Returns:
         For each operation its `Kind` and six parameters, float32 [B, K, 7].
     """
-    table = _table(config.kind == "trivial_augment", image_size)
+    table = operation_table(config.kind == "trivial_augment", image_size)
     drawn = []
     for step in range(config.steps):
         random = uniforms_at(
@@ -91,7 +91,7 @@ def operations(
 
 
 @cache
-def _table(wide: bool, image_size: int) -> NDArray[np.float32]:
+def operation_table(wide: bool, image_size: int) -> NDArray[np.float32]:
     """Return what each operation is at each level and sign, [14, 31, 2, 7]."""
     if wide:
         ranges = _Ranges(shear=0.99, translate=32, degrees=135, factor=0.99, bits=6)
