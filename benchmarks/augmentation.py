@@ -33,7 +33,6 @@ def _speed(folder: Path, quick: bool) -> Table:
     shards = folder / "photographs"
     source = photograph_source(np.full(8, 32 if quick else 128))
     split = build_shards(source, shards, BuildOptions(), workers=WORKERS).split("train")
-    size = {"batch_size": BATCH_SIZE}
     contenders = {
         name: ours(
             split,
@@ -41,13 +40,13 @@ def _speed(folder: Path, quick: bool) -> Table:
             sampler=make_sampler(),
             threads=WORKERS,
             augmentation=AugmentationConfig.model_validate(settings),
-            **size,
+            batch_size=BATCH_SIZE,
         )
         for name, settings in AUGMENTATIONS.items()
     }
     contenders |= {
-        "torch DataLoader: crop and flip": torch_loader(split, workers=WORKERS, **size),
-        "torch DataLoader: RandAugment": torch_loader(split, workers=WORKERS, rand_augment=True, **size),
+        "torch DataLoader: crop and flip": torch_loader(split, batch_size=BATCH_SIZE, workers=WORKERS),
+        "torch DataLoader: RandAugment": torch_loader(split, batch_size=BATCH_SIZE, workers=WORKERS, rand_augment=True),
     }
     batches, rounds = (2, 1) if quick else (10, 9)
     cases = {name: lambda stream=stream: images_per_second(stream, batches) for name, stream in contenders.items()}

@@ -152,12 +152,13 @@ def training_augmentation(
         mirror=mirror,
     )
     address: _Address = {"seed": seed, "epoch": epoch, "positions": positions}
+    square = {"image_size": image_size}
     return replace(
         drawn,
         colour=_colour_steps(config.jitter, random[:, _COLOUR:]) if any(config.jitter) else None,
-        operations=operations(config.policy, image_size=image_size, **address) if config.policy.steps else None,
+        operations=operations(config.policy, mirror=mirror, **square, **address) if config.policy.steps else None,
         blur=_blur(config.blur, **address) if config.blur.probability else None,
-        erased=rectangles(config.erasing, image_size=image_size, **address) if config.erasing.probability else None,
+        erased=rectangles(config.erasing, **square, **address) if config.erasing.probability else None,
     )
 
 

@@ -64,7 +64,13 @@ Row = tuple[float, ...]
 
 
 def operations(
-    config: PolicyConfig, *, seed: int, epoch: int, positions: NDArray[np.int64], image_size: int
+    config: PolicyConfig,
+    *,
+    seed: int,
+    epoch: int,
+    positions: NDArray[np.int64],
+    mirror: NDArray[np.bool_],
+    image_size: int,
 ) -> NDArray[np.float32]:
     """Draw the operations of the images at B positions.
 
@@ -73,6 +79,8 @@ def operations(
         seed: The experiment's seed.
         epoch: Counted from 0.
         positions: Global positions within the epoch, [B].
+        mirror: Which images are mirrored afterwards, [B]. As in torchvision, operations act on what is already
+            mirrored.
         image_size: S.
 
     Returns:
@@ -86,25 +94,42 @@ def operations(
         )  # fmt: skip
         which = (random[:, 0] * len(table)).astype(np.int64)
         level = (random[:, 1] * LEVELS).astype(np.int64) if config.kind == "trivial_augment" else config.magnitude
-        drawn.append(table[which, level, (random[:, 2] < 0.5).astype(np.int64)])
+        drawn.append(table[which, level, (random[:, 2] < 0.5).astype(np.int64), mirror.astype(np.int64)])
     return np.stack(drawn, axis=1)
 
 
 @cache
 def operation_table(wide: bool, image_size: int) -> NDArray[np.float32]:
-    """Return what each operation is at each level and sign, [14, 31, 2, 7]."""
+    """Return what each operation is at each level, by its sign and by whether the image is mirrored afterwards.
+
+    Args:
+        wide: Whether the ranges are TrivialAugment's, and not RandAugment's.
+        image_size: S.
+
+    Returns:
+        Kinds and parameters, float32 [14, 31, 2, 2, 7]; the first sign is +.
+    """
     if wide:
         ranges = _Ranges(shear=0.99, translate=32, degrees=135, factor=0.99, bits=6)
     else:
         ranges = _Ranges(shear=0.3, translate=150 / 331 * image_size, degrees=30, factor=0.9, bits=4)
     rows = [[list(_rows(ranges, level, sign, image_size)) for sign in (1, -1)] for level in range(LEVELS)]
-    count = len(rows[0][0])
-    table = np.zeros((count, LEVELS, 2, 1 + PARAMETERS), np.float32)
-    for level, signs in enumerate(rows):
-        for sign, found in enumerate(signs):
-            for number, row in enumerate(found):
-                table[number, level, sign, : len(row)] = row
-    return table
+    table = [
+        [[[_padded(row), _padded(_in_a_mirror(row, image_size))] for row in found] for found in signs] for signs in rows
+    ]
+    return np.moveaxis(np.array(table, np.float32), 2, 0)
+
+
+def _padded(row: Row) -> Row:
+    return (*row, *[0] * (1 + PARAMETERS - len(row)))
+
+
+def _in_a_mirror(row: Row, side: int) -> Row:
+    """Return what does to an image that is mirrored afterwards what `row` does to one that is mirrored before."""
+    if row[0] != Kind.WARP:
+        return row
+    kind, xx, xy, x, yx, yy, y = row
+    return kind, xx, -xy, side * (1 - xx) - x, -yx, yy, y + side * yx
 
 
 def _rows(ranges: _Ranges, level: int, sign: int, side: int) -> Iterator[Row]:

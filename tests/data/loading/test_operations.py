@@ -61,13 +61,13 @@ def made():
             opened[name] = ImagePipeline(config, batch_size=COUNT, device=torch.device("cpu"), training=True)
         return opened[name]
 
-    def make(order=range(COUNT), **arrays):
+    def make(order=range(COUNT), mirror=0, encoded=ENCODED, **arrays):
         (name,) = arrays
         pipeline, order = pipeline_of(name), list(order)
-        geometry = np.tile(np.array([[0, 0, SIDE, SIDE, 0]], np.int32), (len(order), 1))
+        geometry = np.tile(np.array([[0, 0, SIDE, SIDE, mirror]], np.int32), (len(order), 1))
         region = np.tile(np.array([[[0, 0], [SIDE, SIDE]]], np.float32), (len(order), 1, 1))
         array = np.asarray(arrays[name], np.float32)[order]
-        pipeline.feed([ENCODED[number] for number in order], Augmentation(geometry, region, **{name: array}))
+        pipeline.feed([encoded[number] for number in order], Augmentation(geometry, region, **{name: array}))
         return pipeline.take()
 
     yield make
@@ -94,11 +94,19 @@ def test_operations_are_those_of_torchvision(made, policy, name):
                 theirs._apply_image_or_video_transform(image, name, magnitude, theirs.interpolation, theirs._fill)
                 for image in IMAGES
             ]
-            rows = np.tile(table[NAMES.index(name), level, place], (COUNT, 1, 1))
+            rows = np.tile(table[NAMES.index(name), level, place, 0], (COUNT, 1, 1))
             images, photographs = made(operations=rows), len(PHOTOGRAPHS)
             bound = BOUNDS.get(name, 0.1)
             assert difference(images[:photographs], expected[:photographs]) < bound, (level, sign)
             assert difference(images[photographs:], expected[photographs:]) <= 1, "all pixels are rounded alike"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_they_act_on_what_is_mirrored_already_as_in_torchvision(made, name):
+    table = operation_table(False, SIDE)[NAMES.index(name), 20, 0]
+    mirrored_before = [png(functional.horizontal_flip(image)) for image in IMAGES]
+    expected = made(encoded=mirrored_before, operations=np.tile(table[0], (COUNT, 1, 1)))
+    assert difference(made(mirror=1, operations=np.tile(table[1], (COUNT, 1, 1))), expected) < 0.25, "but for rounding"
 
 
 @pytest.mark.parametrize("sigma", [0.1, 0.5, 2.0, 5.0])
@@ -117,7 +125,7 @@ def test_erased_pixels_are_zero_and_no_others(made):
 
 def test_an_image_is_what_it_is_alone_whatever_is_done_to_others(made):
     table = operation_table(True, SIDE)
-    rows = np.stack([table[[kind, 13 - kind], 17, 0] for kind in range(COUNT)])[:, :1]
+    rows = np.stack([table[[kind, 13 - kind], 17, 0, 0] for kind in range(COUNT)])[:, :1]
     together = made(operations=rows)
     for number in range(COUNT):
         assert torch.equal(made([number], operations=rows)[0], together[number])

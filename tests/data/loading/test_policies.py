@@ -11,7 +11,8 @@ RAND, TRIVIAL = PolicyConfig(kind="rand_augment"), PolicyConfig(kind="trivial_au
 
 
 def draw(config, count=14_000, *, first=0, seed=0, epoch=0):
-    return operations(config, seed=seed, epoch=epoch, positions=first + np.arange(count), image_size=224)
+    positions, mirror = first + np.arange(count), np.zeros(count, bool)
+    return operations(config, seed=seed, epoch=epoch, positions=positions, mirror=mirror, image_size=224)
 
 
 def name_of(row):
