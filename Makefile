@@ -36,6 +36,7 @@ benchmarks: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.plan
 	$(BIN)/python -m benchmarks.mixing
 	$(BIN)/python -m benchmarks.input
+	$(BIN)/python -m benchmarks.augmentation
 	$(BIN)/python -m benchmarks.feeding
 	$(BIN)/python -m benchmarks.step
 	$(BIN)/python -m benchmarks.losses

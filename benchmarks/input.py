@@ -53,7 +53,7 @@ def _speed(folder: Path, quick: bool) -> Table:
         "webdataset WebLoader": webdataset_loader(files, batch_size=BATCH_SIZE, workers=WORKERS),
     }
     batches, rounds = (2, 1) if quick else (20, 15)
-    cases = {name: lambda stream=stream: _images_per_second(stream, batches) for name, stream in contenders.items()}
+    cases = {name: lambda stream=stream: images_per_second(stream, batches) for name, stream in contenders.items()}
     speeds = interleaved(cases, rounds)
     own = speeds["ours, instance"]
     rows = []
@@ -77,7 +77,8 @@ def _speed(folder: Path, quick: bool) -> Table:
     return Table("Images a second", list(rows[0]), rows, notes)
 
 
-def _images_per_second(stream: Iterator[Tensor], batches: int) -> float:
+def images_per_second(stream: Iterator[Tensor], batches: int) -> float:
+    """Return how many images a second come in so many batches, once the stream has settled."""
     _wait_for_idle_workers()
     for _ in islice(stream, SETTLING_BATCHES):
         pass

@@ -13,8 +13,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler
 from torchvision import transforms
+from torchvision.transforms import InterpolationMode, v2
 
-from ltrsys.data.config import IMAGENET_MEAN, IMAGENET_STD, DataConfig
+from ltrsys.data.config import IMAGENET_MEAN, IMAGENET_STD, AugmentationConfig, DataConfig
 from ltrsys.data.index.dataset import Split
 from ltrsys.data.loading.loader import TrainLoader
 from ltrsys.data.plan.batching import Batching
@@ -24,11 +25,20 @@ from ltrsys.world import World
 
 IMAGE_SIZE = 224
 LANES = 12
+CROP_AND_FLIP = AugmentationConfig()
 
 
-def ours(split: Split, shards: Path, *, sampler: Sampler, batch_size: int, threads: int) -> Iterator[Tensor]:
+def ours(
+    split: Split,
+    shards: Path,
+    *,
+    sampler: Sampler,
+    batch_size: int,
+    threads: int,
+    augmentation: AugmentationConfig = CROP_AND_FLIP,
+) -> Iterator[Tensor]:
     """Plan, reader and DALI."""
-    config = DataConfig(shards=shards, image_size=IMAGE_SIZE, threads=threads, lanes=LANES)
+    config = DataConfig(shards=shards, image_size=IMAGE_SIZE, threads=threads, lanes=LANES, augmentation=augmentation)
     planner = Planner(split, sampler, seed=0, num_epochs=1000, lanes=LANES)
     batching = Batching(batch_size, batch_size, World(), LANES)
     loader = TrainLoader(split, config, planner=planner, batching=batching, seed=0, device=torch.device("cpu"))
@@ -63,9 +73,9 @@ def dali_reader(shards: list[Path], *, batch_size: int, threads: int) -> Iterato
         yield torch.from_dlpack(pipeline.run()[0].as_tensor())
 
 
-def torch_loader(split: Split, *, batch_size: int, workers: int) -> Iterator[Tensor]:
+def torch_loader(split: Split, *, batch_size: int, workers: int, rand_augment: bool = False) -> Iterator[Tensor]:
     """PIL and torchvision in torch's DataLoader, which finds the images in the shards by our index."""
-    data = _Images(split)
+    data = _Images(split, _transform(rand_augment=rand_augment))
     endless = RandomSampler(data, replacement=True, num_samples=2**40)
     for images, _ in DataLoader(data, batch_size, sampler=endless, num_workers=workers):
         yield images
@@ -86,8 +96,8 @@ def webdataset_loader(shards: list[Path], *, batch_size: int, workers: int) -> I
 
 
 class _Images(torch.utils.data.Dataset[tuple[Tensor, int]]):
-    def __init__(self, split: Split) -> None:
-        self.split, self.transform = split, _transform()
+    def __init__(self, split: Split, transform: transforms.Compose) -> None:
+        self.split, self.transform = split, transform
 
     def __len__(self) -> int:
         return len(self.split)
@@ -99,11 +109,13 @@ class _Images(torch.utils.data.Dataset[tuple[Tensor, int]]):
         return self.transform(image), int(self.split.label[sample])
 
 
-def _transform() -> transforms.Compose:
+def _transform(*, rand_augment: bool = False) -> transforms.Compose:
+    policy = v2.RandAugment(interpolation=InterpolationMode.BILINEAR)
     return transforms.Compose(
         [
             transforms.RandomResizedCrop(IMAGE_SIZE),
             transforms.RandomHorizontalFlip(),
+            *([policy] if rand_augment else []),
             transforms.ToTensor(),
             transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD),
         ]

@@ -14,6 +14,10 @@ WORDS_PER_COUNTER = 4
 """64-bit words that Philox 4x64 gives for one value of its counter."""
 
 
+_WORTH_SKIPPING = 64
+"""Addresses further apart than this are drawn separately: starting Philox anew costs as much as passing these."""
+
+
 class Stream(IntEnum):
     """What the numbers are for; two purposes never share a word."""
 
@@ -38,6 +42,10 @@ class Stream(IntEnum):
     SIGN_FLIPS = 21
     CALIBRATION = 22
     EXAMPLES = 30
+    POLICY = 40
+    ERASING = 41
+    BLUR = 42
+    CUTMIX = 43
 
 
 def words(
@@ -64,10 +72,43 @@ def uniforms(
     count: int, *, seed: int, stream: Stream, major: int = 0, minor: int = 0, first: int = 0
 ) -> NDArray[np.float64]:
     """Return `count` numbers, float64, uniform on [0, 1) in steps of 2**-53; addressed as `words` are."""
-    raw = words(count, seed=seed, stream=stream, major=major, minor=minor, first=first)
-    return (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return _uniform(words(count, seed=seed, stream=stream, major=major, minor=minor, first=first))
+
+
+def words_at(
+    places: NDArray[np.int64], each: int = 1, *, seed: int, stream: Stream, major: int = 0, minor: int = 0
+) -> NDArray[np.uint64]:
+    """Return the words of each place, [B, each]: words place·each to place·each + each - 1 of the sequence.
+
+    Args:
+        places: Any order and number of them, [B], from 0 on.
+        each: How many words belong to a place.
+        seed: As for `words`, and what follows likewise.
+        stream: The purpose.
+        major: The first part of the address.
+        minor: The second part.
+    """
+    wanted, back = np.unique(places, return_inverse=True)
+    rows = []
+    for run in np.split(wanted, np.flatnonzero(np.diff(wanted) > _WORTH_SKIPPING) + 1):
+        begin, end = int(run[0]) * each, (int(run[-1]) + 1) * each
+        first = begin // WORDS_PER_COUNTER * WORDS_PER_COUNTER
+        drawn = words(end - first, seed=seed, stream=stream, major=major, minor=minor, first=first)
+        rows.append(drawn[begin - first :].reshape(-1, each)[run - run[0]])
+    return np.concatenate(rows)[back]
+
+
+def uniforms_at(
+    places: NDArray[np.int64], each: int = 1, *, seed: int, stream: Stream, major: int = 0, minor: int = 0
+) -> NDArray[np.float64]:
+    """Return numbers of each place, [B, each], float64, uniform on [0, 1); addressed as `words_at` are."""
+    return _uniform(words_at(places, each, seed=seed, stream=stream, major=major, minor=minor))
 
 
 def permutation(size: int, *, seed: int, stream: Stream, major: int = 0, minor: int = 0) -> NDArray[np.int64]:
     """Return a uniformly random order of 0..size-1, int64, by sorting one random word each."""
     return np.argsort(words(size, seed=seed, stream=stream, major=major, minor=minor), kind="stable")
+
+
+def _uniform(raw: NDArray[np.uint64]) -> NDArray[np.float64]:
+    return (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53

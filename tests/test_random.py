@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ltrsys.random import Stream, permutation, uniforms, words
+from ltrsys.random import Stream, permutation, uniforms, uniforms_at, words, words_at
 
 
 def test_words_are_the_same_on_every_machine_and_numpy_release():
@@ -33,3 +35,15 @@ def test_a_permutation_is_a_permutation():
 
 
 GOLDEN_WORDS = [13751215653736779840, 14445273771909147373, 6041190765076825383]
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=1, max_size=30), st.integers(1, 30))
+def test_the_words_of_a_place_are_those_of_the_sequence(places, each):
+    address = {"seed": 3, "stream": Stream.POLICY, "major": 2, "minor": 1}
+    found = words_at(np.array(places), each, **address)
+    assert found.shape == (len(places), each)
+    for place, row in zip(places, found, strict=True):
+        first = place * each // 4 * 4
+        expected = words(place * each - first + each, first=first, **address)[place * each - first :]
+        assert (row == expected).all()
+    assert (uniforms_at(np.array(places), each, **address) == (found >> np.uint64(11)) * 2.0**-53).all()

@@ -104,6 +104,12 @@ class Config(Section):
             )
         if self.data.image_size > self.data.resize:
             raise ValueError(f"data.image_size={self.data.image_size} does not fit into data.resize={self.data.resize}")
+        growing = self.data.progressive
+        if growing is not None and growing.until_epoch >= self.train.epochs:
+            raise ValueError(
+                f"data.progressive.until_epoch={growing.until_epoch} leaves no epoch of full size: with "
+                f"train.epochs={self.train.epochs}, give {self.train.epochs - 1} or less"
+            )
         return self
 
     @model_validator(mode="after")

@@ -34,6 +34,9 @@ FORMAT = 1
 FILES: dict[FeatureKind, str] = {"last": "features.npy", "no_relu": "features_no_relu.npy"}
 """What holds the features of each kind of a split."""
 
+FIRST_AUGMENTATIONS = {"min_area", "aspect_ratio", "flip", "brightness", "contrast", "saturation"}
+"""Keys of `data.augmentation` that are in every bank's record; later ones only where they are not the default."""
+
 BLOCK_ROWS = 8192
 """Rows that are read at once: 64 MB of 2048 features. A bank may be larger than the memory."""
 
@@ -291,10 +294,12 @@ def _settings(config: Featured) -> dict[str, Any]:
     if config.data.interpolation != "bilinear":  # what all were before it could be chosen
         settings["interpolation"] = config.data.interpolation
     if config.balance.bn == "recalibrate":
+        augmentation = config.data.augmentation
         settings |= {
             "seed": config.seed,
             "feature_batch_size": config.balance.feature_batch_size,
-            "augmentation": config.data.augmentation.model_dump(mode="json"),
+            "augmentation": augmentation.model_dump(mode="json", include=FIRST_AUGMENTATIONS)
+            | augmentation.model_dump(mode="json", exclude_defaults=True),
         }
     return settings
 

@@ -49,7 +49,7 @@ def recalibrate(
         norm.train()
     loader = TrainLoader(
         split,
-        config.data,
+        config.data.model_copy(update={"progressive": None}),  # the images of its only epoch are of the full size
         planner=planner,
         batching=batching,
         seed=config.seed,

@@ -55,7 +55,7 @@ from ltrsys.training.checkpoints.rank_state import restore_rank_state
 from ltrsys.training.engines.batch_norm import average_buffers
 from ltrsys.training.memory import memory_advice
 from ltrsys.training.meter import Meter
-from ltrsys.training.mixup import mix
+from ltrsys.training.mixing import mixed
 from ltrsys.training.supervision.loss_watch import LossWatch
 from ltrsys.training.supervision.process_group import process_group
 from ltrsys.training.supervision.requests import Request, Requests
@@ -82,6 +82,8 @@ def train(config: Config, world: World) -> None:
         return
     one_by_one = config.train.micro_batch_size == 1 and config.train.trainable != "classifier"
     check_image_size(config.model, config.data.image_size, one_by_one=one_by_one)
+    for size in config.data.smaller_sizes:
+        check_image_size(config.model, size, one_by_one=one_by_one, said=f"{size} pixels, which data.progressive makes")
     check_start(config)
     timeout = config.train.timeout_seconds
     with ExitStack() as stack:
@@ -290,8 +292,8 @@ class Trainer:
         return factor
 
     def _accumulate(self, epoch: int, batch: Batch, *, last: bool) -> torch.Tensor:
-        images, mixed = mix(batch, alpha=self.config.train.mixup.alpha, seed=self.config.seed, epoch=epoch)
-        return self.engine.accumulate(images, batch.labels, last=last, mixed=mixed)
+        images, others = mixed(batch, self.config.train, seed=self.config.seed, epoch=epoch)
+        return self.engine.accumulate(images, batch.labels, last=last, mixed=others)
 
     def _ask_for_an_end_where_data_is_bad(self) -> None:
         if self.loader.failure:

@@ -15,7 +15,9 @@ USUAL_SIZES = (32, 64, 96, 128, 160, 192, 224, 240, 256, 288, 299, 320, 384, 448
 """Sides of images that networks are made for: the nearest one that fits is where the search for others begins."""
 
 
-def check_image_size(config: ModelConfig, image_size: int, *, one_by_one: bool = False) -> None:
+def check_image_size(
+    config: ModelConfig, image_size: int, *, one_by_one: bool = False, said: str | None = None
+) -> None:
     """Refuse a network and a size that do not fit, before anything is started. It takes a tenth of a second.
 
     A network that computes with the values of its tensors, as one of somebody's own may, fails at every size here: it
@@ -25,23 +27,25 @@ def check_image_size(config: ModelConfig, image_size: int, *, one_by_one: bool =
         config: The network.
         image_size: Side of the images, in pixels.
         one_by_one: Whether it is trained on one image at a time, where BatchNorm may find a single value to a channel.
+        said: What a message calls the size; `data.image_size=...` if not given.
 
     Raises:
         UsageError: Names both keys and the nearest size that fits, or the side that attention is to be built for; also
             for a backbone or a stem that does not exist.
     """
+    said = said or f"data.image_size={image_size}"
     network = build_without_memory(config).eval()
     if not _takes(network, image_size):
         nearest = nearest_size(lambda size: _takes(network, size), image_size)
         if nearest is not None:
             raise UsageError(
-                f"model.backbone={config.backbone} does not take images of data.image_size={image_size}. The nearest "
+                f"model.backbone={config.backbone} does not take images of {said}. The nearest "
                 f"size that it takes is {nearest}; resnet50 and the other residual networks take any."
             )
     elif one_by_one and not _takes(network.train(), image_size):
         raise UsageError(
-            f"train.micro_batch_size=1: of one image of data.image_size={image_size}, model.backbone={config.backbone} "
-            "leaves BatchNorm a single value to a channel. Give train.micro_batch_size=2, or a larger data.image_size."
+            f"train.micro_batch_size=1: of one image of {said}, model.backbone={config.backbone} leaves BatchNorm a "
+            "single value to a channel. Give train.micro_batch_size=2, or a larger data.image_size."
         )
 
 

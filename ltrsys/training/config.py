@@ -28,6 +28,13 @@ class MixupConfig(Section):
     """The share of an image in its mean with another is drawn from Beta(alpha, alpha); 0 mixes nothing."""
 
 
+class CutMixConfig(Section):
+    """Images with a rectangle of another (Yun et al., 2019). With mixup, each micro-batch has one of both at random."""
+
+    alpha: Annotated[float, Field(ge=0)] = 0.0
+    """The share of an image that stays is drawn from Beta(alpha, alpha); 0 cuts nothing."""
+
+
 class TrainConfig(Section):
     """The first stage: backbone and classifier together."""
 
@@ -69,6 +76,7 @@ class TrainConfig(Section):
     loss: Annotated[Loss, LOSS] = Field(default_factory=CrossEntropy)
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     mixup: MixupConfig = MixupConfig()
+    cutmix: CutMixConfig = CutMixConfig()
     evaluate_every: Annotated[Count, MayChange.ON_RESUME] = 10
     """Epochs between evaluations on val; the last epoch is always evaluated."""
     select_by: SelectBy = "mean_class_accuracy"
@@ -138,9 +146,10 @@ class TrainConfig(Section):
                 f"label_smoothing={self.label_smoothing:g} is not heeded by train.loss.kind={loss.kind}: give "
                 "train.label_smoothing=0"
             )
-        if self.mixup.alpha and loss.has_batch_term:
-            raise ValueError(
-                f"mixup.alpha={self.mixup.alpha:g} makes images of two classes, and "
-                f"train.loss.kind={loss.kind} compares images by their class: give train.mixup.alpha=0 or another loss"
-            )
+        for name, mixing in (("mixup", self.mixup), ("cutmix", self.cutmix)):
+            if mixing.alpha and loss.has_batch_term:
+                raise ValueError(
+                    f"{name}.alpha={mixing.alpha:g} makes images of two classes, and train.loss.kind={loss.kind} "
+                    f"compares images by their class: give train.{name}.alpha=0 or another loss"
+                )
         return self

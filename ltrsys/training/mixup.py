@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ltrsys.data.loading.loader import Batch
-from ltrsys.random import WORDS_PER_COUNTER, Stream, uniforms, words
+from ltrsys.random import Stream, uniforms_at, words_at
 from ltrsys.training.objective import Mixed
 
 
@@ -53,10 +53,14 @@ def draw(
     Returns:
         Their partners, a uniformly random permutation of 0..B-1, int64 [B]; their own shares, float32 [B].
     """
+    keys = words_at(positions, seed=seed, stream=Stream.MIXUP_PARTNERS, major=epoch)[:, 0]
+    drawn = uniforms_at(positions, seed=seed, stream=Stream.MIXUP_SHARES, major=epoch)[:, 0]
+    return np.argsort(keys, kind="stable"), beta(drawn, alpha).astype(np.float32)
+
+
+def beta(uniform: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
+    """Return what is distributed as Beta(alpha, alpha), of numbers that are uniform on [0, 1)."""
     from scipy.special import betaincinv
 
-    first = int(positions.min()) // WORDS_PER_COUNTER * WORDS_PER_COUNTER
-    count, places = int(positions.max()) + 1 - first, positions - first
-    keys = words(count, seed=seed, stream=Stream.MIXUP_PARTNERS, major=epoch, first=first)[places]
-    drawn = uniforms(count, seed=seed, stream=Stream.MIXUP_SHARES, major=epoch, first=first)[places]
-    return np.argsort(keys, kind="stable"), betaincinv(alpha, alpha, drawn).astype(np.float32)
+    drawn: NDArray[np.float64] = betaincinv(alpha, alpha, uniform)
+    return drawn

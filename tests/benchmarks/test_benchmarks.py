@@ -15,6 +15,7 @@ TABLES = {
         "Over ranks: Places-LT": 11,
         "From epoch to epoch: Places-LT": 11,
     },
+    "augmentation": {"Images a second": 8},
     "input": {"Images a second": 5, "Bytes read for each byte used": 11},
     "feeding": {"Feeding": 1},
     "step": {"Training step": 8},

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from ltrsys.data.config import AugmentationConfig, ProgressiveConfig
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.features import bank
 from ltrsys.features.bank import BankIdentity, BankSplit, fingerprint
@@ -60,3 +61,7 @@ def test_a_bank_from_before_later_settings_is_current_until_one_of_them_is_used(
     before, now = identity(), identity(interpolation="bicubic")
     assert fingerprint(before.settings) == known
     assert before.difference(now) == now.difference(before) == "the setting interpolation has changed"
+    blurred = identity(augmentation=AugmentationConfig(blur={"probability": 0.5}))  # type: ignore[arg-type]
+    said = "the setting augmentation has changed" if treatment == "recalibrate" else None
+    assert before.difference(blurred) == blurred.difference(before) == said
+    assert before.difference(identity(progressive=ProgressiveConfig(from_size=16, until_epoch=1))) is None

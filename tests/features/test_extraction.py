@@ -161,6 +161,13 @@ def test_recalibration_averages_the_statistics_of_a_class_balanced_epoch(run: Ru
     torch.testing.assert_close(saved["conv1.1.running_mean"], torch.stack(means).mean(dim=0), rtol=1e-4, atol=1e-5)
 
 
+def test_recalibration_takes_images_of_full_size_where_training_grew_to_it(run: RunFolder) -> None:
+    plain = np.array(bank_of(run, "balance.bn=recalibrate").split("test").features)
+    shutil.rmtree(run.features)
+    growing = "data.progressive={from_size: 16, until_epoch: 1}"
+    assert np.array_equal(bank_of(run, "balance.bn=recalibrate", growing).split("test").features, plain)
+
+
 @pytest.mark.parametrize("bn", ["eval", "recalibrate"])
 def test_a_bad_training_image_has_the_features_of_another_of_its_class(
     tmp_path: Path, tiny_shards: Path, bn: str

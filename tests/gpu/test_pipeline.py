@@ -27,8 +27,11 @@ def batch():
 @pytest.mark.parametrize("config", [AugmentationConfig(), JITTER], ids=["plain", "jitter"])
 def test_training_pixels_on_a_gpu_are_those_of_pil_and_torchvision(batch, config):
     encoded, width, height = batch
-    pipeline = ImagePipeline(CONFIG, batch_size=len(encoded), device=torch.device("cuda"), colour=config is JITTER)
-    done = training_augmentation(config, seed=1, epoch=0, positions=np.arange(len(encoded)), width=width, height=height)
+    data = CONFIG.model_copy(update={"augmentation": config})
+    pipeline = ImagePipeline(data, batch_size=len(encoded), device=torch.device("cuda"), training=True)
+    done = training_augmentation(
+        config, seed=1, epoch=0, positions=np.arange(len(encoded)), width=width, height=height, image_size=224
+    )
     pipeline.feed(encoded, done)
     images = pipeline.take()
     assert images.device.type == "cuda"

@@ -1,29 +1,30 @@
-"""What is done to each image: a pure function of (seed, epoch, global position, image size).
+"""What is done to each image: a pure function of (seed, epoch, global position, sizes of the image).
 
 Crops are drawn as torchvision's `RandomResizedCrop` draws them, colour factors as its `ColorJitter` does
-(REPRODUCTION of the paper's training: crop and flip everywhere, jitter on ImageNet-LT and Places-LT).
+(REPRODUCTION of the paper's training: crop and flip everywhere, jitter on ImageNet-LT and Places-LT). The operations
+of a policy, blur and erasing are drawn from words of their own: with or without them, the crop is the same.
 
 Every global position owns `WORDS_PER_POSITION` random words, so that none has to be replayed to know
 another. Only operations that IEEE 754 rounds correctly are applied to them (+, -, *, /, square root), no
 logarithm or power: the same crop comes out on every machine.
 """
 
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, fields, replace
 from itertools import permutations
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ltrsys.data.config import AugmentationConfig, Interpolation
-from ltrsys.random import Stream, uniforms
+from ltrsys.data.config import AugmentationConfig, BlurConfig, Interpolation
+from ltrsys.data.loading.erasing import ASPECT_RATIOS, log_uniform_ratios, rectangles
+from ltrsys.data.loading.policies import operations
+from ltrsys.random import Stream, uniforms_at
 
 ATTEMPTS = 10
 """Areas and aspect ratios that are tried before the central crop is taken, as in torchvision."""
 COLOUR_STEPS = 3
 """Brightness, contrast and saturation, in random order."""
-ASPECT_RATIOS = 4096
-"""Entries of the table of log-uniform aspect ratios."""
 
 _CROP = 2 * ATTEMPTS
 _FLIP = _CROP + 2
@@ -32,18 +33,19 @@ _ORDER = _COLOUR + COLOUR_STEPS
 WORDS_PER_POSITION = 28
 """Random words of a position: 20 for sizes, 2 for the place, 1 for the flip, 3 factors, their order; one spare."""
 
-_WORTH_SKIPPING = 64
-"""Positions further apart than this are drawn separately: starting Philox anew costs as much as passing these."""
-
 _FILTER_REACH: dict[Interpolation, int] = {"bilinear": 1, "bicubic": 2}
 """Pixels that the filter of the resampling reaches to either side, those of the smaller of both images."""
+
+BLUR_WORDS = 4
+"""Random words of a position for blur: whether, and how much; two spare."""
 
 _COLOUR_ORDERS = np.array(list(permutations(range(COLOUR_STEPS))))
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to each of B images, in this order: decode the window, resize the region, colour, mirror.
+    """What is done to each of B images, in this order: decode the window, resize the region, operate, colour, blur,
+    mirror, normalise, erase.
 
     In few arrays, since each of them costs the main thread some 30 us when a batch is handed to DALI.
     """
@@ -54,10 +56,18 @@ class Augmentation:
     region: NDArray[np.float32]
     """[B, 2, 2]: top and left, bottom and right of what becomes the output, in pixels of the window. The rest of the
     window is only there for the resampling filter to reach into."""
-    colour: NDArray[np.float32] | None
+    colour: NDArray[np.float32] | None = None
     """[B, 3 steps, 3]: each step makes a * pixel + b * its grey value + c * the image's mean grey value, with
     (a, b, c) = (f, 0, 0) for brightness, (f, 0, 1 - f) for contrast, (f, 1 - f, 0) for saturation; None where
     there is no jitter."""
+    operations: NDArray[np.float32] | None = None
+    """[B, K, 7]: the kind and the parameters of each operation of the policy (`ltrsys.data.loading.policies.Kind`)."""
+    blur: NDArray[np.float32] | None = None
+    """[B]: standard deviation of the Gaussian, in pixels; 0 where there is none."""
+    erased: NDArray[np.float32] | None = None
+    """[B, 4]: top, left, height and width of the rectangle that becomes 0, in pixels of the mirrored image."""
+    size: NDArray[np.float32] | None = None
+    """[B, 2]: height and width of the result, in pixels; None where it is `data.image_size`."""
 
     @classmethod
     def of(
@@ -68,12 +78,11 @@ class Augmentation:
         region_start: NDArray[np.number],
         region_end: NDArray[np.number],
         mirror: NDArray[np.bool_],
-        colour: NDArray[np.float32] | None,
     ) -> "Augmentation":
         """Pack what is given x before y, [B, 2] each; `mirror` is [B]."""
         geometry = np.concatenate([anchor[:, ::-1], (anchor + shape)[:, ::-1], mirror[:, None]], axis=1)
         region = np.stack([region_start[:, ::-1], region_end[:, ::-1]], axis=1)
-        return cls(geometry.astype(np.int32), region.astype(np.float32), colour)
+        return cls(geometry.astype(np.int32), region.astype(np.float32))
 
     def __len__(self) -> int:
         return len(self.geometry)
@@ -95,8 +104,20 @@ class Augmentation:
 
     def part(self, begin: int, end: int) -> "Augmentation":
         """Return what is done to images `begin` to `end` - 1."""
-        colour = None if self.colour is None else self.colour[begin:end]
-        return Augmentation(self.geometry[begin:end], self.region[begin:end], colour)
+        return Augmentation(**{name: array[begin:end] for name, array in self.arrays().items()})
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return all that there are, [B, ...], by name."""
+        named = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name: array for name, array in named if array is not None}
+
+
+class _Address(TypedDict):
+    """Of random words."""
+
+    seed: int
+    epoch: int
+    positions: NDArray[np.int64]
 
 
 def training_augmentation(
@@ -107,8 +128,9 @@ def training_augmentation(
     positions: NDArray[np.int64],
     width: NDArray[np.integer],
     height: NDArray[np.integer],
+    image_size: int,
 ) -> Augmentation:
-    """Draw crop, flip and colour for the images at B global positions.
+    """Draw what is done to the images at B global positions.
 
     Args:
         config: The ranges to draw from.
@@ -117,18 +139,26 @@ def training_augmentation(
         positions: Global positions within the epoch, [B].
         width: Of the image at each position, in pixels, [B].
         height: Likewise.
+        image_size: Side of the square that is made of each.
     """
-    random = _uniforms_of(positions, seed=seed, epoch=epoch)
+    random = uniforms_at(positions, WORDS_PER_POSITION, seed=seed, stream=Stream.AUGMENTATION, major=epoch)
     anchor, shape = _random_crop(config, random[:, :_FLIP], width.astype(np.int64), height.astype(np.int64))
     mirror = (random[:, _FLIP] < 0.5) & config.flip
-    jitter = (config.brightness, config.contrast, config.saturation)
-    return Augmentation.of(
+    drawn = Augmentation.of(
         anchor=anchor,
         shape=shape,
         region_start=np.zeros(shape.shape),
         region_end=shape,
         mirror=mirror,
-        colour=_colour_steps(jitter, random[:, _COLOUR:]) if any(jitter) else None,
+    )
+    address: _Address = {"seed": seed, "epoch": epoch, "positions": positions}
+    square = {"image_size": image_size}
+    return replace(
+        drawn,
+        colour=_colour_steps(config.jitter, random[:, _COLOUR:]) if any(config.jitter) else None,
+        operations=operations(config.policy, mirror=mirror, **square, **address) if config.policy.steps else None,
+        blur=_blur(config.blur, **address) if config.blur.probability else None,
+        erased=rectangles(config.erasing, **square, **address) if config.erasing.probability else None,
     )
 
 
@@ -166,25 +196,7 @@ def evaluation_augmentation(
         region_start=start - anchor,
         region_end=end - anchor,
         mirror=np.zeros(len(size), np.bool_),
-        colour=None,
     )
-
-
-def _uniforms_of(positions: NDArray[np.int64], *, seed: int, epoch: int) -> NDArray[np.float64]:
-    """Return the numbers of each position, [B, WORDS_PER_POSITION], uniform on [0, 1)."""
-    wanted, place = np.unique(positions, return_inverse=True)
-    rows = []
-    for run in np.split(wanted, np.flatnonzero(np.diff(wanted) > _WORTH_SKIPPING) + 1):
-        first, count = int(run[0]), int(run[-1] - run[0]) + 1
-        numbers = uniforms(
-            count * WORDS_PER_POSITION,
-            seed=seed,
-            stream=Stream.AUGMENTATION,
-            major=epoch,
-            first=first * WORDS_PER_POSITION,
-        )
-        rows.append(numbers.reshape(count, WORDS_PER_POSITION)[run - first])
-    return np.concatenate(rows)[place]
 
 
 def _random_crop(
@@ -193,7 +205,7 @@ def _random_crop(
     """Return anchors and shapes, [B, 2] each, x before y; `random` is [B, 22]."""
     share = config.min_area + (1 - config.min_area) * random[:, 0:_CROP:2]
     area = (width * height)[:, None] * share
-    aspect = _aspect_ratios(config.aspect_ratio)[(random[:, 1:_CROP:2] * ASPECT_RATIOS).astype(np.int64)]
+    aspect = log_uniform_ratios(config.aspect_ratio)[(random[:, 1:_CROP:2] * ASPECT_RATIOS).astype(np.int64)]
     size = np.stack([width, height], axis=1)
     tried = np.rint(np.sqrt(np.stack([area * aspect, area / aspect], axis=2))).astype(np.int64)
     fits = np.all((tried > 0) & (tried <= size[:, None]), axis=2)
@@ -214,16 +226,6 @@ def _central_shape(size: NDArray[np.int64], aspect_ratio: float) -> NDArray[np.i
     return np.stack([shape_x, shape_y], axis=1).astype(np.int64)
 
 
-@cache
-def _aspect_ratios(limit: float) -> NDArray[np.float64]:
-    """Return log-uniform aspect ratios from 1/limit to limit.
-
-    Rounded to six decimals, so that the last bit of a machine's power function does not show.
-    """
-    exponents = ((2 * entry + 1) / ASPECT_RATIOS - 1 for entry in range(ASPECT_RATIOS))
-    return np.array([round(limit**exponent, 6) for exponent in exponents])
-
-
 def _colour_steps(jitter: tuple[float, float, float], random: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return the steps of `Augmentation.colour` for brightness, contrast and saturation within 1 ± `jitter`."""
     factor = 1 + np.array(jitter) * (2 * random[:, :COLOUR_STEPS] - 1)
@@ -234,3 +236,10 @@ def _colour_steps(jitter: tuple[float, float, float], random: NDArray[np.float64
     steps[:, 2, 1] = rest[:, 2]
     order = _COLOUR_ORDERS[(random[:, _ORDER - _COLOUR] * len(_COLOUR_ORDERS)).astype(np.int64)]
     return np.take_along_axis(steps, order[:, :, None], axis=1).astype(np.float32)
+
+
+def _blur(config: BlurConfig, *, seed: int, epoch: int, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return standard deviations, [B], uniform between both limits; 0 where an image is not blurred."""
+    random = uniforms_at(positions, BLUR_WORDS, seed=seed, stream=Stream.BLUR, major=epoch)
+    sigma = config.min_sigma + (config.max_sigma - config.min_sigma) * random[:, 1]
+    return np.where(random[:, 0] < config.probability, sigma, 0).astype(np.float32)

@@ -63,7 +63,7 @@ class Feed:
         *,
         batch_size: int,
         device: torch.device,
-        colour: bool = False,
+        training: bool = False,
         channels_last: bool = False,
         quarantine: Quarantine | None = None,
         look_ahead: int = 0,
@@ -75,7 +75,7 @@ class Feed:
             config: Where and how to decode, and how far ahead of use.
             batch_size: Images of the largest batch.
             device: Where the batches are wanted.
-            colour: Whether batches come with colour factors.
+            training: Whether batches come with all that `config.augmentation` asks for, in sizes by epoch.
             channels_last: Whether the images' memory format is torch's channels_last.
             quarantine: Where bad samples go; without one, the first of them ends the iteration.
             look_ahead: Batches that are read, but not decoded yet, before they are asked for: what is wrong with
@@ -94,7 +94,7 @@ class Feed:
         self._in_work: deque[_EncodedBatch] = deque()
         self._split, self._prefetch = split, config.prefetch
         self._pipeline = ImagePipeline(
-            config, batch_size=batch_size, device=device, colour=colour, channels_last=channels_last
+            config, batch_size=batch_size, device=device, training=training, channels_last=channels_last
         )
         mean_bytes = sum(shard.bytes for shard in split.record.shards) / len(split)
         self._block = max(1, int(self.reader.block_bytes / (mean_bytes * batch_size)))

@@ -1,7 +1,7 @@
 """Plan + reader + pipeline → batches of tensors."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ltrsys.data.config import AugmentationConfig, DataConfig
+from ltrsys.data.config import DataConfig
 from ltrsys.data.index.dataset import Split
 from ltrsys.data.loading.augmentation import Augmentation, evaluation_augmentation, training_augmentation
 from ltrsys.data.loading.feed import Batches, Feed
@@ -78,13 +78,12 @@ class TrainLoader:
         """
         self._split, self._config, self._planner, self._batching, self._seed = split, config, planner, batching, seed
         self._device = device
-        jitter = config.augmentation
         self._feed = Feed(
             split,
             config,
             batch_size=batching.micro_batch_size,
             device=device,
-            colour=any((jitter.brightness, jitter.contrast, jitter.saturation)),
+            training=True,
             channels_last=channels_last,
             quarantine=quarantine,
             look_ahead=LOOK_AHEAD_STEPS * batching.accumulation,
@@ -116,9 +115,7 @@ class TrainLoader:
         """
         plan = self._planner.epoch(epoch)
         steps = self._batching.steps_per_epoch(len(plan)) - first_step
-        work = _Training(
-            self._split, self._config.augmentation, plan, self._batching, self._seed, epoch, first_step, steps
-        )
+        work = _Training(self._split, self._config, plan, self._batching, self._seed, epoch, first_step, steps)
         return _with_labels(self._feed.batches(work), work, self._split, self._device)
 
     def close(self) -> None:
@@ -181,7 +178,7 @@ class _Block(NamedTuple):
 @dataclass
 class _Training:
     split: Split
-    config: AugmentationConfig
+    config: DataConfig
     plan: Plan
     batching: Batching
     seed: int
@@ -219,14 +216,17 @@ class _Training:
         return _Block(number, positions, samples, self._augmentation(positions.reshape(-1), samples.reshape(-1)))
 
     def _augmentation(self, positions: NDArray[np.int64], samples: NDArray[np.int64]) -> Augmentation:
-        return training_augmentation(
-            self.config,
+        side = self.config.training_size(self.epoch)
+        drawn = training_augmentation(
+            self.config.augmentation,
             seed=self.seed,
             epoch=self.epoch,
             positions=positions,
             width=self.split.width[samples],
             height=self.split.height[samples],
+            image_size=side,
         )
+        return replace(drawn, size=np.full((len(drawn), 2), side, np.float32)) if self.config.progressive else drawn
 
     def replacements(self, batch: int, place: int, sample: int) -> Iterator[int]:
         position = int(self.positions(batch)[place])

@@ -1,7 +1,8 @@
 """The DALI graph: encoded images and what is to be done to them, in; normalised tensors, out.
 
-The graph is the same on a CPU and on a GPU, in training and in evaluation; it draws nothing itself. Its
-pixels agree with PIL and torchvision to a mean absolute difference of 1 grey level.
+The graph is the same on a CPU and on a GPU, in training and in evaluation, but for what `data.augmentation` adds in
+training; it draws nothing itself. Its pixels agree with PIL and torchvision to a mean absolute difference of 1 grey
+level (docs/input_pipeline.md has those of single operations).
 """
 
 from collections import deque
@@ -12,13 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from nvidia.dali import Pipeline, fn, math
+from nvidia.dali import fn, math, pipeline_def
 from nvidia.dali.tensors import TensorCPU, TensorListCPU
-from nvidia.dali.types import DALIDataType, DALIImageType, DALIInterpType
+from nvidia.dali.types import DALIDataType, DALIInterpType
 from torch import Tensor
 
-from ltrsys.data.config import DataConfig, Interpolation
+from ltrsys.data.config import AugmentationConfig, DataConfig, Interpolation
 from ltrsys.data.loading.augmentation import COLOUR_STEPS, Augmentation
+from ltrsys.data.loading.operations import blur, erase, mix_colours, operate
 from ltrsys.data.reading.shard_files import Encoded
 from ltrsys.errors import UsageError
 
@@ -26,9 +28,6 @@ _FILTERS: dict[Interpolation, DALIInterpType] = {
     "bilinear": DALIInterpType.INTERP_LINEAR,
     "bicubic": DALIInterpType.INTERP_CUBIC,
 }
-
-_ALMOST_HALF = 0.498
-"""Taken off before a cast that rounds to the nearest, it makes one that cuts, as PIL does, but for rounding noise."""
 
 
 class DecodingError(RuntimeError):
@@ -48,7 +47,7 @@ class ImagePipeline:
         *,
         batch_size: int,
         device: torch.device,
-        colour: bool = False,
+        training: bool = False,
         channels_last: bool = False,
     ) -> None:
         """Build the graph.
@@ -57,13 +56,13 @@ class ImagePipeline:
             config: Image size, normalisation, threads, and where to decode.
             batch_size: Images of the largest batch.
             device: Where the batches are wanted.
-            colour: Whether batches come with colour factors.
+            training: Whether batches come with all that `config.augmentation` asks for, in sizes by epoch.
             channels_last: Whether the images' memory format is torch's channels_last.
 
         Raises:
             UsageError: Where decoding on a GPU is asked for and `device` is none.
         """
-        self._device, self._colour, self._channels_last = device, colour, channels_last
+        self._device, self._channels_last = device, channels_last
         self._gpu = _gpu_to_decode_on(config, device)
         self._at_once = 1 if self._gpu is None else config.prefetch
         """Batches that DALI works on at a time. On a GPU one follows the other from stage to stage; on a CPU two would
@@ -73,12 +72,16 @@ class ImagePipeline:
         """The images of each batch in work, and where their windows end, [B, 2]: rows and columns."""
         # With a depth of 1 every call of schedule_run stands for exactly one batch, also the first; the
         # executor still takes any number of them ahead.
-        self._pipeline: Any = Pipeline(
-            batch_size=batch_size, num_threads=config.threads, device_id=self._gpu, prefetch_queue_depth=1
+        self._pipeline: Any = pipeline_def(enable_conditionals=True)(_graph)(
+            config,
+            on_gpu=self._gpu is not None,
+            training=training,
+            channels_last=channels_last,
+            batch_size=batch_size,
+            num_threads=config.threads,
+            device_id=self._gpu,
+            prefetch_queue_depth=1,
         )
-        with self._pipeline:
-            on_gpu = self._gpu is not None
-            self._pipeline.set_outputs(*_graph(config, on_gpu=on_gpu, colour=colour, channels_last=channels_last))
         self._pipeline.build()
 
     def feed(self, encoded: Sequence[Encoded], augmentation: Augmentation) -> None:
@@ -87,14 +90,12 @@ class ImagePipeline:
         # Lists of DALI's own, which its Python does not look at image by image.
         images: Any = list(map(TensorCPU, encoded))
         self._pipeline.feed_input("encoded", TensorListCPU(images, None, False))  # type: ignore[call-overload]
-        self._pipeline.feed_input("geometry", TensorListCPU(augmentation.geometry))
-        self._pipeline.feed_input("region", TensorListCPU(augmentation.region))
-        if self._colour:
-            self._pipeline.feed_input("colour", TensorListCPU(augmentation.colour))
+        for name, array in augmentation.arrays().items():
+            self._pipeline.feed_input(name, TensorListCPU(array))
         self._schedule()
 
     def take(self) -> Tensor:
-        """Wait for the oldest batch: float32 [B, 3, image_size, image_size], on the device.
+        """Wait for the oldest batch: float32 [B, 3, H, W], on the device.
 
         Raises:
             DecodingError: Where DALI could not decode an image of it.
@@ -155,10 +156,10 @@ def _gpu_to_decode_on(config: DataConfig, device: torch.device) -> int | None:
     return torch.cuda.current_device() if device.index is None else device.index
 
 
-def _graph(config: DataConfig, *, on_gpu: bool, colour: bool, channels_last: bool) -> tuple[Any, Any]:
+def _graph(config: DataConfig, *, on_gpu: bool, training: bool, channels_last: bool) -> tuple[Any, Any]:
     encoded = fn.external_source(name="encoded", dtype=DALIDataType.UINT8, ndim=1, no_copy=True)
     geometry = fn.external_source(name="geometry", dtype=DALIDataType.INT32, ndim=1)
-    region = fn.external_source(name="region", dtype=DALIDataType.FLOAT, ndim=2)
+    region = _numbers("region", ndim=2)
     # The decoder of DALI 2.4 can bring the process down at an image whose header it cannot parse, and at a window that
     # leaves the image. The first is an error here, before it; the second is cut to the image, and told from where it
     # ends then, which is the second output.
@@ -175,15 +176,15 @@ def _graph(config: DataConfig, *, on_gpu: bool, colour: bool, channels_last: boo
     )
     pixels = fn.resize(
         pixels,
-        size=[config.image_size, config.image_size],
+        size=_numbers("size", ndim=1) if training and config.progressive else [config.image_size] * 2,
         roi_start=region[0],
         roi_end=region[1],
         interp_type=_FILTERS[config.interpolation],
         antialias=True,
         subpixel_scale=False,
     )
-    if colour:
-        pixels = _coloured(pixels, fn.external_source(name="colour", dtype=DALIDataType.FLOAT, ndim=2))
+    if training:
+        pixels = _augmented(pixels, config.augmentation, on_gpu=on_gpu)
     normalized = fn.crop_mirror_normalize(
         pixels,
         mirror=geometry[4],
@@ -192,15 +193,24 @@ def _graph(config: DataConfig, *, on_gpu: bool, colour: bool, channels_last: boo
         dtype=DALIDataType.FLOAT,
         output_layout="HWC" if channels_last else "CHW",
     )
+    if training and config.augmentation.erasing.probability > 0:
+        normalized = erase(normalized, _numbers("erased", ndim=1))
     return normalized, end
 
 
-def _coloured(pixels: Any, steps: Any) -> Any:
-    """Apply the colour steps, each clipped to 0..255 and cut to whole grey levels as PIL cuts it."""
-    for step in range(COLOUR_STEPS):
-        own, grey, mean = (steps[step, part] for part in range(3))
-        grey_pixels = fn.color_space_conversion(pixels, image_type=DALIImageType.RGB, output_type=DALIImageType.GRAY)
-        mean_grey = math.floor(fn.reductions.mean(grey_pixels) + 0.5)
-        mixed = own * pixels + grey * grey_pixels + mean * mean_grey
-        pixels = fn.cast(mixed - _ALMOST_HALF, dtype=DALIDataType.UINT8)
+def _augmented(pixels: Any, config: AugmentationConfig, *, on_gpu: bool) -> Any:
+    if config.policy.steps > 0:
+        operations = _numbers("operations", ndim=2)
+        for step in range(config.policy.steps):
+            pixels = operate(pixels, operations[step], on_gpu=on_gpu)
+    if any(config.jitter):
+        colour = _numbers("colour", ndim=2)
+        for step in range(COLOUR_STEPS):
+            pixels = mix_colours(pixels, colour[step, 0], colour[step, 1], colour[step, 2])
+    if config.blur.probability > 0:
+        pixels = blur(pixels, _numbers("blur", ndim=0))
     return pixels
+
+
+def _numbers(name: str, *, ndim: int) -> Any:
+    return fn.external_source(name=name, dtype=DALIDataType.FLOAT, ndim=ndim)

@@ -11,6 +11,12 @@ from torchvision.transforms import RandomResizedCrop
 from ltrsys.data.config import AugmentationConfig
 from ltrsys.data.loading.augmentation import evaluation_augmentation, training_augmentation
 
+EVERYTHING = AugmentationConfig(
+    brightness=0.4,
+    policy={"kind": "rand_augment", "operations": 3},
+    blur={"probability": 0.5},
+    erasing={"probability": 0.5},
+)
 JITTER = AugmentationConfig(brightness=0.4, contrast=0.4, saturation=0.4)
 sides = st.integers(1, 65535)
 
@@ -24,12 +30,15 @@ def augment(config, positions, width=400, height=300, seed=0, epoch=0):
         positions=positions,
         width=np.full(len(positions), width),
         height=np.full(len(positions), height),
+        image_size=224,
     )
 
 
 def assert_same(left, right):
-    for name in left.__dataclass_fields__:
-        np.testing.assert_array_equal(getattr(left, name), getattr(right, name))
+    ours, theirs = left.arrays(), right.arrays()
+    assert ours.keys() == theirs.keys()
+    for name, array in ours.items():
+        np.testing.assert_array_equal(array, theirs[name])
 
 
 def torchvision_crops(width, height, count, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3)):
@@ -43,11 +52,10 @@ def torchvision_crops(width, height, count, scale=(0.08, 1.0), ratio=(3 / 4, 4 /
 
 @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=20), st.integers(0, 2**63 - 1), st.integers(0, 1000))
 def test_a_position_needs_no_other(positions, seed, epoch):
-    together = augment(JITTER, positions, seed=seed, epoch=epoch)
+    together = augment(EVERYTHING, positions, seed=seed, epoch=epoch)
+    assert together.arrays().keys() == {"geometry", "region", "colour", "operations", "blur", "erased"}
     for place, position in enumerate(positions):
-        alone = augment(JITTER, [position], seed=seed, epoch=epoch)
-        for name in alone.__dataclass_fields__:
-            np.testing.assert_array_equal(getattr(together, name)[place], getattr(alone, name)[0])
+        assert_same(augment(EVERYTHING, [position], seed=seed, epoch=epoch), together.part(place, place + 1))
 
 
 def test_positions_epochs_and_seeds_all_matter():
@@ -59,6 +67,21 @@ def test_the_same_on_every_machine():
     drawn = augment(JITTER, range(1000), width=437, height=291, seed=7, epoch=3)
     parts = [getattr(drawn, name).tobytes() for name in ("anchor", "shape", "mirror", "colour")]
     assert hashlib.sha256(b"".join(parts)).hexdigest()[:16] == "466256a01e76b5d0"
+    later = augment(EVERYTHING, range(1000), width=437, height=291, seed=7, epoch=3)
+    parts = [getattr(later, name).tobytes() for name in ("operations", "blur", "erased")]
+    assert hashlib.sha256(b"".join(parts)).hexdigest()[:16] == "1b00d56e503300e8"
+
+
+def test_neither_crop_nor_colour_depends_on_what_came_later():
+    plain, all_of_it = augment(AugmentationConfig(brightness=0.4), range(50)), augment(EVERYTHING, range(50))
+    for name, array in plain.arrays().items():
+        np.testing.assert_array_equal(array, getattr(all_of_it, name))
+
+
+def test_so_many_images_are_blurred_as_is_probable_and_by_every_sigma_alike():
+    sigma = augment(AugmentationConfig(blur={"probability": 0.3, "min_sigma": 0.5, "max_sigma": 2.5}), range(9000)).blur
+    assert 0.28 < (sigma > 0).mean() < 0.32
+    assert kstest(sigma[sigma > 0], "uniform", args=(0.5, 2.0)).pvalue > 1e-3
 
 
 def test_jitter_changes_neither_crop_nor_flip():

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ltrsys.data.config import AugmentationConfig, DataConfig, make_sampler
+from ltrsys.data.config import AugmentationConfig, DataConfig, ProgressiveConfig, make_sampler
 from ltrsys.data.index.columns import checksum
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.loading.augmentation import evaluation_augmentation
@@ -99,6 +99,42 @@ def test_an_epoch_is_the_plans(open_loader, tiny_shards, sampler):
 
 def set_of(batch):
     return batch.samples.tolist()
+
+
+EVERYTHING = {
+    "augmentation": AugmentationConfig(
+        brightness=0.4,
+        policy={"kind": "rand_augment", "magnitude": 15},
+        blur={"probability": 0.5},
+        erasing={"probability": 0.5},
+    ),
+    "interpolation": "bicubic",
+    "progressive": ProgressiveConfig(from_size=12, until_epoch=3, step=8),
+}
+
+
+@pytest.mark.parametrize(("epoch", "side"), [(0, 12), (1, 12), (2, 20), (3, 28)])
+def test_with_everything_on_it_resumes_bit_for_bit_in_the_size_of_the_epoch(open_loader, epoch, side):
+    whole = list(open_loader(**EVERYTHING).epoch(epoch))
+    assert whole[0].images.shape == (16, 3, side, side)
+    assert_same(open_loader(**EVERYTHING, threads=1, prefetch=3).epoch(epoch, 5), whole[10:])
+
+
+def test_one_loader_goes_through_all_sizes(open_loader):
+    loader = open_loader(**EVERYTHING)
+    for epoch in (1, 2, 3, 0):
+        assert_same(list(loader.epoch(epoch))[:3], list(open_loader(**EVERYTHING).epoch(epoch))[:3])
+
+
+def test_two_ranks_see_what_one_sees_with_everything_on(open_loader):
+    alone = list(open_loader(**EVERYTHING).epoch(2))
+    ranks = [list(open_loader(rank=rank, ranks=2, **EVERYTHING).epoch(2)) for rank in range(2)]
+    assert_same([batch for pair in zip(*ranks, strict=True) for batch in pair], alone)
+
+
+def test_evaluation_is_not_touched_by_what_is_done_in_training(open_loader):
+    plain = open_loader("evaluate", interpolation="bicubic")
+    assert_same(open_loader("evaluate", **EVERYTHING), plain)
 
 
 @pytest.mark.parametrize("first_step", [1, 5, 12, 13])

@@ -25,10 +25,10 @@ def pipeline():
     """Make pipelines that give grey levels of 0 to 255, and close them."""
     made = []
 
-    def make(batch_size=COUNT, colour=False, channels_last=False, **config):
+    def make(batch_size=COUNT, training=False, channels_last=False, **config):
         config = DataConfig(shards=".", **({"threads": 2} | GREY_LEVELS | config))
         made.append(
-            ImagePipeline(config, batch_size=batch_size, device=CPU, colour=colour, channels_last=channels_last)
+            ImagePipeline(config, batch_size=batch_size, device=CPU, training=training, channels_last=channels_last)
         )
         return made[-1]
 
@@ -39,7 +39,13 @@ def pipeline():
 
 def augment(config=CROP_AND_FLIP, epoch=0, count=COUNT):
     return training_augmentation(
-        config, seed=1, epoch=epoch, positions=np.arange(count), width=WIDTH[:count], height=HEIGHT[:count]
+        config,
+        seed=1,
+        epoch=epoch,
+        positions=np.arange(count),
+        width=WIDTH[:count],
+        height=HEIGHT[:count],
+        image_size=224,
     )
 
 
@@ -93,7 +99,9 @@ def png(pixels):
 def test_odd_shapes_that_pass_the_door_have_the_pixels_of_pil_and_torchvision(pipeline, size):
     encoded = [odd_photograph(*size)]
     width, height = sizes(encoded)
-    crops = training_augmentation(CROP_AND_FLIP, seed=1, epoch=0, positions=np.arange(1), width=width, height=height)
+    crops = training_augmentation(
+        CROP_AND_FLIP, seed=1, epoch=0, positions=np.arange(1), width=width, height=height, image_size=32
+    )
     decode = pipeline(batch_size=1, image_size=32, resize=36)
     decode.feed(encoded, crops)
     assert max(differences(decode.take(), [training_image(encoded[0], crops, 0, 32)])) < 0.5
@@ -112,7 +120,7 @@ def test_odd_shapes_that_pass_the_door_have_the_pixels_of_pil_and_torchvision(pi
     ids=lambda jitter: " ".join(jitter),
 )
 def test_colours_are_those_of_torchvision(pipeline, jitter):
-    decode = pipeline(colour=True)
+    decode = pipeline(training=True, augmentation=AugmentationConfig(**jitter))
     for epoch in range(4):
         done = augment(AugmentationConfig(**jitter), epoch)
         decode.feed(ENCODED, done)
@@ -182,7 +190,13 @@ def test_a_thousand_damaged_images_are_decoded_or_refused(pipeline):
         whole = [one for place, one in enumerate(ENCODED[:4]) if place != number][:3]
         sources = [number, *[place for place in range(4) if place != number][:3]]
         done = training_augmentation(
-            CROP_AND_FLIP, seed=1, epoch=0, positions=np.arange(4), width=WIDTH[sources], height=HEIGHT[sources]
+            CROP_AND_FLIP,
+            seed=1,
+            epoch=0,
+            positions=np.arange(4),
+            width=WIDTH[sources],
+            height=HEIGHT[sources],
+            image_size=32,
         )
         decode.feed([np.frombuffer(damaged, np.uint8), *whole], done)
         try:
