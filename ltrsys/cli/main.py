@@ -11,6 +11,7 @@ from typer.exceptions import TyperException
 
 from ltrsys import __version__
 from ltrsys.cli import study
+from ltrsys.cli.add_class import add_class
 from ltrsys.cli.audit import audit
 from ltrsys.cli.balance import balance, evaluate
 from ltrsys.cli.bank import bank
@@ -45,6 +46,7 @@ app.command()(bank)
 app.command()(balance)
 app.command()(evaluate)
 app.command()(predict)
+app.command()(add_class)
 app.command()(report)
 app.command()(compare)
 app.command()(export)

@@ -73,8 +73,8 @@ def balance_run(
     check_applicable(needed, config.model)
     if "no_relu" in kinds_of(needed) and config.bank.views != "one":
         raise UsageError(
-            f"bank.views={config.bank.views}: features before the last ReLU are those of one view. Give bank.views=one, or "
-            "leave cosine_no_relu out."
+            f"bank.views={config.bank.views}: features before the last ReLU are those of one view. Give "
+            "bank.views=one, or leave cosine_no_relu out."
         )
     for classifier in needed:  # what may not be selected on is told before all work
         CLASSIFIERS.get(classifier).selects_on(config.balance.of(classifier), val)

@@ -1,5 +1,7 @@
 """A fitted classifier of a run, with the network that its features come from: each checked to belong to the other."""
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -22,9 +24,12 @@ from ltrsys.models.config import ELSEWHERE, Views, size_of_views
 from ltrsys.models.signature import Signature, signature_in
 from ltrsys.models.views import with_views
 from ltrsys.models.weights import load_network
+from ltrsys.prediction.added_classes import able_classifiers, can_take_classes, load_added
 from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.trained_on import kept_record
 from ltrsys.second_stage.store import Fitted, classifier_path, load_fitted
+
+log = logging.getLogger("ltrsys")
 
 PREFERRED = ("crt", "tau", "lws", "ncm", "joint")
 """What answers where no classifier is named: the first of these that was fitted, or else the first of all."""
@@ -64,7 +69,8 @@ def load_model(path: Path, classifier: str | None, device: torch.device) -> Load
     run, config = open_trained(path, (), ())
     if config.model.backbone == ELSEWHERE:
         build_backbone(config.model)  # says why it cannot
-    name = _chosen(run, classifier)
+    added = load_added(run)
+    name = _chosen(run, classifier, PREFERRED if added is None else able_classifiers())
     fitted = load_fitted(run.classifiers, name, device)
     made_by = _settings_of_features(run, config, fitted)
     views: Views = made_by.get("views", "one")
@@ -79,17 +85,23 @@ def load_model(path: Path, classifier: str | None, device: torch.device) -> Load
     config = config.model_copy(update={"data": data_of_bank(config.data, views)})
     known = (run.calibration / f"{name}.safetensors").exists()
     calibration = load_calibration(run, name) if known else None
+    if added is not None:
+        if can_take_classes(CLASSIFIERS.get(name)):
+            fitted, signature = added.taken_in_by(fitted), added.added_to(signature)
+            calibration = None if calibration is None else added.known_to(calibration)
+        else:
+            log.warning("%s: %s does not know the classes that were added since (%s).", path, name, added.told())
     return LoadedModel(run, config, signature, backbone, network.feature_dim, fitted, calibration)
 
 
-def _chosen(run: RunFolder, wanted: str | None) -> str:
-    """Return the name of a classifier that is fitted."""
+def _chosen(run: RunFolder, wanted: str | None, preferred: Sequence[str]) -> str:
+    """Return the name of a classifier that is fitted: the one that is wanted, or the first of the preferred ones."""
     fitted = sorted(path.stem for path in run.classifiers.glob("*.safetensors"))
     fitted = [name for name in CLASSIFIERS.names() if name in fitted]
     if not fitted:
         raise UsageError(f"{run.path}: no classifier has been fitted. Run `ltrsys balance {run.path}` first.")
     if wanted is None:
-        return next((name for name in PREFERRED if name in fitted), fitted[0])
+        return next((name for name in preferred if name in fitted), fitted[0])
     name = CLASSIFIERS.get(wanted).name
     if name not in fitted:
         raise UsageError(

@@ -66,6 +66,11 @@ class RunFolder:
         return self.path / "classifiers"
 
     @property
+    def added_classes(self) -> Path:
+        """Classes that were added without training."""
+        return self.path / "added_classes.safetensors"
+
+    @property
     def calibration(self) -> Path:
         """One safetensors file a classifier: how sure its answers are."""
         return self.path / "calibration"
