@@ -147,6 +147,8 @@ class Classifier(Method, ABC, Generic[C]):
     features: ClassVar[FeatureKind] = "last"
     """The kind of features that it is fitted on and given to rank. Those of the kind `no_relu`, before the last ReLU,
     are there only for residual networks, and made only where a classifier asks for them."""
+    uses_joint: ClassVar[bool] = False
+    """Whether it is made from the classifier that was trained with the backbone, or from what stands in for it."""
     has_weight_norms: ClassVar[bool] = True
     """Whether a feature is compared with its weights by a product, so that their lengths mean something in a plot."""
     needs_linear_head: ClassVar[str | None] = None

@@ -39,6 +39,7 @@ class RetrainedMemory(Classifier[CRTMemoryConfig]):
     calibration_folds = 1
     trained_as_softmax = True
     Config = CRTMemoryConfig
+    uses_joint = True
     depends_on_seed = True
     has_weight_norms = False
     needs_linear_head = "its hallucinator begins as the joint classifier, a linear layer"

@@ -45,6 +45,7 @@ class DisAlign(Classifier[DisAlignConfig]):
     Config = DisAlignConfig
     grid = tried(rho=(1.0, 0.5, 1.5))
     depends_on_seed = True
+    uses_joint = True
     has_weight_norms = False
 
     joint: Joint

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound=Section)
 
 TENSORS: dict[HeadName, tuple[str, ...]] = {
+    "none": (),
     "linear": ("weight", "bias"),
     "cosine": ("weight", "scale"),
     "oltr_cosine": ("weight",),
@@ -77,6 +78,7 @@ class Joint(LinearClassifier[Section]):
     source = "Kang et al., 2020, section 3"
     order = 0
     label, color, marker = "Joint", "#0072B2", "o"
+    uses_joint = True
     calibration_folds = 0
 
     head: HeadName = "linear"

@@ -39,6 +39,7 @@ class LogitAdjusted(Classifier[LogitAdjustedConfig]):
     source = "Menon et al., 2021, section 4.1"
     order = 45
     label, color, marker = "Logit-adjusted", "#CC79A7", "X"
+    uses_joint = True
     calibration_folds = 0
     trained_as_softmax = True
     Config = LogitAdjustedConfig

@@ -37,6 +37,7 @@ class LearnableWeightScaling(Classifier[LWSConfig]):
     trained_as_softmax = True
     Config = LWSConfig
     grid = tried(lr=(0.2, 0.05))
+    uses_joint = True
     depends_on_seed = True
     needs_linear_head = "it learns other norms of the joint weights, on which a cosine does not depend"
 

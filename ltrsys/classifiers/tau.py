@@ -55,6 +55,7 @@ class TauNorm(Classifier[TauConfig]):
     order = 30
     label, color, marker = "τ-normalised", "#E69F00", "D"
     Config = TauConfig
+    uses_joint = True
     depends_on_seed = True
     needs_linear_head = "it divides the joint weights by their norms, on which a cosine does not depend"
 

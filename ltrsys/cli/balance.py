@@ -25,7 +25,9 @@ def balance(
 def evaluate(
     run: RunArgument,
     overrides: OverridesArgument = None,
-    classifier: Annotated[str, typer.Option(help="joint, ncm, crt, tau, lws or another.")] = "joint",
+    classifier: Annotated[
+        str | None, typer.Option(help="ncm, crt, tau, lws or another; joint, or linear without one, if not given.")
+    ] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     plugin: PluginOption = None,
     json: JsonOption = False,

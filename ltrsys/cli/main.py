@@ -13,6 +13,7 @@ from ltrsys import __version__
 from ltrsys.cli import study
 from ltrsys.cli.audit import audit
 from ltrsys.cli.balance import balance, evaluate
+from ltrsys.cli.bank import bank
 from ltrsys.cli.export import export
 from ltrsys.cli.import_weights import import_weights
 from ltrsys.cli.init import init
@@ -40,6 +41,7 @@ app.command()(shards)
 app.command()(inspect)
 app.command()(init)
 app.command()(train)
+app.command()(bank)
 app.command()(balance)
 app.command()(evaluate)
 app.command()(predict)

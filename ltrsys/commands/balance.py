@@ -35,6 +35,7 @@ from ltrsys.second_stage.fitting import (
     nothing_to_report_on,
     val_split,
 )
+from ltrsys.second_stage.reference import load_reference, reference_name
 from ltrsys.second_stage.store import Fitted
 from ltrsys.world import World
 
@@ -85,7 +86,7 @@ def balance_run(
         return
     reported = evaluated(bank, name, config, device)
     predictions = Predictions(run.predictions, reported)
-    joint = Joint.of_model(run.model, device, config.model.head)
+    joint = fitter.reference()
     old = _old_results(run, reported)
     fitted = _fitted(fitter, skip_failures=everything)
     fitted |= _still_current(old, fitter, reported, except_for=fitted.keys())
@@ -102,7 +103,7 @@ def balance_run(
     if "tau" in fitted:
         grid = tau_grid(config.balance)
         curve = reported.tau_curve(grid, predictions.by_tau(joint, bank, grid))
-    results = reported.results(dataset, lines, curve)
+    results = reported.results(dataset, lines, curve, joint.name)
     report = BalanceReport(run.report, results)
     if results != old or not report.complete:
         classifiers_shown = [fitted[line.classifier].classifier for line in results.results]
@@ -145,7 +146,7 @@ def _fit_without_reporting(fitter: Fitter, dataset: Dataset, as_json: bool, *, s
 def evaluate_run(
     folder: Path,
     overrides: Sequence[str],
-    classifier: str,
+    classifier: str | None,
     split: str,
     as_json: bool,
     plugins: Sequence[str] = (),
@@ -159,7 +160,9 @@ def evaluate_run(
     if split not in SPLITS:
         raise UsageError(f"--split {split}: unknown split; choose from {', '.join(SPLITS)}.")
     run, config = open_trained(folder, overrides, plugins)
-    name = CLASSIFIERS.get(classifier).name  # only now are the plug-ins of the run known
+    name = CLASSIFIERS.get(
+        classifier or reference_name(config.model.head)
+    ).name  # only now are the plug-ins of the run known
     dataset = open_dataset(config.data)
     dataset.split(split)  # names the splits there are, if this is not one of them
     bank = open_bank(run, config, dataset)
@@ -167,8 +170,8 @@ def evaluate_run(
     fitted = open_fitted(run, name, bank, device)
     bank.require(split, fitted.classifier.features)
     reported = evaluated(bank, split, config, device)
-    joint = Joint.of_model(run.model, device, config.model.head)
-    _show(reported.results(dataset, [reported.line(fitted, joint)]), as_json)
+    joint = load_reference(run, config.model.head, device)
+    _show(reported.results(dataset, [reported.line(fitted, joint)], reference=joint.name), as_json)
 
 
 def _compare_with_training(run: RunFolder, config: Config, dataset: Dataset) -> None:

@@ -16,12 +16,14 @@ def common_order(runs: Sequence[BalancedRun]) -> list[NDArray[np.int64]]:
     """Return for each run the rows of its images, [N], in the order in which the first run has them.
 
     Images are the same if class, checksum and size are; shards that were built from other training images may hold
-    them in another order.
+    them in another order. Where features of a run were made elsewhere, rows are the same that have one place.
 
     Raises:
         UsageError: Where a run has other classes or other images; says which run, and what differs.
     """
     first = runs[0]
+    if not all(run.dataset.has_images for run in runs):
+        return _order_of_features(runs)
     ordered, first_keys = _sorted_by_key(_reported(first))
     back = np.argsort(ordered)
     found = [np.arange(len(ordered))]
@@ -32,6 +34,19 @@ def common_order(runs: Sequence[BalancedRun]) -> list[NDArray[np.int64]]:
             raise UsageError(_what_differs(first, run))
         found.append(rows[back])
     return found
+
+
+def _order_of_features(runs: Sequence[BalancedRun]) -> list[NDArray[np.int64]]:
+    """Take the rows as they are: nobody knows of which images they are, but their classes must be the same."""
+    first = runs[0]
+    for run in runs[1:]:
+        _check_classes(first, run)
+        if not np.array_equal(first.reported.split.labels, run.reported.split.labels):
+            raise UsageError(
+                f"{run.run.path}: its rows have other labels than those of {first.run.path}. Features that were made "
+                "elsewhere are compared row by row: give them in the same order."
+            )
+    return [np.arange(len(first.reported.split.labels)) for _ in runs]
 
 
 def training_differences(runs: Sequence[BalancedRun]) -> list[str]:

@@ -68,15 +68,20 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
     Raises:
         UsageError: For an unreadable file, an unknown key (naming the nearest), a wrong type or value.
     """
-    source = _read_yaml(_file_or_packaged(path), ())
-    # a kind comes first: it clears what its section held, and must not clear what this command line sets
-    for override in sorted(overrides, key=lambda override: not override.partition("=")[0].endswith(".kind")):
-        _override(source, override)
-    _load_plugins(source)
-    try:
-        return Config.model_validate(source.values)
-    except ValidationError as error:
-        raise UsageError(_explain(error, source, path)) from None
+    return _checked(_read_yaml(_file_or_packaged(path), ()), overrides, path)
+
+
+def config_of(values: dict[str, Any], overrides: Iterable[str] = ()) -> Config:
+    """Return the experiment that a program puts together, with `key.sub=value` overrides, all of it checked.
+
+    Args:
+        values: As a file would hold them; an unset section is left out.
+        overrides: What is changed.
+
+    Raises:
+        UsageError: As `load_config` does.
+    """
+    return _checked(_Source(values), overrides, Path("config"))
 
 
 def load_run_config(run: RunFolder, overrides: Iterable[str] = ()) -> Config:
@@ -88,6 +93,18 @@ def load_run_config(run: RunFolder, overrides: Iterable[str] = ()) -> Config:
     if not run.config_file.exists():
         raise UsageError(f"{run.path}: not a run folder (it has no config.yaml). Give the folder that training made.")
     return load_config(run.config_file, overrides)
+
+
+def _checked(source: _Source, overrides: Iterable[str], path: Path) -> Config:
+    """Apply overrides, load the plug-ins that are named, and check all of it; `path` is for messages."""
+    # a kind comes first: it clears what its section held, and must not clear what this command line sets
+    for override in sorted(overrides, key=lambda override: not override.partition("=")[0].endswith(".kind")):
+        _override(source, override)
+    _load_plugins(source)
+    try:
+        return Config.model_validate(source.values)
+    except ValidationError as error:
+        raise UsageError(_explain(error, source, path)) from None
 
 
 def _file_or_packaged(path: Path) -> Path:

@@ -4,13 +4,17 @@ A config file is YAML; `extends: other.yaml` takes everything from another file 
 Unknown keys and wrong types are errors that name the key, the file and the nearest valid key.
 """
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
 from ltrsys.data.config import DataConfig
+from ltrsys.features.config import BankConfig
 from ltrsys.metrics.config import ShotsConfig
+from ltrsys.models.backbones.libraries.base import library_of
 from ltrsys.models.config import ModelConfig
 from ltrsys.registry import load_plugin, loaded_plugins
 from ltrsys.runs.config import TRACKING, TrackingConfig
@@ -32,6 +36,7 @@ class Config(Section):
     data: DataConfig
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
+    bank: Annotated[BankConfig, MayChange.AFTER_TRAINING] = BankConfig()
     balance: Annotated[BalanceConfig, BALANCE, MayChange.AFTER_TRAINING] = Field(
         default_factory=lambda: BALANCE.model()()
     )
@@ -44,6 +49,28 @@ class Config(Section):
     def run_folder(self) -> Path:
         """`runs/<name>`."""
         return self.runs / self.name
+
+    @model_validator(mode="before")
+    @classmethod
+    def _made_for_its_network(cls, values: Any) -> Any:
+        """Give the network images of the size, and normalised in the way, that its library says, unless told otherwise.
+
+        A network of a fixed size is built for the images that it gets.
+        """
+        if not isinstance(values, Mapping):
+            return values
+        model, data = values.get("model"), values.get("data")
+        if not (isinstance(model, Mapping) and isinstance(data, Mapping) and isinstance(model.get("backbone"), str)):
+            return values
+        found = library_of(model["backbone"])
+        if found is None or found[1] not in found[0].names():  # whoever builds the network says that it is unknown
+            return values
+        made_for = asdict(found[0].input_of(found[1]))
+        if isinstance(size := data.get("image_size"), int) and size != made_for["image_size"]:
+            made_for["resize"] = round(made_for["resize"] * size / made_for["image_size"])
+            model = {"input_size": size, **model}
+        made_for |= {key: list(value) for key, value in made_for.items() if isinstance(value, tuple)}
+        return {**values, "model": model, "data": {**made_for, **data}}
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
@@ -81,22 +108,31 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _one_start(self) -> "Config":
-        train = self.train
+        train, model = self.train, self.model
+        starts = model.weights is not None or bool(model.pretrained)
+        if model.weights is not None and model.pretrained:
+            raise ValueError(
+                f"model.weights={model.weights} and model.pretrained={model.pretrained} both say what the backbone "
+                "starts from: give one of them"
+            )
+        if model.pretrained_by_order and not isinstance(model.pretrained, str):
+            raise ValueError("model.pretrained_by_order=true is for a file: give it as model.pretrained")
         if train.from_run is None:
-            if train.reset_classifier and self.model.weights is None:
+            if train.reset_classifier and not starts:
                 raise ValueError(
                     "train.reset_classifier=true has no classifier to draw anew, since training starts from random "
                     "weights: give train.from_run, or leave it out"
                 )
-            if train.trainable != "all" and self.model.weights is None:
+            if train.trainable != "all" and not starts:
                 raise ValueError(
-                    f"train.trainable={train.trainable} would freeze random weights: give train.from_run or "
-                    "model.weights, or leave it out"
+                    f"train.trainable={train.trainable} would freeze random weights: give train.from_run, "
+                    "model.pretrained or model.weights, or leave it out"
                 )
             return self
-        if self.model.weights is not None:
+        if starts:
+            key = "weights" if model.weights is not None else "pretrained"
             raise ValueError(
-                f"train.from_run={train.from_run} and model.weights={self.model.weights} both say what training starts "
+                f"train.from_run={train.from_run} and model.{key}={getattr(model, key)} both say what training starts "
                 "from: give one of them"
             )
         if train.from_run.absolute() == self.run_folder.absolute():

@@ -11,6 +11,7 @@ from ltrsys.data.plan.samplers.powers import InstanceBalanced
 from ltrsys.method_section import OneOf
 from ltrsys.section import Count, Fraction, MayChange, Positive, Section
 
+Interpolation = Literal["bilinear", "bicubic"]
 RGB = Annotated[list[float], Field(min_length=3, max_length=3)]
 
 SAMPLER: OneOf[Sampler] = OneOf(SAMPLERS, default="instance")
@@ -55,6 +56,8 @@ class DataConfig(Section):
     """Side of the square the network sees, in pixels."""
     resize: Count = 256
     """Evaluation resizes the short side to this, then crops the centre."""
+    interpolation: Interpolation = "bilinear"
+    """How images are resized, always with antialiasing; many networks of timm and open_clip are made for `bicubic`."""
     mean: RGB = IMAGENET_MEAN
     """Subtracted from the channels, on a scale of 0 to 1."""
     std: RGB = IMAGENET_STD

@@ -16,6 +16,7 @@ from ltrsys.evaluation.split import EvaluatedSplit
 from ltrsys.features.bank import FeatureBank
 from ltrsys.runs.folder import RunFolder
 from ltrsys.second_stage.fitting import evaluated_split, nothing_to_report_on
+from ltrsys.second_stage.reference import load_reference
 from ltrsys.second_stage.store import Fitted
 from ltrsys.world import World
 
@@ -63,7 +64,7 @@ class BalancedRun:
                     f"changed since. Run `ltrsys balance {folder}` again."
                 )
             bank.require(name, fitted[line.classifier].classifier.features)
-        joint = Joint.of_model(run.model, device, config.model.head)
+        joint = load_reference(run, config.model.head, device)
         predictions = Predictions(run.predictions, reported)
         return cls(run, config, dataset, bank, results, reported, joint, fitted, predictions)
 

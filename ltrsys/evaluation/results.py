@@ -1,9 +1,9 @@
 """`results.json`: the accuracies of a run's classifiers, in per cent; null where there is nothing to measure."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ltrsys.classifiers.base import SelectedOn
 from ltrsys.data.index.records import SplitName
@@ -147,7 +147,7 @@ class Line(_Record):
     confidence_95: dict[str, tuple[float, float] | None]
     """Wilson's interval of many, medium, few and all, the bootstrap's of the mean class accuracy; format 1 lacks it."""
     versus_joint: VersusJoint | None
-    """None for the joint classifier itself."""
+    """Against the classifier that `Results.reference` names; None for that itself."""
     fingerprint: str
     """SHA-256 of all that this line depends on, `tilt` and `calibration` aside."""
     tilt: Tilt | None = None
@@ -202,6 +202,8 @@ class Results(_Record):
     """Images of the split in many, medium, few and all."""
     images_per_class: ImagesPerClass | None = None
     """None in files of format 1, and of a split without images."""
+    reference: Annotated[str, Field(exclude_if=lambda value: value == "joint")] = "joint"
+    """The classifier that the lines are compared with."""
     results: list[Line]
     tau_curve: TauCurve | None = None
 

@@ -83,7 +83,7 @@ class EvaluatedSplit:
         labels = self.split.labels
         measured = evaluate_ranking(labels, ranking, self.shot_of_class)
         versus = None
-        if fitted.classifier.name != "joint":
+        if fitted.classifier.name != joint.name:
             correct, reference = ranking[:, 0] == labels, self.predictions(joint) == labels
             versus = VersusJoint(
                 **asdict(paired_test(correct, reference)),
@@ -108,8 +108,17 @@ class EvaluatedSplit:
         """SHA-256 of all that a line depends on: `fit` is that of all that the fit of its classifier depends on."""
         return line_fingerprint(fit, self.name, self.shots)
 
-    def results(self, dataset: Dataset, lines: Sequence[Line], curve: TauCurve | None = None) -> Results:
-        """Put lines, in the paper's order, into the form of results.json."""
+    def results(
+        self, dataset: Dataset, lines: Sequence[Line], curve: TauCurve | None = None, reference: str = Joint.name
+    ) -> Results:
+        """Put lines, in the paper's order, into the form of results.json.
+
+        Args:
+            dataset: The images.
+            lines: Of classifiers.
+            curve: Accuracy by tau, if that is wanted.
+            reference: The classifier that the lines are compared with.
+        """
         names = CLASSIFIERS.names()
         images = images_by_shot(self.split.labels, self.shot_of_class)
         return Results(
@@ -119,6 +128,7 @@ class EvaluatedSplit:
             classes=dict(classes_by_shot(self.shot_of_class)),
             images={column: int(chosen.sum()) for column, chosen in images.items()},
             images_per_class=self._images_per_class(),
+            reference=reference,
             results=sorted(lines, key=lambda line: names.index(line.classifier)),
             tau_curve=curve,
         )

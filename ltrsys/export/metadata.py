@@ -31,7 +31,7 @@ def preprocessing_of(preprocessing: Preprocessing, folded: FoldedModel) -> dict[
     """Return what is done to an upright RGB image before the exported model sees it, as JSON values."""
     return {
         **preprocessing.model_dump(mode="json"),
-        "interpolation": "bilinear",
+        "interpolation": preprocessing.interpolation,
         "antialias": True,
         "crop": "center",
         "layout": "NCHW",

@@ -45,7 +45,8 @@ def prepared(path):
     stored = preprocessing["reduced_to"]
     if stored and min(image.size) > stored:
         image = short_side_to(image, stored, Image.Resampling.LANCZOS)
-    image = short_side_to(image, preprocessing["resize"], Image.Resampling.BILINEAR)
+    filter = Image.Resampling[preprocessing["interpolation"].upper()]
+    image = short_side_to(image, preprocessing["resize"], filter)
     side = preprocessing["image_size"]
     left, top = (round((length - side) / 2) for length in image.size)
     pixels = np.asarray(image.crop((left, top, left + side, top + side)))

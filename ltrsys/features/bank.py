@@ -26,6 +26,7 @@ from ltrsys.data.index.records import SplitName
 from ltrsys.errors import DataError
 from ltrsys.features.config import Featured, FeatureKind
 from ltrsys.files import read_json, sha256_of, write_json
+from ltrsys.models.config import ELSEWHERE, Views
 from ltrsys.models.signature import Signature
 from ltrsys.runs.folder import RunFolder
 
@@ -147,7 +148,12 @@ class BankIdentity:
     def of(
         cls, run: RunFolder, config: Featured, dataset: Dataset, settings: dict[str, Any] | None = None
     ) -> "BankIdentity":
-        """Read what a bank made now would be made from, with the config's settings unless others are given."""
+        """Read what a bank made now would be made from, with the config's settings unless others are given.
+
+        Features from elsewhere remain what they are: nothing here could make them anew.
+        """
+        if config.model.backbone == ELSEWHERE:
+            return FeatureBank.open(run.features).identity
         return cls(sha256_of(run.model), dataset.fingerprint, _settings(config) if settings is None else settings)
 
     @property
@@ -225,6 +231,12 @@ class FeatureBank:
         """Return the splits of which the bank holds features of this kind."""
         return self.complete if kind == "last" else self.complete_no_relu
 
+    @property
+    def views(self) -> Views:
+        """Over which views of an image the features are averaged."""
+        views: Views = self.identity.settings.get("views", "one")
+        return views
+
     def holds(self, kind: FeatureKind) -> bool:
         """Return whether it has features of this kind of every split that is in it."""
         return set(self.complete) == set(self.splits(kind))
@@ -274,6 +286,10 @@ def _settings(config: Featured) -> dict[str, Any]:
         **config.data.model_dump(mode="json", include={"image_size", "resize", "mean", "std"}),
         "bn": config.balance.bn,
     }
+    if config.bank.views != "one":
+        settings["views"] = config.bank.views
+    if config.data.interpolation != "bilinear":  # what all were before it could be chosen
+        settings["interpolation"] = config.data.interpolation
     if config.balance.bn == "recalibrate":
         settings |= {
             "seed": config.seed,

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Protocol
 from pydantic import Field
 
 from ltrsys.data.config import DataConfig
-from ltrsys.models.config import ModelConfig
+from ltrsys.models.config import ModelConfig, Views, size_of_views
 from ltrsys.section import Count, Fraction, Positive, Section
 from ltrsys.training.config import TrainConfig
 
@@ -23,6 +23,15 @@ class RetrainConfig(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     bias: bool = True
     """cRT: whether the new classifier has a bias. LWS: whether the scale multiplies the bias too."""
+
+
+class BankConfig(Section):
+    """The feature bank."""
+
+    views: Views = "one"
+    """What the features of an image are the mean over: its centre; that and its mirror image; or five crops of the
+    central square of `data.resize`, the corners and the centre. So many times as long takes the bank, and predicting
+    by it."""
 
 
 class BankSettings(Protocol):
@@ -66,3 +75,13 @@ class Featured(Protocol):
     def balance(self) -> BankSettings:
         """How the bank is made."""
         ...
+
+    @property
+    def bank(self) -> BankConfig:
+        """Over which views of an image its features are averaged."""
+        ...
+
+
+def data_of_bank(data: DataConfig, views: Views) -> DataConfig:
+    """Return how images are read for a bank: views of an image may need more of it than the network sees at once."""
+    return data.model_copy(update={"image_size": size_of_views(views, image_size=data.image_size, resize=data.resize)})

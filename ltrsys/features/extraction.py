@@ -20,13 +20,14 @@ from ltrsys.data.reading.quarantine import Quarantine
 from ltrsys.device import within_memory
 from ltrsys.errors import DataError
 from ltrsys.features.bank import FILES, BankIdentity, FeatureBank, split_folder
-from ltrsys.features.config import Featured, FeatureKind
+from ltrsys.features.config import Featured, FeatureKind, data_of_bank
 from ltrsys.features.ranks import barrier
 from ltrsys.features.recalibration import recalibrate, restore
 from ltrsys.features.rows import RowFile
 from ltrsys.files import explained, write_array
 from ltrsys.models.last_relu import features_around_last_relu
 from ltrsys.models.signature import Signature
+from ltrsys.models.views import with_views
 from ltrsys.models.weights import load_network
 from ltrsys.progress import track
 from ltrsys.runs.folder import RunFolder
@@ -72,6 +73,7 @@ def make_bank(
             restore(backbone, run)  # measured by another number of ranks they would differ in the last bits
         elif config.balance.bn == "recalibrate":
             recalibrate(backbone, config, dataset, run, world=world, device=device)
+        backbone = with_views(backbone, config.bank.views, config.data.image_size)
         for name, lacking in missing.items():
             _extract(backbone, network.feature_dim, dataset.split(name), lacking, run, config, world, device)
             bank = bank.with_split(name, lacking)
@@ -93,7 +95,7 @@ def _missing(bank: FeatureBank, dataset: Dataset, kinds: Collection[FeatureKind]
 def _start(run: RunFolder, config: Featured, dataset: Dataset, world: World) -> FeatureBank:
     """Open the bank if it is current, else begin an empty one in its place."""
     identity = BankIdentity.of(run, config, dataset)
-    signature = Signature.of(dataset.record, config.data)
+    signature = Signature.of(dataset.record, data_of_bank(config.data, config.bank.views))
     empty = FeatureBank(run.features, identity, dataset.num_classes, (), signature=signature)
     bank = empty
     if (run.features / "bank.json").exists():
@@ -145,10 +147,10 @@ def _extract(
 def images_of_bank(
     split: Split, config: Featured, *, world: World, device: torch.device, quarantine: Quarantine | None = None
 ) -> EvaluationLoader:
-    """Return what reads this rank's images of a split as a bank is made of them: each once, in its evaluation view."""
+    """Return what reads this rank's images of a split as a bank is made of them: each once, as in evaluation."""
     return EvaluationLoader(
         split,
-        config.data,
+        data_of_bank(config.data, config.bank.views),
         batch_size=config.balance.feature_batch_size,
         world=world,
         device=device,
@@ -173,7 +175,7 @@ def write_features(
     another of its class.
 
     Args:
-        backbone: On the device. Features before the last ReLU are those of a residual network
+        backbone: On the device, `with_views`. Features before the last ReLU are those of a residual network
             (`ltrsys.models.last_relu`).
         split: The images.
         paths: A file for each kind of features that is wanted, float32 [n, D].

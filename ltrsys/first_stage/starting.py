@@ -1,5 +1,6 @@
 """What a run begins with: its checkpoint or nothing, its network, and the number of its attempt."""
 
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -16,6 +17,7 @@ from ltrsys.data.plan.planner import VERSION as PLAN_VERSION
 from ltrsys.data.plan.planner import Planner
 from ltrsys.data.reading.opening import open_dataset
 from ltrsys.errors import LtrsysError, UsageError
+from ltrsys.files import sha256_of
 from ltrsys.first_stage.from_run import check_from_run, digest_of_weights, fill_from_run, parts_to_begin
 from ltrsys.first_stage.memory import check_memory
 from ltrsys.first_stage.resuming import check_same_experiment, check_same_plan
@@ -23,6 +25,8 @@ from ltrsys.models.freezing import freeze
 from ltrsys.models.heads import CosineHead
 from ltrsys.models.image_size import build_without_memory
 from ltrsys.models.network import Network, build_network
+from ltrsys.models.pretrained import load_pretrained
+from ltrsys.models.published_files import find_weights
 from ltrsys.models.weights import load_backbone
 from ltrsys.runs.audit_log import begin_attempt
 from ltrsys.runs.folder import RunFolder
@@ -35,6 +39,8 @@ from ltrsys.training.losses.base import LossContext
 from ltrsys.training.memory import largest_micro_batch_size
 from ltrsys.training.objective import Objective
 from ltrsys.world import World
+
+log = logging.getLogger("ltrsys")
 
 
 def planner_of_training(config: Config, split: Split, cache: Path | None = None) -> Planner:
@@ -100,10 +106,19 @@ def no_progress(config: Config, dataset: Dataset, batching: Batching) -> Progres
         dataset=dataset.fingerprint,
         config=config.dump(),
         sampler_weights=config.data.sampler.digest(),
-        started_from=None if config.train.from_run is None else digest_of_weights(config.train.from_run),
+        started_from=_digest_of_start(config),
         micro_batch_size=batching.micro_batch_size,
         world_size=batching.world.world_size,
     )
+
+
+def _digest_of_start(config: Config) -> str | None:
+    """Return the SHA-256 of the weights that a run is started from; None where they are random."""
+    if config.train.from_run is not None:
+        return digest_of_weights(config.train.from_run)
+    if config.model.weights is not None:
+        return sha256_of(config.model.weights)
+    return sha256_of(find_weights(config.model).path) if config.model.pretrained else None
 
 
 def initial_network(config: Config, dataset: Dataset, checkpoint: Checkpoint | None, device: torch.device) -> Network:
@@ -123,6 +138,9 @@ def initial_network(config: Config, dataset: Dataset, checkpoint: Checkpoint | N
         fill_from_run(network, config.train.from_run, fresh=parts_to_begin(config))
     elif config.model.weights is not None:
         load_backbone(network, Path(config.model.weights))
+    elif config.model.pretrained:
+        found = load_pretrained(network, config.model)
+        log.info("The backbone begins as %s.", found.origin)
     if (scale := config.train.loss.fixed_scale) is not None:
         assert isinstance(network.classifier, CosineHead), "the config asks for it"
         network.classifier.fix_scale(scale)

@@ -7,7 +7,10 @@ from pydantic import Field
 
 from ltrsys.section import Count, Section
 
-HeadName = Literal["linear", "cosine", "oltr_cosine", "oltr_memory"]
+HeadName = Literal["linear", "cosine", "oltr_cosine", "oltr_memory", "none"]
+ELSEWHERE = "elsewhere"
+"""The `model.backbone` of features that were made elsewhere."""
+Views = Literal["one", "flip", "five"]
 Trainable = Literal["all", "last_block", "classifier"]
 
 
@@ -31,6 +34,17 @@ class ModelConfig(Section):
     given."""
     head: HeadName = "linear"
     """What makes logits of features: W x + b; s·cos(w, x) with a learned s; OLTR's 16·|x|/(1+|x|)·cos(w, x); or the
-    same of features that OLTR's memory of the classes has added to."""
+    same of features that OLTR's memory of the classes has added to. `none` is for a run without a first stage, whose
+    network ends in its features (`ltrsys bank`)."""
     weights: Path | None = Field(default=None, strict=False)
     """A safetensors file of backbone weights to start from (as `model.safetensors` of a run)."""
+    pretrained: bool | str = False
+    """Weights of the backbone that others have trained: true for those that are published for it, a file of them, or
+    `hf-hub:OWNER/NAME`."""
+    pretrained_by_order: bool = False
+    """Whether the file has other names, but the same shapes in the same order."""
+
+
+def size_of_views(views: Views, *, image_size: int, resize: int) -> int:
+    """Return the side of the square that an image is cropped to before its views are made, in pixels."""
+    return resize if views == "five" else image_size

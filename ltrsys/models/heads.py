@@ -83,13 +83,30 @@ class OLTRMemoryHead(OLTRCosineHead):
         return super().forward(self.memory.recall(features_BD))
 
 
-Head = nn.Linear | CosineHead | OLTRCosineHead | OLTRMemoryHead
-"""Features [B, D] -> logits [B, C]; each has a `weight`, [C, D]."""
+class NoHead(nn.Module):
+    """Ends the network in its features: `model.head=none`. State dict: empty."""
+
+    weight: Tensor
+    """[0, D]."""
+
+    def __init__(self, feature_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(0, feature_dim), persistent=False)
+
+    def forward(self, features_BD: Tensor) -> Tensor:
+        """Return the features."""
+        return features_BD
+
+
+Head = nn.Linear | CosineHead | OLTRCosineHead | OLTRMemoryHead | NoHead
+"""Features [B, D] -> logits [B, C]; each has a `weight`, [C, D], C being 0 where there is no head."""
 
 
 def build_head(name: HeadName, feature_dim: int, num_classes: int) -> Head:
     """Build the head that `model.head` names, with random weights from torch's global generator."""
-    kinds: dict[HeadName, type[Head]] = {
+    if name == "none":
+        return NoHead(feature_dim)
+    kinds: dict[HeadName, type[nn.Linear | CosineHead | OLTRCosineHead]] = {
         "linear": nn.Linear,
         "cosine": CosineHead,
         "oltr_cosine": OLTRCosineHead,

@@ -13,7 +13,7 @@ ltrsys      the model.safetensors of a run
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from ltrsys.errors import DataError
 from ltrsys.models.backbones.base import head_places
 from ltrsys.models.backbones.resnet import RESNETS
 from ltrsys.models.config import ModelConfig
+from ltrsys.models.matching import differences
 from ltrsys.models.network import Network, build_network
 from ltrsys.models.weights import BACKBONE, read_plain
 
@@ -41,12 +42,6 @@ OURS = {
     "classifier.cosnorm_classifier.": "classifier.",
 }
 """What begins a name in the paper's layout, and in a network whose config has that part."""
-
-SHOWN = 10
-"""Tensors of a kind that an error names one by one."""
-
-COUNTER = ".num_batches_tracked"
-"""Ends the name of a counter that files of PyTorch before 0.4.1 lack, and that evaluation does not look at."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +69,7 @@ def load_published(config: ModelConfig, num_classes: int, path: Path) -> Publish
     scales = tensors.pop(SCALES, None)
     wanted = network.state_dict()
     _check_classes(tensors, num_classes, path)
-    if problems := _differences(wanted, tensors):
+    if problems := differences(wanted, tensors):
         advice = "Give the config of the network it is of."
         if keys := _keys_of_parts(tensors):
             advice = f"Its network has {' '.join(keys)}."
@@ -152,32 +147,11 @@ def _check_classes(tensors: Mapping[str, Tensor], num_classes: int, path: Path) 
         )
 
 
-def _differences(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
-    """Name what is missing, superfluous or of another shape; empty where all is as wanted."""
-    reshaped = [
-        f"{name} {list(tensors[name].shape)} instead of {list(tensor.shape)}"
-        for name, tensor in wanted.items()
-        if name in tensors and tensors[name].shape != tensor.shape
-    ]
-    found = {
-        "missing": _listed(name for name in wanted if name not in tensors and not name.endswith(COUNTER)),
-        "superfluous": _listed(name for name in tensors if name not in wanted),
-        "of another shape": _listed(reshaped),
-    }
-    return "; ".join(f"{kind}: {names}" for kind, names in found.items() if names)
-
-
-def _listed(names: Iterable[str]) -> str:
-    names = list(names)
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
-
-
 def _backbone_that_fits(tensors: Mapping[str, Tensor], config: ModelConfig, num_classes: int) -> str | None:
     """Return which of the paper's backbones has exactly these tensors."""
     for name in RESNETS:
         with torch.device("meta"):
             other = build_network(config.model_copy(update={"backbone": name}), num_classes)
-        if not _differences(other.state_dict(), tensors):
+        if not differences(other.state_dict(), tensors):
             return name
     return None

@@ -7,9 +7,9 @@ import hashlib
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ltrsys.data.config import DataConfig
+from ltrsys.data.config import DataConfig, Interpolation
 from ltrsys.data.index.difference import difference_of_classes
 from ltrsys.data.index.records import ClassRecord, DatasetRecord
 from ltrsys.errors import DataError, first_problem
@@ -25,7 +25,7 @@ class _Record(BaseModel):
 class Preprocessing(_Record):
     """What is done to an upright RGB image before the network sees it, in this order.
 
-    Resizing is bilinear with antialiasing, as torchvision's; the crop is that of the centre.
+    Resizing is with antialiasing, as torchvision's; the crop is that of the centre.
     """
 
     reduced_to: int | None
@@ -39,6 +39,8 @@ class Preprocessing(_Record):
     """Subtracted from the channels, on a scale of 0 to 1."""
     std: tuple[float, float, float]
     """The channels are then divided by this."""
+    interpolation: Interpolation = Field(default="bilinear", exclude_if=lambda value: value == "bilinear")
+    """How it is resized. Not written where it is bilinear: it was always that before it could be chosen."""
 
 
 class Signature(_Record):
@@ -64,6 +66,7 @@ class Signature(_Record):
                 image_size=config.image_size,
                 mean=tuple(config.mean),
                 std=tuple(config.std),
+                interpolation=config.interpolation,
             ),
         )
 

@@ -31,12 +31,12 @@ class Thumbnails:
     _readers: dict[tuple[str, SplitName], tuple[Split, ShardReader]] = field(default_factory=dict)
 
     def of(self, dataset: Dataset, split: SplitName, sample: int) -> int | None:
-        """Return the place of an image's picture; None where it is damaged, does not fit, or none are wanted.
+        """Return the place of an image's picture; None where it is damaged, not here, does not fit, or none are wanted.
 
         Raises:
             DataError: Where a remote shard does not come.
         """
-        if not self.wanted:
+        if not (self.wanted and dataset.has_images):
             return None
         key = (dataset.fingerprint, split, sample)
         if key not in self._places:

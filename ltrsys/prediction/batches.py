@@ -122,7 +122,13 @@ class BatchReader:
         stored = [self._blank if isinstance(image, str) else image for image in batch.images]
         width, height = (np.array([getattr(image, side) for image in stored]) for side in ("width", "height"))
         config = self._config
-        augmentation = evaluation_augmentation(width, height, resize=config.resize, image_size=config.image_size)
+        augmentation = evaluation_augmentation(
+            width,
+            height,
+            resize=config.resize,
+            image_size=config.image_size,
+            interpolation=config.interpolation,
+        )
         self._in_work.append(batch)
         self._pipeline.feed([image.jpeg for image in stored], augmentation)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -14,9 +14,13 @@ from ltrsys.data.index.dataset import Dataset
 from ltrsys.errors import DataError, UsageError
 from ltrsys.evaluation.opening import open_trained
 from ltrsys.features.bank import BankIdentity, FeatureBank
+from ltrsys.features.config import data_of_bank
 from ltrsys.features.recalibration import restore
 from ltrsys.files import sha256_of
+from ltrsys.models.backbones.base import build_backbone
+from ltrsys.models.config import ELSEWHERE, Views, size_of_views
 from ltrsys.models.signature import Signature, signature_in
+from ltrsys.models.views import with_views
 from ltrsys.models.weights import load_network
 from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.trained_on import kept_record
@@ -58,16 +62,21 @@ def load_model(path: Path, classifier: str | None, device: torch.device) -> Load
         DataError: Where network and classifier do not belong together, or a file is damaged.
     """
     run, config = open_trained(path, (), ())
+    if config.model.backbone == ELSEWHERE:
+        build_backbone(config.model)  # says why it cannot
     name = _chosen(run, classifier)
     fitted = load_fitted(run.classifiers, name, device)
-    signature = _signature(run, config, classifier_path(run.classifiers, name))
-    bn = _batch_norm_of(run, config, fitted)
+    made_by = _settings_of_features(run, config, fitted)
+    views: Views = made_by.get("views", "one")
+    signature = _signature(run, config, classifier_path(run.classifiers, name), views)
     network = load_network(config.model, len(signature.classes), run.model).to(device)
     if config.train.channels_last:
         network.to(memory_format=torch.channels_last)
     backbone = network.backbone.eval()
-    if bn == "recalibrate":
+    if made_by["bn"] == "recalibrate":
         restore(backbone, run)
+    backbone = with_views(backbone, views, config.data.image_size)
+    config = config.model_copy(update={"data": data_of_bank(config.data, views)})
     known = (run.calibration / f"{name}.safetensors").exists()
     calibration = load_calibration(run, name) if known else None
     return LoadedModel(run, config, signature, backbone, network.feature_dim, fitted, calibration)
@@ -90,11 +99,15 @@ def _chosen(run: RunFolder, wanted: str | None) -> str:
     return name
 
 
-def _signature(run: RunFolder, config: Config, classifier: Path) -> Signature:
+def _signature(run: RunFolder, config: Config, classifier: Path, views: Views) -> Signature:
     """Return what the model takes and what its outputs mean; all who know it must agree, but for names that changed."""
-    known = {path: signature for path in (classifier, run.model) if (signature := signature_in(path)) is not None}
+    known = {}
+    if (of_classifier := signature_in(classifier)) is not None:
+        known[classifier] = of_classifier
+    if (of_network := signature_in(run.model)) is not None:
+        known[run.model] = _before_views(of_network, views)
     if (record := kept_record(run)) is not None:
-        known[run.dataset] = Signature.of(record, config.data)
+        known[run.dataset] = _before_views(Signature.of(record, config.data), views)
     if not known:  # a run of ltrsys 0.2.0 or earlier, or one that such a version imported
         raise UsageError(
             f"{run.path}: it does not know the names of its classes: it was made by ltrsys 0.2.0 or earlier. Run "
@@ -111,9 +124,10 @@ def _signature(run: RunFolder, config: Config, classifier: Path) -> Signature:
     configured = signature.preprocessing.model_copy(
         update={
             "resize": config.data.resize,
-            "image_size": config.data.image_size,
+            "image_size": data_of_bank(config.data, views).image_size,
             "mean": tuple(config.data.mean),
             "std": tuple(config.data.std),
+            "interpolation": config.data.interpolation,
         }
     )
     if difference := signature.difference(signature.model_copy(update={"preprocessing": configured})):
@@ -123,8 +137,15 @@ def _signature(run: RunFolder, config: Config, classifier: Path) -> Signature:
     return signature
 
 
-def _batch_norm_of(run: RunFolder, config: Config, fitted: Fitted) -> str:
-    """Return how BatchNorm was treated in the features that a classifier was fitted on.
+def _before_views(signature: Signature, views: Views) -> Signature:
+    """Return that of the network together with what makes several views of the images that it gets."""
+    known = signature.preprocessing
+    side = size_of_views(views, image_size=known.image_size, resize=known.resize)
+    return signature.model_copy(update={"preprocessing": known.model_copy(update={"image_size": side})})
+
+
+def _settings_of_features(run: RunFolder, config: Config, fitted: Fitted) -> dict[str, Any]:
+    """Return how the features were made that a classifier was fitted on: `bn`, and `views` where there are several.
 
     Raises:
         DataError: Where these are not features of the run's model.
@@ -135,12 +156,14 @@ def _batch_norm_of(run: RunFolder, config: Config, fitted: Fitted) -> str:
         if sha256_of(run.model) != bank.identity.model:
             raise DataError(f"{run.model}: the model has changed since its features were made. {again}")
         if bank.fingerprint_of(kind) == fitted.bank:
-            return str(bank.identity.settings["bn"])
+            return bank.identity.settings
     elif (record := kept_record(run)) is not None:  # to save space, features may be deleted once classifiers are fitted
         plain = config.model_copy(update={"balance": config.balance.model_copy(update={"bn": "eval"})})
-        bank = FeatureBank(run.features, BankIdentity.of(run, plain, Dataset(run.path, record)), 0, ())
-        if bank.fingerprint_of(kind) == fitted.bank:
-            return "eval"
+        for views in get_args(Views):
+            made_by = plain.model_copy(update={"bank": config.bank.model_copy(update={"views": views})})
+            bank = FeatureBank(run.features, BankIdentity.of(run, made_by, Dataset(run.path, record)), 0, ())
+            if bank.fingerprint_of(kind) == fitted.bank:
+                return bank.identity.settings
     raise DataError(
         f"{run.classifiers}: {fitted.classifier.name} was not fitted on features of {run.model} as it is now. {again}"
     )

@@ -60,9 +60,10 @@ def tilt_table(results: Results) -> Table | None:
     equal = next((tilt.equal_many_shot for _, tilt in tilted if tilt.equal_many_shot is not None), None)
     caption = "Tilted: scores less t times the logarithm of the class frequency, t the best on val."
     if equal is not None:
+        reference = CLASSIFIERS.get(results.reference).label
         caption += (
-            f" At equal many-shot accuracy: where it is nearest to {equal.joint_many:.1f}, that of tilted Joint, with "
-            f"{equal.joint_few:.1f} few-shot; p: McNemar's exact test of the few-shot images against it."
+            f" At equal many-shot accuracy: where it is nearest to {equal.joint_many:.1f}, that of tilted {reference}, "
+            f"with {equal.joint_few:.1f} few-shot; p: McNemar's exact test of the few-shot images against it."
         )
     table = Table(
         title="On equal footing" + ("" if chosen else " (no val split to choose t on)"),
@@ -151,10 +152,11 @@ def caption(results: Results) -> str:
         f"{shot} {counted(classes[shot], 'class', 'classes')}/{counted(images[shot], 'image', 'images')}"
         for shot in SHOTS
     )
+    reference = CLASSIFIERS.get(results.reference).label
     if results.balanced is False:
-        test = "paired randomisation test of the mean against Joint, on the same images"
+        test = f"paired randomisation test of the mean against {reference}, on the same images"
     else:
-        test = "McNemar's exact test against Joint, on the same images"
+        test = f"McNemar's exact test against {reference}, on the same images"
     return "\n".join([f"{groups}. p: {test}.", *_balance(results)])
 
 

@@ -17,6 +17,7 @@ from ltrsys.runs.folder import RunFolder
 from ltrsys.second_stage.config import BalanceConfig
 from ltrsys.second_stage.grids import Choice
 from ltrsys.second_stage.held_out import HeldOut, of_train, of_val
+from ltrsys.second_stage.reference import STAND_IN, as_joint
 from ltrsys.second_stage.selection import best_values, trial_on_val, trials_on_train
 from ltrsys.second_stage.store import Fitted, classifier_path, load_fitted, save_fitted
 from ltrsys.section import Section
@@ -105,6 +106,8 @@ class Fitter:
         classifier, section = CLASSIFIERS.get(name), self.config.of(name)
         bank = self.bank.fingerprint_of(classifier.features)
         inputs: dict[str, Any] = {"version": VERSION, "classifier": name, "bank": bank}
+        if self.head == "none" and classifier.uses_joint:
+            inputs[STAND_IN] = self.fingerprint(STAND_IN)
         if type(section).model_fields:
             inputs["config"] = section.model_dump(mode="json")
         if code := code_of(classifier):
@@ -122,6 +125,12 @@ class Fitter:
             inputs["members"] = [*map(self.fingerprint, members), self.val.name, self.val.is_reported]
         return fingerprint(inputs)
 
+    def reference(self) -> Joint:
+        """Return the joint classifier, or the linear probe that stands in for it, fitted if need be."""
+        if self.head == "none":
+            return as_joint(self.fitted(STAND_IN).classifier)
+        return Joint.of_model(self.run.model, self.device, self.head)
+
     def selection(self, name: str) -> Selection | None:
         """Return what the hyper-parameters of a classifier are selected on.
 
@@ -137,7 +146,7 @@ class Fitter:
             train=self.bank.split("train", kind),
             val=self.bank.split(selection.split, kind) if selection and selection.split else None,
             selection=selection,
-            joint=partial(Joint.of_model, self.run.model, self.device, self.head),
+            joint=self.reference,
             seed=self.seed,
             device=self.device,
             select_by=self.config.select_by,

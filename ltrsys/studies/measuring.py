@@ -127,7 +127,7 @@ class Measurer:
         val = val_split(config.balance, dataset)
         fitter = Fitter(training.run, bank, config.balance, val, config.seed, self.device, config.model.head)
         split = EvaluatedSplit(name, bank.split(name), bank.split("train").class_counts, config.shots, self.device)
-        joint = Joint.of_model(training.run.model, self.device, config.model.head)
+        joint = fitter.reference()
         return OpenRow(row, config, dataset, bank, fitter, split, joint)
 
     def _open(self, training: Training, *, compute: bool) -> tuple[Dataset, FeatureBank] | None:

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 from torchvision import transforms
-from torchvision.transforms import functional
+from torchvision.transforms import InterpolationMode, functional
 
 from benchmarks.photographs import photograph
 
@@ -33,10 +33,12 @@ def sizes(encoded):
     return np.array([decoded(one).size for one in encoded]).T
 
 
-def training_image(encoded, augmentation, number, image_size):
+def training_image(encoded, augmentation, number, image_size, interpolation="bilinear"):
     """Image `number` of a batch as float64 [3, H, W] in grey levels of 0 to 255."""
     (left, top), (width, height) = augmentation.anchor[number], augmentation.shape[number]
-    image = functional.resized_crop(decoded(encoded), top, left, height, width, [image_size, image_size])
+    image = functional.resized_crop(
+        decoded(encoded), top, left, height, width, [image_size, image_size], InterpolationMode(interpolation)
+    )
     if augmentation.colour is not None:
         for own, grey, mean in augmentation.colour[number].astype(float):
             if mean:
@@ -50,9 +52,11 @@ def training_image(encoded, augmentation, number, image_size):
     return _pixels(image)
 
 
-def evaluation_image(encoded, resize, image_size):
+def evaluation_image(encoded, resize, image_size, interpolation="bilinear"):
     """The same for evaluation."""
-    steps = transforms.Compose([transforms.Resize(resize), transforms.CenterCrop(image_size)])
+    steps = transforms.Compose(
+        [transforms.Resize(resize, InterpolationMode(interpolation)), transforms.CenterCrop(image_size)]
+    )
     return _pixels(steps(decoded(encoded)))
 
 

@@ -69,6 +69,7 @@ def loaded(
             image_size=side,
             mean=tuple(data.mean),
             std=tuple(data.std),
+            interpolation=data.interpolation,
         ),
     )
     fitted = Fitted(classifier, "bank", "fingerprint")

@@ -1,6 +1,7 @@
 """Model cards."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,16 @@ import numpy as np
 import pytest
 import yaml
 
+from benchmarks.photographs import photograph
 from ltrsys.classifiers.base import Classifier
+from ltrsys.data.config import Interpolation
 from ltrsys.evaluation.results import read_results
+from ltrsys.export.companions import write_classes, write_preprocessing
 from ltrsys.export.comparison import Comparison
 from ltrsys.export.formats.onnx_graph import ONNXExporter
-from ltrsys.export.model_card import ModelCard
+from ltrsys.export.model_card import PREPARE, ModelCard
+from ltrsys.prediction.batches import BatchReader
+from ltrsys.prediction.images import Files
 from ltrsys.prediction.loading import load_model
 from ltrsys.runs.folder import RunFolder
 from tests.classifiers.conftest import CPU, LongTail
@@ -63,6 +69,25 @@ def test_limits_are_those_of_the_classes_and_the_classifier(long_tail: LongTail,
 def test_the_temperature_is_told(long_tail: LongTail, tmp_path: Path) -> None:
     assert "None: probabilities are the softmax of the logits" in card_of(long_tail.joint, tmp_path)
     assert "divided by the temperature 1.37" in card_of(long_tail.joint, tmp_path, temperature=1.37)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_its_code_prepares_a_photograph_as_the_run_does(
+    long_tail: LongTail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interpolation: Interpolation
+) -> None:
+    model = loaded(long_tail.joint, tmp_path, side=56)
+    preprocessing = model.signature.preprocessing.model_copy(update={"interpolation": interpolation})
+    model = replace(model, signature=model.signature.model_copy(update={"preprocessing": preprocessing}))
+    write_preprocessing(subject_of(model), tmp_path)
+    write_classes(subject_of(model), tmp_path)
+    (tmp_path / "photograph.jpg").write_bytes(photograph(0, 100))
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(PREPARE, names)
+    config = model.config.data.model_copy(update={"interpolation": interpolation})
+    with BatchReader(config, reduced_to=None, batch_size=1, device=CPU) as reader:
+        (batch,) = reader.batches(Files(["photograph.jpg"]), [0])
+    assert np.abs(names["prepared"]("photograph.jpg") - batch.pixels.numpy()).mean() < 0.5 / 255 / 0.224
 
 
 @pytest.mark.long

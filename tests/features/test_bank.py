@@ -1,12 +1,17 @@
-"""Rows of the bank, from where it lies and from a copy on the device."""
+"""Rows of the bank, from where it lies and from a copy on the device; what a bank is told apart by."""
+
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from ltrsys.data.index.dataset import Dataset
 from ltrsys.features import bank
-from ltrsys.features.bank import BankSplit
+from ltrsys.features.bank import BankIdentity, BankSplit, fingerprint
 from tests.classifiers.conftest import CPU
+from tests.classifiers.runs import make_config, make_run
 
 ROWS = np.array([5, 0, 5, 29])
 
@@ -32,3 +37,26 @@ def test_a_gpu_gets_a_copy_where_half_of_its_free_memory_holds_it(
     monkeypatch.setattr(BankSplit, "copied", lambda self, device: "copied")
     assert (split.reader(torch.device("cuda", 0)) == "copied") is copied
     assert split.reader(CPU) != "copied"
+
+
+@pytest.mark.parametrize(
+    ("treatment", "known"),
+    [
+        ("eval", "6d1ff22e5f10939ce1a7c556ae12aef5aec74ac185b84e43882d8e7ac01d7bdd"),
+        ("recalibrate", "d7c10e0cf295a4b87357c4b488e2c7fca30ae169a22fcc61544ce86ad3620551"),
+    ],
+)
+def test_a_bank_from_before_later_settings_is_current_until_one_of_them_is_used(
+    treatment: str, known: str, tiny_shards: Path, tmp_path: Path
+) -> None:
+    run, dataset = make_run(tmp_path / "run", tiny_shards), Dataset.open(tiny_shards)
+
+    def identity(**data: Any) -> BankIdentity:
+        config = make_config(run.path, tiny_shards)
+        balance = config.balance.model_copy(update={"bn": treatment})
+        changed = config.model_copy(update={"balance": balance, "data": config.data.model_copy(update=data)})
+        return BankIdentity.of(run, changed, dataset)
+
+    before, now = identity(), identity(interpolation="bicubic")
+    assert fingerprint(before.settings) == known
+    assert before.difference(now) == now.difference(before) == "the setting interpolation has changed"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from ltrsys.data.config import DataConfig
+from ltrsys.data.config import DataConfig, Interpolation
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.index.records import ClassRecord
 from ltrsys.errors import DataError
@@ -80,6 +80,10 @@ def test_it_is_made_of_the_shards_and_the_section_data(tiny_shards: Path) -> Non
             {"preprocessing": PREPROCESSING.model_copy(update={"image_size": 14})},
             "image_size is 12 here and 14 there",
         ),
+        (
+            {"preprocessing": PREPROCESSING.model_copy(update={"interpolation": "bicubic"})},
+            "interpolation is bilinear here and bicubic there",
+        ),
         ({"train_counts": [9, 9]}, None),
         ({}, None),
     ],
@@ -103,3 +107,17 @@ def test_the_digest_depends_on_all_of_it() -> None:
         SIGNATURE.model_copy(update={"preprocessing": PREPROCESSING.model_copy(update={"mean": (0.5, 0.5, 0.4)})}),
     ]
     assert len({one.sha256 for one in [SIGNATURE, *others]}) == 4
+
+
+def test_one_from_before_the_interpolation_could_be_chosen_is_as_it_was() -> None:
+    assert "interpolation" not in SIGNATURE.model_dump_json()
+    assert SIGNATURE.sha256 == "67af86e6d6f6b5e09a0484df25ff32f45be215bebd8cfbc693cb73a3bd653d54"
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_the_interpolation_comes_back_from_a_file(tmp_path: Path, interpolation: Interpolation) -> None:
+    preprocessing = PREPROCESSING.model_copy(update={"interpolation": interpolation})
+    signature = SIGNATURE.model_copy(update={"preprocessing": preprocessing})
+    found = signature_in(saved(tmp_path / "a.safetensors", signature.metadata()))
+    assert found is not None
+    assert found.preprocessing.interpolation == interpolation

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ltrsys.data.config import DataConfig
+from ltrsys.data.config import DataConfig, Interpolation
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.loading.loader import EvaluationLoader
 from ltrsys.data.shards.build_folder import BuildOptions
@@ -30,16 +30,21 @@ def photograph(seed: int, size: tuple[int, int] = (60, 45)) -> Image.Image:
     return Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
 
 
-def read(items: object, *, batch_size: int = 4, reduced_to: int | None = None) -> tuple[torch.Tensor, list[str | None]]:
+def read(
+    items: object, *, batch_size: int = 4, reduced_to: int | None = None, config: DataConfig = CONFIG
+) -> tuple[torch.Tensor, list[str | None]]:
     images = items if isinstance(items, Files) else InMemory(items)  # type: ignore[arg-type]
-    with BatchReader(CONFIG, reduced_to=reduced_to, batch_size=batch_size, device=CPU) as reader:
+    with BatchReader(config, reduced_to=reduced_to, batch_size=batch_size, device=CPU) as reader:
         batches = list(reader.batches(images, range(len(images))))
     assert [place for batch in batches for place in batch.places] == list(range(len(images)))
     return torch.cat([batch.pixels for batch in batches]), [one for batch in batches for one in batch.problems]
 
 
-@pytest.mark.parametrize("resize", [None, 40])
-def test_files_of_every_format_give_the_pixels_of_shards_built_from_them(tmp_path: Path, resize: int | None) -> None:
+@pytest.mark.parametrize(("resize", "interpolation"), [(None, "bilinear"), (40, "bilinear"), (None, "bicubic")])
+def test_files_of_every_format_give_the_pixels_of_shards_built_from_them(
+    tmp_path: Path, resize: int | None, interpolation: Interpolation
+) -> None:
+    config = CONFIG.model_copy(update={"interpolation": interpolation})
     folder = tmp_path / "photographs" / "one"
     folder.mkdir(parents=True)
     exif = Image.Exif()
@@ -51,11 +56,11 @@ def test_files_of_every_format_give_the_pixels_of_shards_built_from_them(tmp_pat
     shards = tmp_path / "shards"
     build_shards(read_folder(folder.parent), shards, BuildOptions(resize=resize))
     split = Dataset.open(shards).split("train")
-    loader = EvaluationLoader(split, CONFIG, batch_size=4, world=World(), device=CPU)
+    loader = EvaluationLoader(split, config, batch_size=4, world=World(), device=CPU)
     of_shards = torch.cat([batch.images for batch in loader])
     loader.close()
     paths = sorted(str(path) for path in folder.iterdir())
-    of_files, problems = read(Files(paths), reduced_to=resize)
+    of_files, problems = read(Files(paths), reduced_to=resize, config=config)
     assert problems == [None] * len(paths)
     assert len(of_files) == len(of_shards) > 15
     # a build mixes the images of a class: each of them is found once among those of the shards

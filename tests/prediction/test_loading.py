@@ -56,6 +56,9 @@ def test_another_preprocessing_is_refused(again: RunFolder) -> None:
     again.config_file.write_text(text.replace("resize: 12", "resize: 13"))
     with pytest.raises(DataError, match="resize is 12 here and 13 there"):
         load_model(again.path, "crt", CPU)
+    again.config_file.write_text(text.replace("interpolation: bilinear", "interpolation: bicubic"))
+    with pytest.raises(DataError, match="interpolation is bilinear here and bicubic there"):
+        load_model(again.path, "crt", CPU)
 
 
 def test_a_model_that_has_changed_is_refused(again: RunFolder) -> None:

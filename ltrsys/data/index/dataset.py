@@ -112,6 +112,11 @@ class Dataset:
         """SHA-256 of the dataset's record: equal for byte-identical shards, and part of what a plan depends on."""
         return hashlib.sha256(self.record.model_dump_json().encode()).hexdigest()
 
+    @property
+    def has_images(self) -> bool:
+        """Whether there are shards: features that were made elsewhere come without."""
+        return self.origin is not None or any((self.folder / name / "shards").is_dir() for name in self.record.splits)
+
     def has(self, split: SplitName) -> bool:
         """Whether the dataset has this split, with at least one image."""
         return split in self.record.splits and self.record.splits[split].samples > 0

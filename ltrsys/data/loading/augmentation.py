@@ -15,7 +15,7 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import NDArray
 
-from ltrsys.data.config import AugmentationConfig
+from ltrsys.data.config import AugmentationConfig, Interpolation
 from ltrsys.random import Stream, uniforms
 
 ATTEMPTS = 10
@@ -34,6 +34,9 @@ WORDS_PER_POSITION = 28
 
 _WORTH_SKIPPING = 64
 """Positions further apart than this are drawn separately: starting Philox anew costs as much as passing these."""
+
+_FILTER_REACH: dict[Interpolation, int] = {"bilinear": 1, "bicubic": 2}
+"""Pixels that the filter of the resampling reaches to either side, those of the smaller of both images."""
 
 _COLOUR_ORDERS = np.array(list(permutations(range(COLOUR_STEPS))))
 
@@ -130,7 +133,12 @@ def training_augmentation(
 
 
 def evaluation_augmentation(
-    width: NDArray[np.integer], height: NDArray[np.integer], *, resize: int, image_size: int
+    width: NDArray[np.integer],
+    height: NDArray[np.integer],
+    *,
+    resize: int,
+    image_size: int,
+    interpolation: Interpolation = "bilinear",
 ) -> Augmentation:
     """Resize the short side to `resize`, then take the central square of `image_size`, as torchvision rounds it.
 
@@ -141,6 +149,7 @@ def evaluation_augmentation(
         height: Likewise.
         resize: The short side after resizing.
         image_size: Side of the square; at most `resize`.
+        interpolation: How the image is resized.
     """
     size = np.stack([width, height], axis=1).astype(np.int64)
     short = size.min(axis=1, keepdims=True)
@@ -148,7 +157,7 @@ def evaluation_augmentation(
     corner = np.rint((resized - image_size) / 2)
     pixels_per_pixel = size / resized
     start, end = corner * pixels_per_pixel, (corner + image_size) * pixels_per_pixel
-    reach = np.ceil(np.maximum(pixels_per_pixel, 1)) + 1
+    reach = np.ceil(_FILTER_REACH[interpolation] * np.maximum(pixels_per_pixel, 1)) + 1
     anchor = np.clip(np.floor(start - reach), 0, None).astype(np.int64)
     stop = np.minimum(np.ceil(end + reach), size).astype(np.int64)
     return Augmentation.of(

@@ -251,7 +251,13 @@ class _Evaluation:
 
     def augmentation(self, batch: int, samples: NDArray[np.int64]) -> Augmentation:
         width, height = self.split.width[samples], self.split.height[samples]
-        return evaluation_augmentation(width, height, resize=self.config.resize, image_size=self.config.image_size)
+        return evaluation_augmentation(
+            width,
+            height,
+            resize=self.config.resize,
+            image_size=self.config.image_size,
+            interpolation=self.config.interpolation,
+        )
 
     def replacements(self, batch: int, place: int, sample: int) -> Iterator[int]:
         return replacements(self.split, sample, seed=0, epoch=0, position=sample)

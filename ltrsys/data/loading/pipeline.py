@@ -17,10 +17,15 @@ from nvidia.dali.tensors import TensorCPU, TensorListCPU
 from nvidia.dali.types import DALIDataType, DALIImageType, DALIInterpType
 from torch import Tensor
 
-from ltrsys.data.config import DataConfig
+from ltrsys.data.config import DataConfig, Interpolation
 from ltrsys.data.loading.augmentation import COLOUR_STEPS, Augmentation
 from ltrsys.data.reading.shard_files import Encoded
 from ltrsys.errors import UsageError
+
+_FILTERS: dict[Interpolation, DALIInterpType] = {
+    "bilinear": DALIInterpType.INTERP_LINEAR,
+    "bicubic": DALIInterpType.INTERP_CUBIC,
+}
 
 _ALMOST_HALF = 0.498
 """Taken off before a cast that rounds to the nearest, it makes one that cuts, as PIL does, but for rounding noise."""
@@ -173,7 +178,7 @@ def _graph(config: DataConfig, *, on_gpu: bool, colour: bool, channels_last: boo
         size=[config.image_size, config.image_size],
         roi_start=region[0],
         roi_end=region[1],
-        interp_type=DALIInterpType.INTERP_LINEAR,
+        interp_type=_FILTERS[config.interpolation],
         antialias=True,
         subpixel_scale=False,
     )

@@ -56,6 +56,8 @@ class TimmExporter(Exporter):
         """Refuse a classifier that is not linear, and a network that timm has not."""
         from torch import nn
 
+        from ltrsys.models.views import AVERAGED
+
         others = "Use --format onnx or torch."
         settings = model.config.model
         if model.classifier.features != "last" or not isinstance(model.classifier.module(), nn.Linear):
@@ -66,6 +68,8 @@ class TimmExporter(Exporter):
         for key, plain in (("stem", "imagenet"), ("attention", "none"), ("feature_layer", None)):
             if (value := getattr(settings, key)) != plain:
                 raise UsageError(f"--format timm: timm has no network with model.{key}={value}. {others}")
+        if isinstance(model.backbone, AVERAGED):
+            raise UsageError(f"--format timm: timm has no network that averages over views of an image. {others}")
         if (network := _network(model, meta=True)) is None:
             raise UsageError(f"--format timm: timm has no network called {settings.backbone}. {others}")
         ours = {name: tuple(tensor.shape) for name, tensor in _tensors(model, network).items()}
@@ -139,7 +143,8 @@ def _network(model: LoadedModel, *, meta: bool = False) -> Any | None:
     import timm
     import torch
 
-    name, arguments = SHAPES.get(model.config.model.backbone, (model.config.model.backbone, {}))
+    backbone = model.config.model.backbone
+    name, arguments = SHAPES.get(backbone, (backbone.removeprefix("timm/"), {}))
     if not timm.is_model(name):
         return None
     known = timm.get_pretrained_cfg(name)
@@ -149,6 +154,7 @@ def _network(model: LoadedModel, *, meta: bool = False) -> Any | None:
         "num_classes": num_classes,
         "classifier": getattr(known, "classifier", None),
         "first_conv": getattr(known, "first_conv", None),
+        "fixed_input_size": getattr(known, "fixed_input_size", False),
         **_data_config(model),
     }
     with torch.random.fork_rng(devices=[]), torch.device("meta" if meta else "cpu"):
@@ -175,7 +181,7 @@ def _data_config(model: LoadedModel) -> dict[str, Any]:
     own = model.signature.preprocessing
     return {
         "input_size": (3, own.image_size, own.image_size),
-        "interpolation": "bilinear",
+        "interpolation": own.interpolation,
         "crop_pct": crop_share(own.resize, own.image_size),
         "crop_mode": "center",
         "mean": own.mean,

@@ -3,6 +3,7 @@
 import difflib
 from abc import ABC, abstractmethod
 from collections import OrderedDict
+from contextlib import suppress
 
 from torch import nn
 from torchvision.models import ResNet
@@ -65,6 +66,16 @@ def _headless(config: ModelConfig) -> Headless:
     if own_name not in library.names():
         raise UsageError(f"model.backbone: no network is called {name!r}. {_nearest(name)}")
     return library.build(own_name, config.input_size)
+
+
+def known_backbones() -> list[str]:
+    """Return all that `model.backbone` may name, but for networks of libraries that are not installed."""
+    names = BACKBONES.names()
+    for library in LIBRARIES:
+        prefix = "" if library is Torchvision else f"{library.name}/"
+        with suppress(UsageError):
+            names += [f"{prefix}{name}" for name in library.names()]
+    return list(dict.fromkeys(names))
 
 
 def head_places(backbone: nn.Module) -> set[str]:

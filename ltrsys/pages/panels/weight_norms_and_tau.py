@@ -47,7 +47,7 @@ class WeightNormsAndTau(Panel):
     def data(cls, material: Material) -> Part | None:
         """Need a network with a linear head."""
         run = material.run
-        if run.config.model.head != "linear":
+        if run.config.model.head not in ("linear", "none"):
             return None
         norms = {
             name: packed(weight.norm(dim=1).cpu().numpy(), "float32")

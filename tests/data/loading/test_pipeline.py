@@ -1,9 +1,12 @@
+import io
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ltrsys.data.config import AugmentationConfig, DataConfig
-from ltrsys.data.loading.augmentation import evaluation_augmentation, training_augmentation
+from ltrsys.data.loading.augmentation import Augmentation, evaluation_augmentation, training_augmentation
 from ltrsys.data.loading.pipeline import DecodingError, ImagePipeline
 from ltrsys.errors import UsageError
 from tests.data.reference import evaluation_image, odd_photograph, photographs, sizes, training_image
@@ -13,6 +16,7 @@ ENCODED = photographs()
 COUNT = len(ENCODED)
 CROP_AND_FLIP = AugmentationConfig()
 WIDTH, HEIGHT = sizes(ENCODED)
+both_interpolations = pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 GREY_LEVELS = {"mean": [0.0, 0.0, 0.0], "std": [1 / 255] * 3}
 
 
@@ -43,23 +47,46 @@ def differences(images, expected):
     return [abs(image.numpy() - pixels).mean() for image, pixels in zip(images, expected, strict=True)]
 
 
-def test_training_pixels_are_those_of_pil_and_torchvision(pipeline):
-    decode, mirrored = pipeline(), 0
+@both_interpolations
+def test_training_pixels_are_those_of_pil_and_torchvision(pipeline, interpolation):
+    decode, mirrored = pipeline(interpolation=interpolation), 0
     for epoch in range(8):
         done = augment(epoch=epoch)
         mirrored += done.mirror.sum()
         decode.feed(ENCODED, done)
-        expected = [training_image(one, done, number, 224) for number, one in enumerate(ENCODED)]
+        expected = [training_image(one, done, number, 224, interpolation) for number, one in enumerate(ENCODED)]
         assert max(differences(decode.take(), expected)) < 0.5
     assert 0 < mirrored < 8 * COUNT
 
 
+@both_interpolations
 @pytest.mark.parametrize(("resize", "image_size"), [(256, 224), (255, 224), (288, 288), (33, 32)])
-def test_evaluation_pixels_are_those_of_pil_and_torchvision(pipeline, resize, image_size):
-    decode = pipeline(resize=resize, image_size=image_size)
-    decode.feed(ENCODED, evaluation_augmentation(WIDTH, HEIGHT, resize=resize, image_size=image_size))
-    expected = [evaluation_image(one, resize, image_size) for one in ENCODED]
+def test_evaluation_pixels_are_those_of_pil_and_torchvision(pipeline, resize, image_size, interpolation):
+    decode = pipeline(resize=resize, image_size=image_size, interpolation=interpolation)
+    done = evaluation_augmentation(WIDTH, HEIGHT, resize=resize, image_size=image_size, interpolation=interpolation)
+    decode.feed(ENCODED, done)
+    expected = [evaluation_image(one, resize, image_size, interpolation) for one in ENCODED]
     assert max(differences(decode.take(), expected)) < 0.5
+
+
+@both_interpolations
+def test_the_evaluation_window_holds_all_that_the_filter_reaches(pipeline, interpolation):
+    side, decode = 300, pipeline(batch_size=1, resize=24, image_size=8, interpolation=interpolation)
+    pixels = np.full((side, side, 3), 255, np.uint8)
+    pixels[86:214, 86:214] = 128  # the square is 100 to 200, and a pixel of the result 12.5 wide
+    encoded, size = [png(pixels)], np.array([side])
+    done = evaluation_augmentation(size, size, resize=24, image_size=8, interpolation=interpolation)
+    region = (done.region + done.geometry[:, None, :2]).astype(np.float32)
+    decode.feed(encoded, done)
+    of_the_window = decode.take()
+    decode.feed(encoded, Augmentation(np.array([[0, 0, side, side, 0]], np.int32), region, None))
+    assert torch.equal(of_the_window, decode.take())
+
+
+def png(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return np.frombuffer(buffer.getvalue(), np.uint8)
 
 
 @pytest.mark.parametrize("size", [(64, 1), (1, 64), (20_000, 200), (1, 1)], ids=str)

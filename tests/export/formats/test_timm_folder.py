@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torchvision.transforms import CenterCrop, Resize
 from ltrsys.classifiers.joint import Joint
 from ltrsys.classifiers.ncm import NCMConfig, NearestClassMean
 from ltrsys.classifiers.tau import TauNorm
+from ltrsys.data.config import Interpolation
 from ltrsys.errors import UsageError
 from ltrsys.export.formats.timm_folder import CONFIG, TENSORS, TimmExporter, crop_share, unique_names
 from ltrsys.models.backbones.base import build_backbone
@@ -55,8 +57,13 @@ def test_create_model_gives_the_probabilities_of_the_run(name: str, kind: str, t
     assert signature_in(tmp_path / TENSORS) == model.signature
 
 
-def test_the_config_holds_names_and_preprocessing_and_nothing_of_others(tmp_path: Path) -> None:
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_the_config_holds_names_and_preprocessing_and_nothing_of_others(
+    tmp_path: Path, interpolation: Interpolation
+) -> None:
     model = model_of(tmp_path, "resnet10")
+    preprocessing = model.signature.preprocessing.model_copy(update={"interpolation": interpolation})
+    model = replace(model, signature=model.signature.model_copy(update={"preprocessing": preprocessing}))
     TimmExporter.write(subject_of(model), tmp_path)
     config = json.loads((tmp_path / CONFIG).read_text())
     assert config["label_names"] == unique_names(model.signature.classes)
@@ -71,7 +78,7 @@ def test_the_config_holds_names_and_preprocessing_and_nothing_of_others(tmp_path
     assert (tuple(data["mean"]), tuple(data["std"])) == (own.mean, own.std)
     resize, crop, *_ = timm.data.create_transform(**data, is_training=False).transforms
     assert isinstance(resize, Resize)
-    assert (resize.size, resize.interpolation.value) == (own.resize, "bilinear")
+    assert (resize.size, resize.interpolation.value) == (own.resize, interpolation)
     assert isinstance(crop, CenterCrop)
     assert tuple(crop.size) == (64, 64)
 

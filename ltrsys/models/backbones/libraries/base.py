@@ -5,14 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from ltrsys.data.config import Interpolation
 from ltrsys.registry import Method, Registry
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-Interpolation = Literal["bilinear", "bicubic"]
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ class Timm(Library):
         """Build a network that ends in its pooled features."""
         import timm
 
-        sizes = {"img_size": input_size} if input_size is not None and _has_fixed_size(name) else {}
-        network = timm.create_model(name, num_classes=0, **sizes)
+        sizes: dict[str, Any] = {"img_size": input_size} if input_size is not None and _has_fixed_size(name) else {}
+        network: Any = timm.create_model(name, num_classes=0, **sizes)
         head = network.pretrained_cfg["classifier"]
         return Headless(network, network.head_hidden_size, head if isinstance(head, str) else head[0])
 

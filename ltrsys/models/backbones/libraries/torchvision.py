@@ -84,4 +84,4 @@ def take_head_off(network: nn.Module, name: str) -> Headless:
 def _default_weights(name: str) -> Any:
     import torchvision
 
-    return torchvision.models.get_model_weights(name).DEFAULT  # type: ignore[attr-defined]
+    return torchvision.models.get_model_weights(name).DEFAULT
