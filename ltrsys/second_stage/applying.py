@@ -34,6 +34,12 @@ def check_applicable(classifiers: Sequence[str], model: ModelConfig) -> None:
     Raises:
         UsageError: Names the first of them, why, and those that are left.
     """
+    if model.head == "none" and Joint.name in classifiers:
+        others = [STAND_IN if name == Joint.name else name for name in classifiers]
+        raise UsageError(
+            "balance.classifiers: no classifier was trained with the backbone of this run (model.head=none). Give "
+            f"--classifiers {','.join(dict.fromkeys(others))}: {STAND_IN} is fitted on its features instead."
+        )
     reasons = reasons_against(classifiers, model)
     for name, reason in reasons.items():
         left = ",".join(one for one in classifiers if one not in reasons) or f"{reference_name(model.head)},ncm,crt"
@@ -58,13 +64,9 @@ def reasons_against(classifiers: Iterable[str], model: ModelConfig) -> dict[str,
     reasons = {}
     for name in classifiers:
         method = CLASSIFIERS.get(name)
-        if model.head == "none":
-            if name == Joint.name:
-                reasons[name] = (
-                    f"model.head=none: no classifier was trained with the backbone ({STAND_IN} is fitted on its "
-                    "features instead)"
-                )
-        elif model.head != "linear" and method.needs_linear_head:
+        if model.head == "none" and name == Joint.name:
+            reasons[name] = f"model.head=none: no classifier was trained with the backbone; {STAND_IN} stands in for it"
+        elif model.head not in ("linear", "none") and method.needs_linear_head:
             reasons[name] = f"model.head={model.head}: {method.needs_linear_head}"
         if method.features == "no_relu" and not _ends_in_relu(model):
             reasons[name] = (
