@@ -126,7 +126,9 @@ def _shards_of(model: LoadedModel, given: str | None) -> Dataset | None:
         return None
     else:
         dataset = open_dataset(config)
-    if changes := difference_of_classes(model.signature.classes, dataset.record.classes).classes:
+    classes = model.signature.classes
+    trained = classes[: len(classes) - model.added]
+    if changes := difference_of_classes(trained, dataset.record.classes).classes:
         raise UsageError(
             f"{dataset.place}: these shards have other classes than the model: {'; '.join(changes)}. Give those it was "
             "trained on by --shards."

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,7 +24,7 @@ from ltrsys.models.config import ELSEWHERE, Views, size_of_views
 from ltrsys.models.signature import Signature, signature_in
 from ltrsys.models.views import with_views
 from ltrsys.models.weights import load_network
-from ltrsys.prediction.added_classes import able_classifiers, can_take_classes, load_added
+from ltrsys.prediction.added_classes import AddedClasses, able_classifiers, can_take_classes, load_added
 from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.trained_on import kept_record
 from ltrsys.second_stage.store import Fitted, classifier_path, load_fitted
@@ -47,6 +47,8 @@ class LoadedModel:
     fitted: Fitted
     calibration: Calibration | None = None
     """How sure the classifier is; None where that was not fitted."""
+    added: int = 0
+    """How many of the classes, the last ones, it knows without having been trained with them."""
 
     @property
     def classifier(self) -> Classifier[Any]:
@@ -85,13 +87,23 @@ def load_model(path: Path, classifier: str | None, device: torch.device) -> Load
     config = config.model_copy(update={"data": data_of_bank(config.data, views)})
     known = (run.calibration / f"{name}.safetensors").exists()
     calibration = load_calibration(run, name) if known else None
-    if added is not None:
-        if can_take_classes(CLASSIFIERS.get(name)):
-            fitted, signature = added.taken_in_by(fitted), added.added_to(signature)
-            calibration = None if calibration is None else added.known_to(calibration)
-        else:
-            log.warning("%s: %s does not know the classes that were added since (%s).", path, name, added.told())
-    return LoadedModel(run, config, signature, backbone, network.feature_dim, fitted, calibration)
+    loaded = LoadedModel(run, config, signature, backbone, network.feature_dim, fitted, calibration)
+    return loaded if added is None else _with_classes(loaded, added)
+
+
+def _with_classes(model: LoadedModel, added: AddedClasses) -> LoadedModel:
+    """Return a model that knows the classes that were added to its run, if its classifier can."""
+    name = model.classifier.name
+    if not can_take_classes(type(model.classifier)):
+        log.warning("%s: %s does not know the classes that were added since (%s).", model.run.path, name, added.told())
+        return model
+    return replace(
+        model,
+        fitted=added.taken_in_by(model.fitted),
+        signature=added.added_to(model.signature),
+        calibration=None if model.calibration is None else added.known_to(model.calibration),
+        added=len(added.names),
+    )
 
 
 def _chosen(run: RunFolder, wanted: str | None, preferred: Sequence[str]) -> str:
