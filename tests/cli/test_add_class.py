@@ -57,7 +57,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 for left in range(2, 32, 8):
                     draw.rectangle((left, 0, left + 3, 31 - number), fill="red")
             else:
-                draw.ellipse((4 + number, 4, 26, 24 + number), fill="yellow")
+                draw.ellipse((4, 4, 26, 24 + number % 2), fill="yellow")
             (folder / kind).mkdir(exist_ok=True)
             image.save(folder / kind / f"{number}.png")
     return folder
