@@ -63,7 +63,8 @@ class AddedClasses:
         """Return these with pictures of one class more, or with more of one of them."""
         names = self.names if name in self.names else (*self.names, name)
         label = names.index(name)
-        new = [place for place, digest in enumerate(digests) if digest not in self.digests]
+        places = {digest: place for place, digest in reversed(list(enumerate(digests)))}  # the first of equals
+        new = sorted(place for digest, place in places.items() if digest not in self.digests)
         return replace(
             self,
             names=names,
