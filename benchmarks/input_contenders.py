@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler
 from torchvision import transforms
-from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms import v2
 
 from ltrsys.data.config import IMAGENET_MEAN, IMAGENET_STD, AugmentationConfig, DataConfig
 from ltrsys.data.index.dataset import Split
@@ -110,12 +110,11 @@ class _Images(torch.utils.data.Dataset[tuple[Tensor, int]]):
 
 
 def _transform(*, rand_augment: bool = False) -> transforms.Compose:
-    policy = v2.RandAugment(interpolation=InterpolationMode.BILINEAR)
     return transforms.Compose(
         [
             transforms.RandomResizedCrop(IMAGE_SIZE),
             transforms.RandomHorizontalFlip(),
-            *([policy] if rand_augment else []),
+            *([v2.RandAugment()] if rand_augment else []),
             transforms.ToTensor(),
             transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD),
         ]

@@ -152,13 +152,13 @@ def training_augmentation(
         mirror=mirror,
     )
     address: _Address = {"seed": seed, "epoch": epoch, "positions": positions}
-    square = {"image_size": image_size}
+    policy, blur, erasing = config.policy, config.blur, config.erasing
     return replace(
         drawn,
         colour=_colour_steps(config.jitter, random[:, _COLOUR:]) if any(config.jitter) else None,
-        operations=operations(config.policy, mirror=mirror, **square, **address) if config.policy.steps else None,
-        blur=_blur(config.blur, **address) if config.blur.probability else None,
-        erased=rectangles(config.erasing, **square, **address) if config.erasing.probability else None,
+        operations=operations(policy, mirror=mirror, image_size=image_size, **address) if policy.steps else None,
+        blur=_blur(blur, **address) if blur.probability else None,
+        erased=rectangles(erasing, image_size=image_size, **address) if erasing.probability else None,
     )
 
 

@@ -89,9 +89,7 @@ def operations(
     table = operation_table(config.kind == "trivial_augment", image_size)
     drawn = []
     for step in range(config.steps):
-        random = uniforms_at(
-            positions, WORDS_PER_OPERATION, seed=seed, stream=Stream.POLICY, major=epoch, minor=step
-        )  # fmt: skip
+        random = uniforms_at(positions, WORDS_PER_OPERATION, seed=seed, stream=Stream.POLICY, major=epoch, minor=step)
         which = (random[:, 0] * len(table)).astype(np.int64)
         level = (random[:, 1] * LEVELS).astype(np.int64) if config.kind == "trivial_augment" else config.magnitude
         drawn.append(table[which, level, (random[:, 2] < 0.5).astype(np.int64), mirror.astype(np.int64)])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from ltrsys.data.config import AugmentationConfig, DataConfig
@@ -21,13 +21,16 @@ FLAT = [torch.full((3, SIDE, SIDE), level, dtype=torch.uint8) for level in (0, 7
 IMAGES = [*PHOTOGRAPHS, *FLAT]
 COUNT = len(IMAGES)
 THEIRS = {
-    "rand_augment": v2.RandAugment(interpolation=InterpolationMode.BILINEAR),
-    "trivial_augment": v2.TrivialAugmentWide(interpolation=InterpolationMode.BILINEAR),
+    "rand_augment": v2.RandAugment(),
+    "trivial_augment": v2.TrivialAugmentWide(),
 }
+LEVELS = (0, 9, 17, 29)
+"""Not 20 and 30: shears by multiples of 0.1 hit the middle between two pixels, and either is the nearest."""
 NAMES = list(v2.RandAugment._AUGMENTATION_SPACE)
-BOUNDS = {"Brightness": 0.25, "Color": 0.6, "Contrast": 1.0, "Sharpness": 0.3, "Equalize": 0.6}
+BOUNDS = {"Brightness": 0.25, "Color": 0.6, "Contrast": 1.0, "Sharpness": 0.3, "Equalize": 0.6, "Rotate": 0.3}
 """Mean absolute difference of an image, where numbers are rounded otherwise: torchvision cuts 1.6 * 5 in float32 to 7,
-and does not round grey values. It sharpens no pixel of the border."""
+and does not round grey values. It sharpens no pixel of the border. Few
+pixels lie in the middle between two when an image is turned."""
 
 
 def png(image):
@@ -87,7 +90,7 @@ def test_operations_are_those_of_torchvision(made, policy, name):
     magnitudes, signed = theirs._AUGMENTATION_SPACE[name]
     levels = magnitudes(31, SIDE, SIDE)
     table = operation_table(policy == "trivial_augment", SIDE)
-    for level in (0, 9, 20, 30):
+    for level in LEVELS:
         for place, sign in enumerate((1, -1)):
             magnitude = 0.0 if levels is None else float(levels[level]) * (sign if signed else 1)
             expected = [
@@ -103,7 +106,7 @@ def test_operations_are_those_of_torchvision(made, policy, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_they_act_on_what_is_mirrored_already_as_in_torchvision(made, name):
-    table = operation_table(False, SIDE)[NAMES.index(name), 20, 0]
+    table = operation_table(False, SIDE)[NAMES.index(name), 9, 0]
     mirrored_before = [png(functional.horizontal_flip(image)) for image in IMAGES]
     expected = made(encoded=mirrored_before, operations=np.tile(table[0], (COUNT, 1, 1)))
     assert difference(made(mirror=1, operations=np.tile(table[1], (COUNT, 1, 1))), expected) < 0.25, "but for rounding"
