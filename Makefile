@@ -17,7 +17,8 @@ demo: $(RUN)/model.safetensors
 
 # What finds most mistakes within three minutes, on two cores.
 quick: lint types
-	$(BIN)/python -m pytest -m "not (slow or long or distributed or slurm or netns or gpu)" $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not (slow or long or distributed or slurm or netns or gpu)" \
+		--numprocesses 2 --dist loadfile $(PYTEST)
 
 test: lint types pytest
 

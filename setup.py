@@ -113,6 +113,8 @@ setup(
             "flask-cors",
             "pytest>=8",
             "hypothesis>=6",
+            # two processes for `make quick`
+            "pytest-xdist>=3.6",
             "psutil>=6",
             # with Debian's chromium and chromium-driver, for the tests of `ltrsys report`
             "selenium>=4.40",

@@ -21,6 +21,7 @@ from ltrsys.evaluation.predictions import Predictions, tau_grid
 from ltrsys.evaluation.results import Line, Results, read_results, write_results
 from ltrsys.evaluation.split import EvaluatedSplit
 from ltrsys.evaluation.tilting import Tilting
+from ltrsys.features.config import BankConfig
 from ltrsys.features.extraction import make_bank
 from ltrsys.features.ranks import joined
 from ltrsys.files import sync_folder
@@ -71,10 +72,10 @@ def balance_run(
     name, val = evaluated_split(dataset), val_split(config.balance, dataset)
     needed = with_members(config.balance)
     check_applicable(needed, config.model)
-    if "no_relu" in kinds_of(needed) and config.bank.views != "one":
+    if "no_relu" in kinds_of(needed) and config.bank != BankConfig():
         raise UsageError(
-            f"bank.views={config.bank.views}: features before the last ReLU are those of one view. Give "
-            "bank.views=one, or leave cosine_no_relu out."
+            "balance.classifiers: features before the last ReLU are those of one view, in float32. Give bank.views=one "
+            "and bank.precision=float32, or leave cosine_no_relu out."
         )
     for classifier in needed:  # what may not be selected on is told before all work
         CLASSIFIERS.get(classifier).selects_on(config.balance.of(classifier), val)

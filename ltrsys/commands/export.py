@@ -78,7 +78,7 @@ def export_run(folder: Path, options: ExportOptions) -> None:
     open_trained(folder, (), options.plugins)  # only now are its plug-ins known
     exporter = EXPORTERS.get(options.format)
     require(exporter, options.precision, takes_bytes=options.takes_bytes)
-    model = load_model(folder, options.classifier, CPU)
+    model = load_model(folder, options.classifier, CPU).in_float32()
     target = options.out or _default_target(model, options)
     check_target(target, overwrite=options.overwrite)
     exporter.check(model)

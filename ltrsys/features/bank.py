@@ -291,6 +291,8 @@ def _settings(config: Featured) -> dict[str, Any]:
     }
     if config.bank.views != "one":
         settings["views"] = config.bank.views
+    if config.bank.precision != "float32":
+        settings["precision"] = config.bank.precision
     if config.data.interpolation != "bilinear":  # what all were before it could be chosen
         settings["interpolation"] = config.data.interpolation
     if config.balance.bn == "recalibrate":

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Protocol
 from pydantic import Field
 
 from ltrsys.data.config import DataConfig
-from ltrsys.models.config import ModelConfig, Views, size_of_views
+from ltrsys.models.config import ModelConfig, Precision, Views, size_of_views
 from ltrsys.section import Count, Fraction, Positive, Section
 from ltrsys.training.config import TrainConfig
 
@@ -32,6 +32,9 @@ class BankConfig(Section):
     """What the features of an image are the mean over: its centre; that and its mirror image; or five crops of the
     central square of `data.resize`, the corners and the centre. So many times as long takes the bank, and predicting
     by it."""
+    precision: Precision = "float32"
+    """The type in which the network multiplies. Features are float32 on disk all the same; in bf16 they have three
+    decimal digits, and a processor with instructions for it makes them in half of the time."""
 
 
 class BankSettings(Protocol):

@@ -27,7 +27,7 @@ from ltrsys.features.rows import RowFile
 from ltrsys.files import explained, write_array
 from ltrsys.models.last_relu import features_around_last_relu
 from ltrsys.models.signature import Signature
-from ltrsys.models.views import with_views
+from ltrsys.models.views import in_precision, with_views
 from ltrsys.models.weights import load_network
 from ltrsys.progress import track
 from ltrsys.runs.folder import RunFolder
@@ -73,6 +73,7 @@ def make_bank(
             restore(backbone, run)  # measured by another number of ranks they would differ in the last bits
         elif config.balance.bn == "recalibrate":
             recalibrate(backbone, config, dataset, run, world=world, device=device)
+        backbone = in_precision(backbone, config.bank.precision)
         backbone = with_views(backbone, config.bank.views, config.data.image_size)
         for name, lacking in missing.items():
             _extract(backbone, network.feature_dim, dataset.split(name), lacking, run, config, world, device)

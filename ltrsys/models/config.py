@@ -10,6 +10,7 @@ from ltrsys.section import Count, Section
 HeadName = Literal["linear", "cosine", "oltr_cosine", "oltr_memory", "none"]
 ELSEWHERE = "elsewhere"
 """The `model.backbone` of features that were made elsewhere."""
+Precision = Literal["float32", "bf16"]
 Views = Literal["one", "flip", "five"]
 Trainable = Literal["all", "last_block", "classifier"]
 

@@ -1,4 +1,4 @@
-"""Features as means over several views of an image: its mirror image, or five crops of it.
+"""What features of a bank are: means over views of an image, such as its mirror image or crops; in which precision.
 
 B images, D features.
 """
@@ -6,7 +6,7 @@ B images, D features.
 import torch
 from torch import Tensor, nn
 
-from ltrsys.models.config import Views
+from ltrsys.models.config import Precision, Views
 
 
 class MirrorAveraged(nn.Module):
@@ -49,6 +49,25 @@ class CropAveraged(nn.Module):
 
 
 AVERAGED = (MirrorAveraged, CropAveraged)
+
+
+class InBfloat16(nn.Module):
+    """A backbone whose products are of bfloat16, and whose features are float32."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the features, [B, D]."""
+        with torch.autocast(images.device.type, torch.bfloat16):
+            features_BD: Tensor = self.backbone(images)
+        return features_BD.float()
+
+
+def in_precision(backbone: nn.Module, precision: Precision) -> nn.Module:
+    """Return a backbone that multiplies in the type that `bank.precision` names."""
+    return InBfloat16(backbone) if precision == "bf16" else backbone
 
 
 def with_views(backbone: nn.Module, views: Views, image_size: int) -> nn.Module:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,9 +21,9 @@ from ltrsys.features.config import data_of_bank
 from ltrsys.features.recalibration import restore
 from ltrsys.files import sha256_of
 from ltrsys.models.backbones.base import build_backbone
-from ltrsys.models.config import ELSEWHERE, Views, size_of_views
+from ltrsys.models.config import ELSEWHERE, Precision, Views, size_of_views
 from ltrsys.models.signature import Signature, signature_in
-from ltrsys.models.views import with_views
+from ltrsys.models.views import AVERAGED, InBfloat16, in_precision, with_views
 from ltrsys.models.weights import load_network
 from ltrsys.prediction.added_classes import AddedClasses, able_classifiers, can_take_classes, load_added
 from ltrsys.runs.folder import RunFolder
@@ -55,6 +56,15 @@ class LoadedModel:
         """The classifier."""
         return self.fitted.classifier
 
+    def in_float32(self) -> "LoadedModel":
+        """Return the same with a network that multiplies in float32, whatever the bank was made in."""
+        if not isinstance(self.backbone, AVERAGED):
+            plain = self.backbone.backbone if isinstance(self.backbone, InBfloat16) else self.backbone
+            return replace(self, backbone=plain)
+        if isinstance(self.backbone.backbone, InBfloat16):
+            self.backbone.backbone = self.backbone.backbone.backbone
+        return self
+
 
 def load_model(path: Path, classifier: str | None, device: torch.device) -> LoadedModel:
     """Load a run's network and one of its fitted classifiers.
@@ -83,7 +93,8 @@ def load_model(path: Path, classifier: str | None, device: torch.device) -> Load
     backbone = network.backbone.eval()
     if made_by["bn"] == "recalibrate":
         restore(backbone, run)
-    backbone = with_views(backbone, views, config.data.image_size)
+    precision: Precision = made_by.get("precision", "float32")
+    backbone = with_views(in_precision(backbone, precision), views, config.data.image_size)
     config = config.model_copy(update={"data": data_of_bank(config.data, views)})
     known = (run.calibration / f"{name}.safetensors").exists()
     calibration = load_calibration(run, name) if known else None
@@ -169,7 +180,9 @@ def _before_views(signature: Signature, views: Views) -> Signature:
 
 
 def _settings_of_features(run: RunFolder, config: Config, fitted: Fitted) -> dict[str, Any]:
-    """Return how the features were made that a classifier was fitted on: `bn`, and `views` where there are several.
+    """Return how the features were made that a classifier was fitted on.
+
+    `bn` is always told, `views` and `precision` where they are not the usual ones.
 
     Raises:
         DataError: Where these are not features of the run's model.
@@ -183,8 +196,9 @@ def _settings_of_features(run: RunFolder, config: Config, fitted: Fitted) -> dic
             return bank.identity.settings
     elif (record := kept_record(run)) is not None:  # to save space, features may be deleted once classifiers are fitted
         plain = config.model_copy(update={"balance": config.balance.model_copy(update={"bn": "eval"})})
-        for views in get_args(Views):
-            made_by = plain.model_copy(update={"bank": config.bank.model_copy(update={"views": views})})
+        for views, precision in product(get_args(Views), get_args(Precision)):
+            own = config.bank.model_copy(update={"views": views, "precision": precision})
+            made_by = plain.model_copy(update={"bank": own})
             bank = FeatureBank(run.features, BankIdentity.of(run, made_by, Dataset(run.path, record)), 0, ())
             if bank.fingerprint_of(kind) == fitted.bank:
                 return bank.identity.settings

@@ -118,6 +118,7 @@ def test_nothing_is_replaced_without_force(
     load_config(out)
 
 
+@pytest.mark.long
 def test_wrong_input_is_one_line(tiny_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     only_val = without_splits(tiny_shards, tmp_path / "val", "train")
     for arguments, code, message in (

@@ -62,6 +62,7 @@ def test_the_settings_of_a_study_s_rows_are_known(path):
                 study.config_of(row, training)
 
 
+@pytest.mark.long
 def test_the_trainings_of_one_folder_are_the_same_in_all_studies_of_a_dataset():
     made = {}
     for path in STUDIES:
@@ -86,6 +87,7 @@ def test_table_1_retrains_for_ten_epochs_what_it_says():
     assert (crt.epochs, crt.lr) == (10, 0.2)
 
 
+@pytest.mark.long
 def test_studies_of_the_same_training_share_its_run():
     for dataset in ("glyphs", "imagenet_lt"):
         runs = {}

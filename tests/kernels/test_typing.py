@@ -20,6 +20,7 @@ def errors(program: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> list[st
     return [line.partition("error: ")[2] for line in output.splitlines()]
 
 
+@pytest.mark.long
 def test_a_wrong_call_is_refused_argument_by_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert errors(WRONG, tmp_path / "wrong.py", monkeypatch) == [
         'Argument 1 to "ncm_search" has incompatible type "str"; expected "Tensor"  [arg-type]',
@@ -28,5 +29,6 @@ def test_a_wrong_call_is_refused_argument_by_argument(tmp_path: Path, monkeypatc
     ]
 
 
+@pytest.mark.long
 def test_a_right_call_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert errors(RIGHT, tmp_path / "right.py", monkeypatch) == []

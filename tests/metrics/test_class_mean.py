@@ -74,6 +74,7 @@ def test_the_interval_holds_in_19_of_20_samples(sizes: NDArray[np.int64]) -> Non
     assert binom.ppf(5e-5, samples, 0.95) <= held <= binom.ppf(1 - 5e-5, samples, 0.95)
 
 
+@pytest.mark.long
 def test_the_interval_is_that_of_resampled_images() -> None:
     sizes = np.array([40, 12, 12, 5, 2, 1, 1, 1])
     labels, correct = recognised(sizes, np.linspace(0.9, 0.4, 8), seed=3)

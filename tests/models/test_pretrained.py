@@ -81,6 +81,7 @@ def test_a_file_that_is_not_in_the_same_order_is_refused_at_the_first_place_that
     assert "of the file _blocks.3._depthwise_conv.weight [144, 1, 5, 5]" in message
 
 
+@pytest.mark.long
 def test_weights_of_another_network_say_of_which(tmp_path):
     other = build_network(ModelConfig(backbone="timm/resnet26"), 3)
     save_file(other.backbone.state_dict(), tmp_path / "weights.safetensors")
@@ -115,6 +116,7 @@ def test_positions_of_a_transformer_are_interpolated_to_the_size_of_its_images(t
     assert network(torch.zeros(2, 3, 64, 64)).shape == (2, 3)
 
 
+@pytest.mark.long
 def test_the_image_tower_of_a_whole_open_clip_model_is_taken_as_bioclip_s_file_holds_it(tmp_path):
     import open_clip
 

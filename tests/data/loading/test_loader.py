@@ -120,6 +120,7 @@ def test_with_everything_on_it_resumes_bit_for_bit_in_the_size_of_the_epoch(open
     assert_same(open_loader(**EVERYTHING, threads=1, prefetch=3).epoch(epoch, 5), whole[10:])
 
 
+@pytest.mark.long
 def test_one_loader_goes_through_all_sizes(open_loader):
     loader = open_loader(**EVERYTHING)
     for epoch in (1, 2, 3, 0):
@@ -322,6 +323,7 @@ def test_a_shard_that_vanishes_is_named(open_loader, rot):
         list(open_loader("evaluate", shards=split.folder.parent))
 
 
+@pytest.mark.long
 def test_a_process_that_leaves_an_epoch_ends_at_once_and_in_silence(tiny_shards):
     script = f"""
         import torch

@@ -1,0 +1,121 @@
+"""Images a second of `ltrsys bank`, beside the loop that people write: timm's network, its transforms, a DataLoader."""
+
+import shutil
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from benchmarks.photographs import photograph_source
+from benchmarks.report import Table, interleaved, main, summary
+from ltrsys.config.reading import config_of
+from ltrsys.config.schema import Config
+from ltrsys.data.index.dataset import Dataset as Shards
+from ltrsys.data.shards.build_folder import BuildOptions
+from ltrsys.data.shards.building import build_shards
+from ltrsys.features.extraction import make_bank
+from ltrsys.models.network import build_network
+from ltrsys.models.weights import save_network
+from ltrsys.prediction.images import Samples
+from ltrsys.runs.folder import RunFolder
+from ltrsys.world import World
+
+WORKERS, CLASSES, BATCH_SIZE = 2, 40, 64
+CPU = torch.device("cpu")
+
+
+def measure(quick: bool) -> list[Table]:
+    """Measure a light network and a usual one."""
+    images, rounds = (64, 1) if quick else (1024, 5)
+    networks = ["tf_efficientnet_lite0"] if quick else ["tf_efficientnet_lite0", "resnet50", "vit_small_patch16_224"]
+    with tempfile.TemporaryDirectory(prefix="ltrsys-bank-") as folder:
+        shards = Path(folder) / "shards"
+        counts = np.full(CLASSES, -(-images // CLASSES))
+        split = build_shards(photograph_source(counts), shards, BuildOptions(), workers=WORKERS).split("train")
+        samples = Samples(split)
+        paths = [Path(folder) / f"{place:06d}.jpg" for place in range(len(samples))]
+        for place, path in enumerate(paths):
+            path.write_bytes(samples.read(place))
+        rows = [row for name in networks for row in _rows(name, Path(folder), paths, rounds)]
+    notes = [
+        f"{len(paths):,} JPEGs, short side 300; batches of {BATCH_SIZE}; {WORKERS} threads for the network in all, and "
+        f"{WORKERS} threads or workers that decode; medians of {rounds} turns in changing order.",
+        "The bank is also checked for what is not finite, and written to disk.",
+    ]
+    return [Table("Making a feature bank", list(rows[0]), rows, notes)]
+
+
+def _rows(name: str, folder: Path, paths: list[Path], rounds: int) -> list[dict[str, object]]:
+    runs = {precision: _run(folder, name, precision) for precision in ("float32", "bf16")}
+    cases = {f"ltrsys bank, {precision}": partial(_bank, *run) for precision, run in runs.items()}
+    cases["timm and a DataLoader"] = partial(_loop, name, paths)
+    seconds = interleaved(cases, rounds)
+    of_loop = seconds["timm and a DataLoader"]
+    return [
+        {
+            "network": name,
+            "what": case,
+            "images/s": len(paths) / summary(values)["median"],
+            "over the loop": summary([one / own for one, own in zip(of_loop, values, strict=True)])["median"],
+        }
+        for case, values in seconds.items()
+    ]
+
+
+def _run(folder: Path, name: str, precision: str) -> tuple[RunFolder, Config]:
+    """Write a run with random weights, as `ltrsys bank` does with pretrained ones."""
+    run = RunFolder(folder / f"{name}-{precision}")
+    run.path.mkdir()
+    config = config_of(
+        {
+            "name": name,
+            "data": {"shards": str(folder / "shards"), "threads": WORKERS},
+            "model": {"backbone": f"timm/{name}", "head": "none"},
+            "bank": {"precision": precision},
+            "balance": {"feature_batch_size": BATCH_SIZE},
+        }
+    )
+    save_network(build_network(config.model, CLASSES), run.model)
+    return run, config
+
+
+def _bank(run: RunFolder, config: Config) -> float:
+    shutil.rmtree(run.features, ignore_errors=True)
+    started = time.perf_counter()
+    make_bank(run, config, Shards.open(Path(config.data.shards)), world=World(), device=CPU)
+    return time.perf_counter() - started
+
+
+class _Photographs(Dataset[torch.Tensor]):
+    """Files by Pillow and timm's transforms."""
+
+    def __init__(self, paths: list[Path], transform: object) -> None:
+        self.paths, self.transform = paths, transform
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, place: int) -> torch.Tensor:
+        with Image.open(self.paths[place]) as image:
+            pixels: torch.Tensor = self.transform(image.convert("RGB"))  # type: ignore[operator]
+        return pixels
+
+
+@torch.inference_mode()
+def _loop(name: str, paths: list[Path]) -> float:
+    network = timm.create_model(name, num_classes=0).eval()
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(network))
+    started = time.perf_counter()
+    loader = DataLoader(_Photographs(paths, transform), BATCH_SIZE, num_workers=WORKERS)
+    torch.cat([network(images) for images in loader]).numpy()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main("bank", measure)
