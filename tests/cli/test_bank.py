@@ -168,6 +168,8 @@ def test_a_bank_of_another_kind_is_predicted_by_as_it_was_made(made, tiny_shards
     labels = FeatureBank.open(run / "features").split("test").labels
     ncm = read_results(run / "results.json").line("ncm")
     assert 100 * np.mean(answers == labels) == pytest.approx(ncm.all)
+    export = ("--format", "onnx", "--classifier", "ncm", "--out", tmp_path / "export")
+    assert ltrsys("export", run, *export) == 0
 
 
 @pytest.mark.parametrize(
