@@ -45,6 +45,7 @@ benchmarks: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.checkpoint
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.kernels
+	$(BIN)/python -m benchmarks.bank
 	$(BIN)/python -m benchmarks.predict
 	$(BIN)/python -m benchmarks.serve
 

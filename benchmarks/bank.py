@@ -32,7 +32,7 @@ CPU = torch.device("cpu")
 
 def measure(quick: bool) -> list[Table]:
     """Measure a light network and a usual one."""
-    images, rounds = (64, 1) if quick else (1024, 5)
+    images, rounds = (64, 1) if quick else (768, 3)
     networks = ["tf_efficientnet_lite0"] if quick else ["tf_efficientnet_lite0", "resnet50", "vit_small_patch16_224"]
     with tempfile.TemporaryDirectory(prefix="ltrsys-bank-") as folder:
         shards = Path(folder) / "shards"

@@ -31,6 +31,8 @@ def tau_logits(features_ND: Tensor, weight_CD: Tensor, tau: float | Tensor, scal
     if scale is not None:
         checks.check_per_class(scale, weight_CD.shape[0], features_ND)
     if not isinstance(tau, Tensor):
+        if tau == 0:
+            return registration.tau_logits(features_ND, weight_CD, None, scale)
         # filled on the device: a GPU would have to be waited for before a number is copied to it
         tau = torch.full((), tau, dtype=torch.float64, device=features_ND.device)
     checks.check_tau(tau)

@@ -29,6 +29,9 @@ from ltrsys.kernels.devices import current_device, runs_triton
 from ltrsys.kernels.reference import result_type
 from ltrsys.kernels.reproducible_sums import Quantum
 
+ROWS_IN_FLOAT64 = 1024
+"""Rows of a matrix of which a copy in float64 is held at a time: 16 MB of 2,048 features."""
+
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
@@ -50,20 +53,19 @@ def _shielded(compute: Callable[Parameters, Result]) -> Callable[Parameters, Res
 
 @torch.library.custom_op("ltrsys::tau_logits", mutates_args=())
 @_shielded
-def tau_logits(features: Tensor, weight: Tensor, tau: Tensor, scale: Tensor | None) -> Tensor:
-    """See `ltrsys.kernels.tau_logits`."""
+def tau_logits(features: Tensor, weight: Tensor, tau: Tensor | None, scale: Tensor | None) -> Tensor:
+    """See `ltrsys.kernels.tau_logits`; without a tau, norms play no part and are not measured."""
     dtype = result_type(features, weight)
-    factor = _factor(weight, tau, scale)
+    factor = _factor(_norm_factor(_lengths(weight, tau), tau), scale)
     of_features, of_weight, held = on_host(ends_of(features), ends_of(weight), _held(factor, dtype))
     check_finite(features, "features", of_features)
     check_finite(weight, "weight", of_weight)
     wide = dtype if all(held) else torch.float64
-    factor = factor.to(wide)
-    return _products(features.device, wide).scaled_product(features, weight, factor).to(dtype)
+    return _products(features.device, wide).scaled_product(features, weight, factor.to(wide)).to(dtype)
 
 
 @tau_logits.register_fake
-def _(features: Tensor, weight: Tensor, tau: Tensor, scale: Tensor | None) -> Tensor:
+def _(features: Tensor, weight: Tensor, tau: Tensor | None, scale: Tensor | None) -> Tensor:
     return features.new_empty(features.shape[0], weight.shape[0], dtype=result_type(features, weight))
 
 
@@ -71,75 +73,88 @@ def _(features: Tensor, weight: Tensor, tau: Tensor, scale: Tensor | None) -> Te
 @_shielded
 def tau_logits_backward(
     gradient: Tensor,
+    logits: Tensor,
     features: Tensor,
     weight: Tensor,
-    tau: Tensor,
+    tau: Tensor | None,
     scale: Tensor | None,
     to_features: bool,
-    to_classes: bool,
+    to_weight: bool,
+    to_factor: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     r"""Return the gradients of features [N, D], weight [C, D], tau [] and scale [C].
 
-    With G the gradient of the logits, f_j = |w_j|^-tau, s_j the scale and P = G^T X, the logits being f_j s_j (x.w_j):
+    With G the gradient of the logits Z, which are f_j s_j (x.w_j), f_j = |w_j|^-tau, s_j the scale and P = G^T X:
 
-        dX = (G * f s) W             d(f_j s_j) = w_j . P_j
+        dX = (G * f s) W             d(f_j s_j) = sum_n G_nj (x_n.w_j) = sum_n G_nj Z_nj / (f_j s_j) = w_j . P_j
         dW_j = f_j s_j P_j + d(f_j s_j) s_j df_j/dw_j       df_j/dw_j = -tau |w_j|^(-tau - 2) w_j
         ds_j = d(f_j s_j) f_j        dtau = - sum_j d(f_j s_j) s_j f_j log|w_j|
 
-    so one product serves weight, tau and scale. What is not wanted comes back empty.
+    so that scale and tau need no product: only the weight does. What is not wanted comes back empty.
     """
     dtype = gradient.dtype
-    factor = _factor(weight, tau, scale)
-    (held,) = on_host(_held(factor, dtype))
+    length = _lengths(weight, tau)
+    norm_factor = _norm_factor(length, tau)
+    factor = _factor(norm_factor, scale)
+    held, vanishing = on_host(_held(factor, dtype), (factor == 0).any()[None])
     wide = dtype if all(held) else torch.float64
-    wide_gradient, factor = gradient.to(wide), factor.to(wide)
+    wide_gradient, wide_factor = gradient.to(wide), factor.to(wide)
     products = _products(gradient.device, wide)
-    of_features = gradient.new_empty(0)
+    of_features, of_weight = gradient.new_empty(0), gradient.new_empty(0)
     if to_features:
-        of_features = products.product_of_scaled(wide_gradient, factor, weight).to(dtype)
-    if not to_classes:
-        return of_features, *_no_gradients_of_classes(gradient)
-    product = products.transposed_product(wide_gradient, features)
-    wide_weight = weight.double()
-    of_factor = (wide_weight * product).sum(dim=1)
-    norm_factor = _factor(weight, tau, None)
-    scaled = of_factor * norm_factor if scale is None else of_factor * norm_factor * scale
-    squared = wide_weight.square().sum(dim=1)
-    nonzero = squared > 0
-    inverse = torch.where(nonzero, 1.0 / squared, 0.0)
-    of_weight = product * factor[:, None] - (scaled * tau * inverse)[:, None] * wide_weight
-    logarithm = torch.where(nonzero, squared, 1.0).log() / 2
-    return (
-        of_features,
-        of_weight.to(dtype),
-        -(scaled * logarithm).sum().to(dtype),
-        (of_factor * norm_factor).to(dtype),
-    )
+        of_features = products.product_of_scaled(wide_gradient, wide_factor, weight).to(dtype)
+    # of a factor that is 0, or that float32 cannot hold, the logits do not tell the products
+    from_logits = all(held) and not any(vanishing)
+    if not (to_weight or to_factor):
+        return of_features, of_weight, gradient.new_empty(0), gradient.new_empty(0)
+    product = None
+    if to_weight or not from_logits:
+        product = products.transposed_product(wide_gradient, features)
+    if from_logits:
+        of_factor = (gradient * logits).sum(dim=0).double() / factor
+    else:
+        assert product is not None
+        of_factor = _row_products(weight, product)
+    scaled, of_tau = of_factor * factor, gradient.new_zeros(())
+    if tau is not None:
+        of_tau = -(scaled * torch.where(length > 0, length, 1.0).log()).sum().to(dtype)
+    if to_weight:
+        assert product is not None
+        of_weight = product.mul_(wide_factor[:, None])
+        if tau is not None:
+            along = torch.where(length > 0, scaled * tau / length.square(), 0.0)
+            of_weight.addcmul_(weight.to(wide), along.to(wide)[:, None], value=-1)
+        of_weight = of_weight.to(dtype)
+    return of_features, of_weight, of_tau, (of_factor * norm_factor).to(dtype)
 
 
 @tau_logits_backward.register_fake
 def _(
-    gradient: Tensor, features: Tensor, weight: Tensor, tau: Tensor, scale: Tensor | None, *wanted: bool
+    gradient: Tensor,
+    logits: Tensor,
+    features: Tensor,
+    weight: Tensor,
+    tau: Tensor | None,
+    scale: Tensor | None,
+    to_features: bool,
+    to_weight: bool,
+    to_factor: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    to_features, to_classes = wanted
     of_features = gradient.new_empty(features.shape if to_features else 0)
-    if not to_classes:
-        return of_features, *_no_gradients_of_classes(gradient)
-    return of_features, gradient.new_empty(weight.shape), gradient.new_empty(()), gradient.new_empty(weight.shape[0])
-
-
-def _no_gradients_of_classes(gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return gradient.new_empty(0), gradient.new_empty(0), gradient.new_empty(0)
+    of_weight = gradient.new_empty(weight.shape if to_weight else 0)
+    if not (to_weight or to_factor):
+        return of_features, of_weight, gradient.new_empty(0), gradient.new_empty(0)
+    return of_features, of_weight, gradient.new_empty(()), gradient.new_empty(weight.shape[0])
 
 
 def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    features, weight, tau, scale = inputs
-    ctx.save_for_backward(features, weight, tau, scale)
+    ctx.save_for_backward(output, *inputs)
 
 
 def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-    inputs, wanted = ctx.saved_tensors, ctx.needs_input_grad
-    gradients = tau_logits_backward(gradient.contiguous(), *inputs, wanted[0], any(wanted[1:]))
+    logits, *inputs = ctx.saved_tensors
+    to_features, to_weight, to_tau, to_scale = wanted = ctx.needs_input_grad
+    gradients = tau_logits_backward(gradient.contiguous(), logits, *inputs, to_features, to_weight, to_tau or to_scale)
     return tuple(
         of_input.to(values.dtype) if is_wanted else None
         for of_input, values, is_wanted in zip(gradients, inputs, wanted, strict=True)
@@ -280,10 +295,29 @@ def _counts(labels: Tensor, num_classes: int) -> Tensor:
     return counts[:num_classes]
 
 
-def _factor(weight: Tensor, tau: Tensor, scale: Tensor | None) -> Tensor:
-    """Return |w_j|^-tau times the scale, float64 [C]."""
-    factor = reference.norm_factor(weight.double(), tau.double())
-    return factor if scale is None else factor * scale
+def _norm_factor(length: Tensor, tau: Tensor | None) -> Tensor:
+    """Return |w_j|^-tau, float64 [C]; 1 without a tau, and for a row of zeros, whose logit is 0 anyway."""
+    return length if tau is None else torch.where(length > 0, length, 1.0) ** -tau.double()
+
+
+def _lengths(weight: Tensor, tau: Tensor | None) -> Tensor:
+    """Return |w_j|, float64 [C], some rows at a time being held in float64; 1 where no tau asks for them."""
+    if tau is None:
+        return torch.ones(len(weight), dtype=torch.float64, device=weight.device)
+    return torch.cat(
+        [torch.linalg.vector_norm(part, dim=1, dtype=torch.float64) for part in weight.split(ROWS_IN_FLOAT64)]
+    )
+
+
+def _factor(norm_factor: Tensor, scale: Tensor | None) -> Tensor:
+    """Return the norm's factor times the scale, float64 [C]."""
+    return norm_factor if scale is None else norm_factor * scale
+
+
+def _row_products(weight: Tensor, product: Tensor) -> Tensor:
+    """Return w_j . P_j, float64 [C]; a few rows at a time are held in float64."""
+    parts = zip(weight.split(ROWS_IN_FLOAT64), product.split(ROWS_IN_FLOAT64), strict=True)
+    return torch.cat([(one.double() * other.double()).sum(dim=1) for one, other in parts])
 
 
 def _held(factor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -22,6 +22,7 @@ TABLES = {
     "losses": {"Losses, 8,142 classes": 12 + (find_spec("pytorch_metric_learning") is not None)},
     "predict": {"Naming photographs": 5, "An exported network": 3},
     "freezing": {"Training a part of the network": 4},
+    "bank": {"Making a feature bank": 3},
     "bank_classifiers": {"Classifiers on a bank": 16, "Nearest training images": 2},
     "checkpoint": {"A save": 1, "Records and checksums": 4},
     "scaling": {"Images a second by ranks": 4},

@@ -1,5 +1,7 @@
 """The operations as torch knows them: schema, fake results, gradients, tracing."""
 
+from itertools import product
+
 import pytest
 import torch
 
@@ -26,15 +28,16 @@ CALLS = {
             (random(5, 3), random(4, 3, seed=1), torch.tensor(0.5, dtype=torch.float64), None),
             (random(5, 3).bfloat16(), learned(4, 3, seed=1), torch.tensor(0.0), None),
             (random(0, 3), random(4, 3, seed=1), torch.tensor(1.0), None),
+            (random(5, 3), random(4, 3, seed=1), None, learned(4, seed=2)),
         ],
     ),
     "tau_logits_backward": (
         OPERATIONS.tau_logits_backward,
         [
-            (random(5, 4), random(5, 3), random(4, 3), torch.tensor(0.5), random(4), True, True),
-            (random(5, 4), random(5, 3), random(4, 3), torch.tensor(0.5), None, True, False),
-            (random(5, 4), random(5, 3), random(4, 3), torch.tensor(0.5), None, False, True),
-            (random(5, 4), random(5, 3), random(4, 3), torch.tensor(0.5), None, False, False),
+            (random(5, 4), random(5, 4), random(5, 3), random(4, 3), tau, scale, *wanted)
+            for tau in (torch.tensor(0.5), None)
+            for scale in (random(4), None)
+            for wanted in product((True, False), repeat=3)
         ],
     ),
     "tau_sweep": (
@@ -106,6 +109,29 @@ def test_each_gradient_can_be_had_alone(wanted):
         function(*inputs[:wanted], leaf, *inputs[wanted + 1 :]).square().sum().backward()
         gradients.append(leaf.grad)
     torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.7])
+def test_a_scale_of_zero_has_the_gradient_of_the_formula(tau):
+    inputs = [random(5, 4, dtype=torch.float64), random(3, 4, seed=1, dtype=torch.float64)]
+    scale = torch.tensor([0.0, 2.0, 0.0], dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda s: kernels.tau_logits(*inputs, tau, s), [scale.requires_grad_()])
+
+
+@pytest.mark.parametrize("wanted", ["tau", "scale"])
+def test_no_second_product_is_made_for_tau_and_scale(wanted, monkeypatch):
+    """Their gradients follow from the logits that there are."""
+    inputs = {"tau": torch.tensor(0.7), "scale": random(3, seed=2)}
+    inputs[wanted].requires_grad_()
+    logits = kernels.tau_logits(random(5, 4), random(3, 4, seed=1), **inputs)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a product")
+
+    for name in ("product_of_scaled", "transposed_product"):
+        monkeypatch.setattr(kernels.registration.products_in_torch, name, refuse)
+    logits.square().sum().backward()
+    assert inputs[wanted].grad.isfinite().all()
 
 
 def test_what_has_no_gradient_says_so():
