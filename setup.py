@@ -61,7 +61,7 @@ setup(
     install_requires=[
         "torch>=2.9",
         "torchvision",
-        "timm>=1.0.20",
+        "timm>=1.0.27",
         "nvidia-dali-cuda130>=2.2; platform_system == 'Linux'",
         "deepspeed>=0.18",
         "webdataset>=1.0",

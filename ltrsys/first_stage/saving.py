@@ -10,9 +10,10 @@ from ltrsys.errors import DataError, LtrsysError
 from ltrsys.runs.audit_log import AuditLog
 from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.tracking import MetricsLog
+from ltrsys.training.average import WeightAverage
 from ltrsys.training.checkpoints.checkpoint import Checkpoint, Progress
 from ltrsys.training.checkpoints.folder import CheckpointFolder
-from ltrsys.training.checkpoints.rank_state import gather_rank_state, mean_buffers
+from ltrsys.training.checkpoints.rank_state import AVERAGE_BUFFERS, gather_rank_state, mean_buffers
 from ltrsys.training.engines.engine import Engine
 from ltrsys.training.meter import Meter
 from ltrsys.training.supervision.failures import first_failure
@@ -33,6 +34,7 @@ class Saver:
     device: torch.device
     progress: Progress
     engine: Engine
+    average: WeightAverage | None
     meter: Meter
     checkpoints: CheckpointFolder
     audit: AuditLog
@@ -44,19 +46,33 @@ class Saver:
     def save(self, *, best: bool = False, last: bool = True) -> None:
         """Save the run as it is: as its last checkpoint, as its best, or as both. Called by all ranks together."""
         self.reached(f"saving after step {self.progress.step}")
-        self.losses.check()  # what is not finite must not be saved
+        self.check()  # what is not finite must not be saved
         self.audit.sync()
         self.tracker.sync()
         loss, self.progress.unlogged_steps = self.meter.unlogged
         self.progress.scaler = self.engine.scaler_state()
         # Gathering takes all ranks; writing takes one.
-        ranks, optimizer = gather_rank_state(self.engine.network, loss, self.world), self.engine.optimizer_state()
+        averaged = None if self.average is None else self.average.network
+        ranks = gather_rank_state(self.engine.network, loss, self.world, averaged)
+        optimizer = self.engine.optimizer_state()
         network = self.engine.network.state_dict() | mean_buffers(ranks)
-        checkpoint = Checkpoint(network, optimizer, self.progress, ranks, self.engine.objective.state())
+        average = {} if self.average is None else self.average.state() | mean_buffers(ranks, AVERAGE_BUFFERS)
+        checkpoint = Checkpoint(network, optimizer, self.progress, ranks, self.engine.objective.state(), average)
         if self.world.is_main:
             self.checkpoints.save(checkpoint, best=best, last=last)
         if last:  # nothing goes on from the best one
             self.requests.granted()
+
+    def check(self) -> None:
+        """Look at all steps so far for what is not finite.
+
+        Raises:
+            LossNotFinite: For a loss.
+            AverageNotFinite: For the averaged weights.
+        """
+        self.losses.check()
+        if self.average is not None:
+            self.average.check(self.progress.step)
 
     def stop(self) -> NoReturn:
         """End after a signal, the state being saved: every rank with the same line."""

@@ -24,6 +24,7 @@ from ltrsys.first_stage.resuming import check_same_experiment, check_same_plan
 from ltrsys.models.freezing import freeze
 from ltrsys.models.heads import CosineHead
 from ltrsys.models.image_size import build_without_memory
+from ltrsys.models.layers import check_layers
 from ltrsys.models.network import Network, build_network
 from ltrsys.models.pretrained import load_pretrained
 from ltrsys.models.published_files import find_weights
@@ -92,6 +93,8 @@ def check_start(config: Config) -> None:
     """
     if config.train.trainable != "all":
         freeze(build_without_memory(config.model), config.model, config.train.trainable)
+    if config.train.optimizer.layer_decay is not None:
+        check_layers(build_without_memory(config.model), config.model)
     if CheckpointFolder(RunFolder(config.run_folder).checkpoints, kept=1).has_any():
         return
     check_memory(config)

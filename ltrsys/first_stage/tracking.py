@@ -10,6 +10,7 @@ from ltrsys.runs.artifacts import dataset_artifact, model_artifact
 from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.trackers.base import Artifact
 from ltrsys.runs.tracking import MetricsLog
+from ltrsys.training.average import AverageNotFinite
 from ltrsys.training.checkpoints.checkpoint import Progress
 from ltrsys.training.supervision.loss_watch import LossNotFinite
 from ltrsys.training.supervision.requests import Stopped
@@ -68,6 +69,8 @@ class Ending:
         by_hand = isinstance(error, KeyboardInterrupt) or (isinstance(error, Stopped) and error.number == signal.SIGINT)
         if isinstance(error, LossNotFinite):
             tracker.alert("The loss is not finite", str(error), "error")
+        elif isinstance(error, AverageNotFinite):
+            tracker.alert("The averaged weights are not finite", str(error), "error")
         elif isinstance(error, Stopped) and not by_hand:
             tracker.alert("Training was preempted", str(error), "warn")
         elif not by_hand:

@@ -39,6 +39,7 @@ from ltrsys.first_stage.starting import (
 from ltrsys.first_stage.telling import conclusion, describe_processes, describe_run
 from ltrsys.first_stage.tracking import Ending, inputs_of_training, metadata_of_model
 from ltrsys.models.image_size import check_image_size
+from ltrsys.models.network import Network
 from ltrsys.models.signature import Signature
 from ltrsys.models.weights import save_network
 from ltrsys.progress import Advance, progress
@@ -50,6 +51,7 @@ from ltrsys.runs.metric_names import EPOCH, IMAGES, IMAGES_PER_SECOND, LEARNING_
 from ltrsys.runs.tracking import MetricsLog
 from ltrsys.runs.trained_on import keep_record
 from ltrsys.second_stage.fitting import evaluated_split, nothing_to_report_on
+from ltrsys.training.average import average_of
 from ltrsys.training.checkpoints.folder import CheckpointFolder
 from ltrsys.training.checkpoints.rank_state import restore_rank_state
 from ltrsys.training.engines.batch_norm import average_buffers
@@ -148,12 +150,16 @@ class Trainer:
         self.progress = checkpoint.progress if checkpoint else no_progress(config, self.dataset, self.batching)
         self.progress.world_size = world.world_size
 
+        self.average = average_of(network, config.train, world.rank)
+        if checkpoint and self.average:
+            self.average.load_state(checkpoint.average)
         self.engine = engine_of_training(config, network, objective, self.batching, checkpoint)
         stack.callback(self.engine.close)
         self.meter = Meter(world, device)
         if checkpoint:
             # Only now: an engine begins by giving every rank the first one's buffers.
-            unlogged_loss = restore_rank_state(checkpoint.ranks, self.engine.network, world)
+            averaged = self.average.network if self.average else None
+            unlogged_loss = restore_rank_state(checkpoint.ranks, self.engine.network, world, averaged)
             self.meter.restore(unlogged_loss, checkpoint.progress.unlogged_steps)
 
         self.loader = TrainLoader(
@@ -197,6 +203,7 @@ class Trainer:
             device,
             self.progress,
             self.engine,
+            self.average,
             self.meter,
             self.checkpoints,
             self.audit,
@@ -205,6 +212,11 @@ class Trainer:
             self.requests,
             self.reached,
         )
+
+    @property
+    def result(self) -> Network:
+        """What is evaluated, compared and saved as the run's model: the averaged network where there is one."""
+        return self.engine.network if self.average is None else self.average.network
 
     def fit(self) -> None:
         """Train the epochs that are left, then write the model and say how good it is."""
@@ -221,16 +233,14 @@ class Trainer:
                     self._finish_epoch(asked)
                 if asked is Request.STOP and self.progress.step < total:
                     self.saver.stop()
-        average_buffers(self.engine.network, self.world)
+        average_buffers(self.result, self.world)
         self.checkpoints.wait()
         fetched = torch.full((), self.loader.bytes_fetched, dtype=torch.int64, device=self.device)
         dist.all_reduce(fetched)
         if shown:
             origin = self.progress.started_from
             metadata = Signature.of(self.dataset.record, self.config.data).metadata()
-            save_network(
-                self.engine.network, self.run.model, metadata | ({} if origin is None else {STARTED_FROM: origin})
-            )
+            save_network(self.result, self.run.model, metadata | ({} if origin is None else {STARTED_FROM: origin}))
             self.tracker.log_artifact(model_artifact(self.run, metadata_of_model(self.progress), *self.inputs))
             print(conclusion(self.config, self.progress, self.dataset, self.world, int(fetched)))
 
@@ -273,7 +283,7 @@ class Trainer:
                     self.saver.save()
                 if asked is Request.STOP:
                     self.saver.stop()
-        self.losses.check()
+        self.saver.check()
         return asked
 
     def _step(self, epoch: int, micro_batches: list[Batch]) -> float:
@@ -286,6 +296,8 @@ class Trainer:
         self.engine.step(factor)
         self.meter.add(torch.stack(losses).mean(), self.config.train.batch_size)
         self.progress.step += 1
+        if self.average is not None:
+            self.average.update(self.engine.network, self.progress.step)
         self.losses.add(self.progress.step, [batch.samples for batch in micro_batches], losses)
         for batch in micro_batches:
             self.audit.add(self.progress.step, epoch, batch.positions, batch.samples.numpy())
@@ -314,7 +326,7 @@ class Trainer:
         try:
             if self.evaluator and (last or epoch % settings.evaluate_every == 0):
                 self.reached(f"evaluating after step {self.progress.step}")
-                is_best = self.evaluator.evaluate(self.engine.network)
+                is_best = self.evaluator.evaluate(self.result)
         except DataError:  # on all ranks together; the run goes on with this evaluation
             self.progress.epoch -= 1
             self.saver.save()

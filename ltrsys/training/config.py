@@ -72,6 +72,12 @@ class TrainConfig(Section):
     compile: Annotated[bool, MayChange.ON_RESUME] = False
     """Compile the model with torch.compile."""
     optimizer: Annotated[Optimizer, OPTIMIZER] = Field(default_factory=SGD)
+    clip_grad_norm: Positive | None = None
+    """Gradients, averaged over the ranks and without fp16's scale, whose norm together is larger are scaled down to
+    it."""
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Evaluate, compare and save an exponential moving average of the weights: what of it stays at each step, less in
+    the first ones (`ltrsys.training.average`). null for the weights themselves."""
     schedule: Annotated[Schedule, SCHEDULE] = Field(default_factory=Cosine)
     loss: Annotated[Loss, LOSS] = Field(default_factory=CrossEntropy)
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -108,6 +114,11 @@ class TrainConfig(Section):
                 "zero_stage=1 keeps the weights in one flat buffer, where channels_last crashes: give "
                 "train.zero_stage=0 or train.channels_last=false"
             )
+        if self.optimizer.whole_parameters:
+            raise ValueError(
+                f"zero_stage=1 cuts the weights into flat parts, and train.optimizer.kind={self.optimizer.kind} needs "
+                "whole matrices: give train.zero_stage=0, or train.optimizer.kind=sgd or adamw"
+            )
         if self.precision == "fp16":
             raise ValueError(
                 "the state of fp16's loss scaling is not kept at zero_stage=1: give train.zero_stage=0 or "
@@ -123,6 +134,11 @@ class TrainConfig(Section):
         if self.optimizer.backbone_lr is not None:
             raise ValueError(
                 f"optimizer.backbone_lr={self.optimizer.backbone_lr:g} has nothing to train, since "
+                "train.trainable=classifier freezes the backbone: leave one of them out"
+            )
+        if self.optimizer.layer_decay is not None:
+            raise ValueError(
+                f"optimizer.layer_decay={self.optimizer.layer_decay:g} has no layers to act on, since "
                 "train.trainable=classifier freezes the backbone: leave one of them out"
             )
         if self.loss.has_batch_term:

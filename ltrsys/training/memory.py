@@ -1,10 +1,11 @@
 """How many images go through the network at once: as many as the memory of the GPU holds."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from ltrsys.data.config import DataConfig
 from ltrsys.data.plan.batching import Batching, part_of_a_rank
@@ -103,10 +104,16 @@ def _fits(network: Network, train: TrainConfig, data: DataConfig, objective: Obj
     if device.type != "cuda":
         return True
     learned = (parameter for parameter in trained.parameters() if parameter.requires_grad)
-    state = train.optimizer.state_copies * sum(one.numel() * one.element_size() for one in learned)
+    state = train.optimizer.state_copies * _bytes_of(learned)
+    if train.ema_decay is not None:
+        state += _bytes_of(network.state_dict().values())
     batches = 4 * 3 * data.image_size**2 * size * (data.prefetch + 2)
     free, total = torch.cuda.mem_get_info(device)
     return needed + state + batches <= free + torch.cuda.memory_reserved(device) - SPARE * total
+
+
+def _bytes_of(tensors: Iterable[Tensor]) -> int:
+    return sum(one.numel() * one.element_size() for one in tensors)
 
 
 def _pass(trained: Trained, train: TrainConfig, data: DataConfig, objective: Objective, size: int) -> None:

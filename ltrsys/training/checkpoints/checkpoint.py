@@ -21,7 +21,7 @@ from ltrsys import __version__
 from ltrsys.errors import DataError
 from ltrsys.models.weights import load_tensors, save_tensors
 
-NETWORK, OPTIMIZER, RANKS, LOSS = "network.", "optimizer.", "ranks.", "loss."
+NETWORK, OPTIMIZER, RANKS, LOSS, AVERAGE = "network.", "optimizer.", "ranks.", "loss.", "average."
 MOMENTUM = "momentum."
 """Of SGD's momentum in files of format 2, by parameter name alone."""
 
@@ -86,14 +86,16 @@ class Checkpoint:
     """What each rank has for itself, stacked: [ranks, ...]."""
     loss: Mapping[str, Tensor] = field(default_factory=dict)
     """What the loss has learned."""
+    average: Mapping[str, Tensor] = field(default_factory=dict)
+    """The state dict of the averaged network, as `network`; empty without `train.ema_decay`."""
 
     def copied(self) -> "Checkpoint":
         """Return a copy on the CPU, which training does not change any more."""
-        parts = (self.network, self.optimizer, self.ranks, self.loss)
-        network, optimizer, ranks, loss = (
+        parts = (self.network, self.optimizer, self.ranks, self.loss, self.average)
+        network, optimizer, ranks, loss, average = (
             {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in part.items()} for part in parts
         )
-        return Checkpoint(network, optimizer, self.progress.model_copy(deep=True), ranks, loss)
+        return Checkpoint(network, optimizer, self.progress.model_copy(deep=True), ranks, loss, average)
 
     def save(self, path: Path) -> None:
         """Write the checkpoint, whole or not at all.
@@ -101,7 +103,13 @@ class Checkpoint:
         Raises:
             LtrsysError: Where the disk is full or the folder may not be written.
         """
-        parts = {NETWORK: self.network, OPTIMIZER: self.optimizer, RANKS: self.ranks, LOSS: self.loss}
+        parts = {
+            NETWORK: self.network,
+            OPTIMIZER: self.optimizer,
+            RANKS: self.ranks,
+            LOSS: self.loss,
+            AVERAGE: self.average,
+        }
         tensors = {
             prefix + name: tensor.detach().cpu().contiguous()
             for prefix, part in parts.items()
@@ -123,7 +131,8 @@ class Checkpoint:
             raise DataError(f"{path}: damaged: its bytes do not have the checksum that they were written with.")
         optimizer = _part(tensors, OPTIMIZER)
         optimizer |= {f"{name}.momentum_buffer": tensor for name, tensor in _part(tensors, MOMENTUM).items()}
-        return cls(_part(tensors, NETWORK), optimizer, progress, _part(tensors, RANKS), _part(tensors, LOSS))
+        network, ranks, loss, average = (_part(tensors, prefix) for prefix in (NETWORK, RANKS, LOSS, AVERAGE))
+        return cls(network, optimizer, progress, ranks, loss, average)
 
 
 def read_progress(path: Path) -> Progress:

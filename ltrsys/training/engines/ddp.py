@@ -12,11 +12,13 @@ from ltrsys.training.engines.engine import (
     AUTOCAST_TYPE,
     ScalerState,
     average_gradients_of,
+    clip_gradients,
 )
+from ltrsys.training.engines.optimizer_state import load_state_by_name, state_by_name
 from ltrsys.training.engines.trained import Trained
 from ltrsys.training.losses.base import Outputs
 from ltrsys.training.objective import Mixed, Objective
-from ltrsys.training.optimizers.base import load_state_by_name, set_learning_rates, state_by_name
+from ltrsys.training.optimizers.base import set_learning_rates
 
 
 class DDPEngine:
@@ -53,6 +55,9 @@ class DDPEngine:
     def step(self, lr_factor: float) -> None:
         """See `Engine`."""
         set_learning_rates(self._optimizer, lr_factor)
+        if self._config.clip_grad_norm is not None:
+            self._scaler.unscale_(self._optimizer)
+            clip_gradients(self._trained, self._config.clip_grad_norm)
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._optimizer.zero_grad()

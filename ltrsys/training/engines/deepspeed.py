@@ -16,11 +16,21 @@ from ltrsys.training.engines.engine import (
     AUTOCAST_TYPE,
     ScalerState,
     average_gradients_of,
+    clip_gradients,
+)
+from ltrsys.training.engines.optimizer_state import (
+    GROUP_STEP,
+    STEP,
+    as_kept,
+    as_tensors,
+    load_state_by_name,
+    shared_state,
+    state_by_name,
 )
 from ltrsys.training.engines.trained import Trained
 from ltrsys.training.losses.base import Outputs
 from ltrsys.training.objective import Mixed, Objective
-from ltrsys.training.optimizers.base import load_state_by_name, set_learning_rates, state_by_name
+from ltrsys.training.optimizers.base import set_learning_rates
 
 
 class DeepSpeedEngine:
@@ -73,6 +83,10 @@ class DeepSpeedEngine:
     def step(self, lr_factor: float) -> None:
         """See `Engine`."""
         set_learning_rates(self._engine.optimizer, lr_factor)
+        if self._config.clip_grad_norm is not None and self._replica is not None:  # else ZeRO does it
+            if scaler := self._engine.torch_autocast_z0_gradscaler:
+                scaler.unscale_(self._engine.optimizer)
+            clip_gradients(self._trained, self._config.clip_grad_norm)
         self._engine.step()
 
     def optimizer_state(self) -> dict[str, Tensor]:
@@ -89,12 +103,11 @@ class DeepSpeedEngine:
             # DeepSpeed does this after it has stepped the first group, when the others have no state yet.
             lazy_init_hp_params_optimizer_state(parameters, flat, zero.optimizer.state)
         found = {}
+        shared = shared_state(zero.optimizer.param_groups[0], states)
         for name, parameter in self._trainable():
-            for what, value in states[0].items():
-                if value.dim():
-                    found[f"{name}.{what}"] = safe_get_full_optimizer_state(parameter, what)
-                else:  # such as the number of steps, the same for all
-                    found[f"{name}.{what}"] = value
+            for what, value in as_tensors(states[0] | shared):
+                # numbers, such as that of the steps, are the same for all
+                found[f"{name}.{what}"] = safe_get_full_optimizer_state(parameter, what) if value.dim() else value
         return found
 
     def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None:
@@ -109,10 +122,16 @@ class DeepSpeedEngine:
         zero = self._engine.optimizer
         some, _ = next(self._trainable())
         whats = [name.removeprefix(f"{some}.") for name in state if name.startswith(f"{some}.")]
-        for parameters, flat in zip(zero.bit16_groups, self._flat_groups, strict=True):
+        whats = [what for what in whats if what != GROUP_STEP]
+        steps = state.get(f"{some}.{GROUP_STEP}")
+        for parameters, flat, group in zip(
+            zero.bit16_groups, self._flat_groups, zero.optimizer.param_groups, strict=True
+        ):
             for what in whats:
                 value = state[f"{some}.{what}"]
-                zero.optimizer.state[flat][what] = torch.zeros_like(flat) if value.dim() else value.clone()
+                zero.optimizer.state[flat][what] = torch.zeros_like(flat) if value.dim() else as_kept(value)
+            if steps is not None:
+                group[STEP] = as_kept(steps)
             lazy_init_hp_params_optimizer_state(parameters, flat, zero.optimizer.state)
         for name, parameter in self._trainable():
             for what in whats:
@@ -184,7 +203,8 @@ def _initialize(
         config={
             "train_micro_batch_size_per_gpu": micro_batch_size,
             "gradient_accumulation_steps": accumulation,
-            "gradient_clipping": 0.0,  # not given, it is 1.0: another method, and a pass over all gradients
+            # Not given, it is 1.0: another method, and a pass over all gradients. At ZeRO 0, `step` clips.
+            "gradient_clipping": (config.clip_grad_norm or 0.0) if config.zero_stage else 0.0,
             "zero_optimization": {"stage": config.zero_stage},
             "zero_allow_untested_optimizer": True,
             "torch_autocast": {

@@ -86,3 +86,11 @@ def average_gradients_of(trained: Trained, *, compiled: bool) -> DistributedData
     if compiled:
         replica.compile()
     return replica
+
+
+def clip_gradients(trained: Trained, max_norm: float) -> None:
+    """Scale the gradients, averaged over the ranks already, so that the norm of all together is `max_norm` at most.
+
+    No GPU is waited for: gradients that are not finite stay so.
+    """
+    torch.nn.utils.clip_grad_norm_(trained.parameters(), max_norm)

@@ -1,23 +1,22 @@
-"""What every optimizer is: its settings, and the torch optimizer that they give; its state by parameter names."""
+"""What every optimizer is: its settings, and the torch optimizer that they give."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
 
 from ltrsys.method_section import MethodSection
 from ltrsys.registry import Registry
 from ltrsys.section import Positive
+from ltrsys.training.optimizers.groups import BASE_LR, parameter_groups
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import nn
 
     from ltrsys.models.network import Network
-
-BASE_LR = "base_lr"
-"""Key of a parameter group: its learning rate before the schedule."""
 
 
 class Optimizer(MethodSection):
@@ -25,11 +24,21 @@ class Optimizer(MethodSection):
 
     state_copies: ClassVar[int] = 1
     """How many times the memory of the weights its state takes."""
+    head_apart: ClassVar[bool] = False
+    """Whether the classifier, and what the loss learns, are groups of their own, marked by the key `head`."""
+    whole_parameters: ClassVar[bool] = False
+    """Whether an update depends on the whole of a parameter, which ZeRO 1 cuts in parts; else number by number."""
 
     lr: Positive = 0.2
     """Learning rate at the start, for the batch as configured."""
     backbone_lr: Positive | None = None
     """Another learning rate for the backbone; `lr` is then the classifier's (Places-LT)."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
+    """The learning rate of a layer over that of the next one, towards the classifier's (BEiT: Bao et al., 2022); 1, or
+    null, for one rate."""
+    decay_norms_and_biases: bool = True
+    """Whether weight decay acts on what has one dimension (biases, scales of norms) and on what a network of timm
+    excepts, such as positions, as it does on all else."""
 
     @abstractmethod
     def build(self, groups: list[dict[str, Any]], device: torch.device) -> torch.optim.Optimizer:
@@ -50,10 +59,9 @@ def build_optimizer(
     loss: nn.Module | None = None,
     loss_lr: float | None = None,
 ) -> torch.optim.Optimizer:
-    """Build the optimizer of all trainable parameters; weight decay acts on every one, as in the paper's code.
+    """Build the optimizer of all trainable parameters.
 
-    Backbone and classifier are groups of their own where their learning rates differ (Places-LT), and so is what the
-    loss learns: parameters of its own, and centroids of the network.
+    Weight decay acts on every one, as in the paper's code, unless `config` says otherwise.
 
     Args:
         network: On the device.
@@ -65,58 +73,10 @@ def build_optimizer(
     Raises:
         UsageError: Where the optimizer cannot run on this machine.
     """
-    parts: list[tuple[nn.Module, float]] = [(network, config.lr)]
-    if config.backbone_lr is not None:
-        parts = [(network.classifier, config.lr), (network.backbone, config.backbone_lr)]
-    by_loss = [] if network.centroids is None else [network.centroids]
-    members = [([one for one in part.parameters() if one is not network.centroids], lr) for part, lr in parts]
-    if loss is not None:
-        by_loss += loss.parameters()
-    if by_loss:
-        members.append((by_loss, config.lr if loss_lr is None else loss_lr))
-    groups = [
-        {"params": [parameter for parameter in parameters if parameter.requires_grad], "lr": lr, BASE_LR: lr}
-        for parameters, lr in members
-    ]
-    return config.build(groups, device)
+    return config.build(parameter_groups(network, config, loss, loss_lr), device)
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Set every group to its own learning rate times `factor`."""
     for group in optimizer.param_groups:
         group["lr"] = group[BASE_LR] * factor
-
-
-def state_by_name(optimizer: torch.optim.Optimizer, trained: nn.Module) -> dict[str, Tensor]:
-    """Return the optimizer's state as `<parameter>.<what>`, such as `classifier.bias.momentum_buffer`.
-
-    Empty before the first step.
-    """
-    if not optimizer.state:
-        return {}
-    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
-
-    options = StateDictOptions(flatten_optimizer_state_dict=True)
-    flat: dict[str, Any] = get_optimizer_state_dict(trained, optimizer, options=options)
-    return {name.removeprefix("state."): value for name, value in flat.items() if name.startswith("state.")}
-
-
-def load_state_by_name(optimizer: torch.optim.Optimizer, trained: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Take over what `state_by_name` returned, copied, in the memory format of the parameters."""
-    if not state:
-        return
-    import torch
-    from torch.distributed.checkpoint.state_dict import (
-        StateDictOptions,
-        get_optimizer_state_dict,
-        set_optimizer_state_dict,
-    )
-
-    options = StateDictOptions(flatten_optimizer_state_dict=True)
-    flat: dict[str, Any] = get_optimizer_state_dict(
-        trained, optimizer, options=options
-    )  # with a state that is to be replaced
-    for name, value in state.items():
-        place = torch.empty_like(flat[f"state.{name}"], memory_format=torch.preserve_format)
-        flat[f"state.{name}"] = place.copy_(value)
-    set_optimizer_state_dict(trained, optimizer, flat, options=options)

@@ -13,11 +13,6 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 @pytest.fixture
-def network():
-    return build_network(ModelConfig(backbone="resnet10", stem="small"), 3)
-
-
-@pytest.fixture
 def installed_apex(tmp_path, monkeypatch):
     """Install a package called `apex` for this test; the argument says what `apex/optimizers.py` holds."""
 
