@@ -145,6 +145,23 @@ class Config(Section):
             raise ValueError(f"train.from_run={train.from_run} is this run's own folder: give another run, or name")
         return self
 
+    @model_validator(mode="after")
+    def _one_start_of_the_head(self) -> "Config":
+        train = self.train
+        if train.head_start == "random":
+            return self
+        if self.model.head != "cosine":
+            raise ValueError(
+                f"train.head_start={train.head_start} gives directions, which model.head={self.model.head} is not made "
+                "of: give model.head=cosine, or train.head_start=random"
+            )
+        if train.from_run is not None and not train.reset_classifier:
+            raise ValueError(
+                f"train.from_run={train.from_run} and train.head_start={train.head_start} both say what the classifier "
+                "starts from: give train.reset_classifier=true, or train.head_start=random"
+            )
+        return self
+
     def dump(self) -> dict[str, Any]:
         """Return the config as plain values, ready for YAML."""
         return self.model_dump(mode="json")

@@ -45,6 +45,9 @@ class TrainConfig(Section):
     it may be elsewhere."""
     reset_classifier: bool = False
     """Draw the classifier anew from the seed, where `from_run` would give it."""
+    head_start: Literal["random", "class_means"] = "random"
+    """What the weights of `model.head=cosine` begin as where no run gives them: drawn from the seed, or the class means
+    of the training images, which the backbone then sees once before the first step (LIFT)."""
     trainable: Trainable = "all"
     """What is trained: everything; the last residual block and the classifier; or the classifier. The rest is frozen,
     its BatchNorm as in evaluation."""
