@@ -129,10 +129,10 @@ class Config(Section):
                     "train.reset_classifier=true has no classifier to draw anew, since training starts from random "
                     "weights: give train.from_run, or leave it out"
                 )
-            if train.trainable != "all" and not starts:
+            if (freezing := self._what_freezes()) and not starts:
                 raise ValueError(
-                    f"train.trainable={train.trainable} would freeze random weights: give train.from_run, "
-                    "model.pretrained or model.weights, or leave it out"
+                    f"{freezing[0]} would freeze random weights: give train.from_run, model.pretrained or "
+                    "model.weights, or leave it out"
                 )
             return self
         if starts:
@@ -144,6 +144,19 @@ class Config(Section):
         if train.from_run.absolute() == self.run_folder.absolute():
             raise ValueError(f"train.from_run={train.from_run} is this run's own folder: give another run, or name")
         return self
+
+    @model_validator(mode="after")
+    def _frozen_once(self) -> "Config":
+        freezing = self._what_freezes()
+        if len(freezing) > 1:
+            raise ValueError(f"{' and '.join(freezing)} both say what is frozen: leave one of them out")
+        return self
+
+    def _what_freezes(self) -> list[str]:
+        """Return the keys, with their values, that keep parts of the network from being trained."""
+        train = self.train
+        keys = [f"train.trainable={train.trainable}"] if train.trainable != "all" else []
+        return keys + ([f"train.freeze_stages={train.freeze_stages}"] if train.freeze_stages else [])
 
     @model_validator(mode="after")
     def _one_start_of_the_head(self) -> "Config":

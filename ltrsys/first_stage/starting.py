@@ -90,8 +90,7 @@ def check_start(config: Config) -> None:
     Raises:
         UsageError: Says what differs, is not there, or needs such a run.
     """
-    if config.train.trainable != "all":
-        freeze(build_without_memory(config.model), config.model, config.train.trainable)
+    freeze(build_without_memory(config.model), config.model, config.train.trainable, config.train.freeze_stages)
     if CheckpointFolder(RunFolder(config.run_folder).checkpoints, kept=1).has_any():
         return
     check_memory(config)
@@ -125,7 +124,8 @@ def initial_network(config: Config, dataset: Dataset, checkpoint: Checkpoint | N
     """Build the network, with the same weights on every rank, on this rank's device.
 
     Raises:
-        UsageError: Where `train.from_run` names a run that does not fit, or `train.trainable` a part that is not there.
+        UsageError: Where `train.from_run` names a run that does not fit, or a part is to be trained or frozen
+            that is not there.
         DataError: Where a file of weights is damaged, or of another network.
     """
     with torch.random.fork_rng(devices=[]):
@@ -144,7 +144,7 @@ def initial_network(config: Config, dataset: Dataset, checkpoint: Checkpoint | N
     if (scale := config.train.loss.fixed_scale) is not None:
         assert isinstance(network.classifier, CosineHead), "the config asks for it"
         network.classifier.fix_scale(scale)
-    freeze(network, config.model, config.train.trainable)
+    freeze(network, config.model, config.train.trainable, config.train.freeze_stages)
     return network.to(device)
 
 

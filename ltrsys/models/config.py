@@ -12,7 +12,7 @@ ELSEWHERE = "elsewhere"
 """The `model.backbone` of features that were made elsewhere."""
 Precision = Literal["float32", "bf16"]
 Views = Literal["one", "flip", "five"]
-Trainable = Literal["all", "last_block", "classifier"]
+Trainable = Literal["all", "last_block", "norms", "classifier"]
 
 
 class ModelConfig(Section):

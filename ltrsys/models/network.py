@@ -22,7 +22,7 @@ class Network(nn.Module):
         self.backbone = backbone
         self.classifier: Head = build_head(head, feature_dim, num_classes)
         self.feature_dim = feature_dim
-        self._trained_parts: tuple[str, ...] | None = None  # all
+        self._partly_frozen = False
 
     def train_only(self, parts: Collection[str]) -> None:
         """Freeze all but some parts: the rest has no gradients, and is as in evaluation while those are trained.
@@ -30,12 +30,12 @@ class Network(nn.Module):
         What comes before the first of them then builds no graph: none of it asks for a gradient.
 
         Args:
-            parts: Names of submodules, such as `classifier` or `backbone.layer4.0`.
+            parts: Names of submodules, such as `classifier` or `backbone.layer4.0`, and of single parameters.
         """
-        self._trained_parts = tuple(parts)
         for name, parameter in self.named_parameters():
-            if not self._is_trained(name):
+            if not any(name == part or name.startswith(f"{part}.") for part in parts):
                 parameter.requires_grad_(False)
+        self._partly_frozen = True
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
@@ -43,18 +43,35 @@ class Network(nn.Module):
 
         BatchNorm of a frozen part normalises by its running statistics, and leaves them alone.
         """
-        super().train(mode and self._trained_parts is None)
+        super().train(mode and not self._partly_frozen)
         self.training = mode
-        for part in self._trained_parts or ():
-            self.get_submodule(part).train(mode)  # by its name: SyncBatchNorm takes the place of modules
+        if mode and self._partly_frozen:
+            for _, module in self._trained_modules():
+                module.training = True
         return self
 
     def trained_buffers(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield the buffers of the parts that are trained, by name: training changes no others."""
-        return ((name, buffer) for name, buffer in self.named_buffers() if self._is_trained(name))
+        """Yield the buffers of the parts that are trained, by name: training changes no others.
 
-    def _is_trained(self, name: str) -> bool:
-        return self._trained_parts is None or any(name.startswith(f"{part}.") for part in self._trained_parts)
+        Tables that a network makes anew when it is built, and does not save, are not among them.
+        """
+        saved = self.state_dict().keys()
+        for prefix, module in self._trained_modules():
+            for name, buffer in module.named_buffers(prefix, recurse=False):
+                if name in saved:
+                    yield name, buffer
+
+    def _trained_modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """Yield the modules that hold a parameter that is trained, and in them those without any, such as dropout."""
+        trained: dict[str, bool] = {}
+        for name, module in self.named_modules():
+            parameters = list(module.parameters())
+            held = not name or trained[name.rpartition(".")[0]]
+            trained[name] = held and (
+                not (self._partly_frozen and parameters) or any(one.requires_grad for one in parameters)
+            )
+            if trained[name]:
+                yield name, module
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, [B, C], of `images`, [B, 3, H, W]."""
