@@ -1,7 +1,7 @@
 """The section `model`."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -33,6 +33,9 @@ class ModelConfig(Section):
     feature_layer: Count | None = None
     """Size of a linear layer with a ReLU between the pooled features and the head, which OLTR has (512); none if not
     given."""
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """How often training leaves out the last residual branch of a network of timm, for each image; the ones before it
+    are left out less often, in even steps from the first, which stays. 0 is what the library builds by itself."""
     head: HeadName = "linear"
     """What makes logits of features: W x + b; s·cos(w, x) with a learned s; OLTR's 16·|x|/(1+|x|)·cos(w, x); or the
     same of features that OLTR's memory of the classes has added to. `none` is for a run without a first stage, whose
