@@ -148,15 +148,19 @@ class Config(Section):
     @model_validator(mode="after")
     def _frozen_once(self) -> "Config":
         freezing = self._what_freezes()
-        if len(freezing) > 1:
+        if len(freezing) > 1 and not (self.model.lora is not None and self.train.trainable == "norms"):
             raise ValueError(f"{' and '.join(freezing)} both say what is frozen: leave one of them out")
         return self
 
     def _what_freezes(self) -> list[str]:
         """Return the keys, with their values, that keep parts of the network from being trained."""
         train = self.train
-        keys = [f"train.trainable={train.trainable}"] if train.trainable != "all" else []
-        return keys + ([f"train.freeze_stages={train.freeze_stages}"] if train.freeze_stages else [])
+        keys = {
+            f"train.trainable={train.trainable}": train.trainable != "all",
+            f"train.freeze_stages={train.freeze_stages}": train.freeze_stages > 0,
+            "model.lora": self.model.lora is not None,
+        }
+        return [key for key, freezes in keys.items() if freezes]
 
     @model_validator(mode="after")
     def _one_start_of_the_head(self) -> "Config":

@@ -24,6 +24,7 @@ from ltrsys.first_stage.resuming import check_same_experiment, check_same_plan
 from ltrsys.models.freezing import freeze
 from ltrsys.models.heads import CosineHead
 from ltrsys.models.image_size import build_without_memory
+from ltrsys.models.lora import add_adapters, check_adapters
 from ltrsys.models.network import Network, build_network
 from ltrsys.models.pretrained import load_pretrained
 from ltrsys.models.published_files import find_weights
@@ -90,7 +91,10 @@ def check_start(config: Config) -> None:
     Raises:
         UsageError: Says what differs, is not there, or needs such a run.
     """
-    freeze(build_without_memory(config.model), config.model, config.train.trainable, config.train.freeze_stages)
+    network = build_without_memory(config.model)
+    add_adapters(network, config.model)
+    check_adapters(network, config.model, config.data.image_size)
+    freeze(network, config.model, config.train.trainable, config.train.freeze_stages)
     if CheckpointFolder(RunFolder(config.run_folder).checkpoints, kept=1).has_any():
         return
     check_memory(config)
@@ -131,9 +135,21 @@ def initial_network(config: Config, dataset: Dataset, checkpoint: Checkpoint | N
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = build_network(config.model, dataset.num_classes)
+        if checkpoint is None:
+            _fill(network, config, dataset)
+        add_adapters(network, config.model)
     if checkpoint:
         network.load_state_dict(dict(checkpoint.network))
-    elif config.train.from_run is not None:
+    if (scale := config.train.loss.fixed_scale) is not None:
+        assert isinstance(network.classifier, CosineHead), "the config asks for it"
+        network.classifier.fix_scale(scale)
+    freeze(network, config.model, config.train.trainable, config.train.freeze_stages)
+    return network.to(device)
+
+
+def _fill(network: Network, config: Config, dataset: Dataset) -> None:
+    """Give a network of random weights those that the config names, if it names any."""
+    if config.train.from_run is not None:
         check_from_run(config, dataset)
         fill_from_run(network, config.train.from_run, fresh=parts_to_begin(config))
     elif config.model.weights is not None:
@@ -141,11 +157,6 @@ def initial_network(config: Config, dataset: Dataset, checkpoint: Checkpoint | N
     elif config.model.pretrained:
         found = load_pretrained(network, config.model)
         log.info("The backbone begins as %s.", found.origin)
-    if (scale := config.train.loss.fixed_scale) is not None:
-        assert isinstance(network.classifier, CosineHead), "the config asks for it"
-        network.classifier.fix_scale(scale)
-    freeze(network, config.model, config.train.trainable, config.train.freeze_stages)
-    return network.to(device)
 
 
 def initial_objective(

@@ -7,6 +7,7 @@ from torchvision.models.resnet import ResNet
 from ltrsys.errors import UsageError
 from ltrsys.models.backbones.base import added_parts
 from ltrsys.models.config import ModelConfig, Trainable
+from ltrsys.models.lora import adapters_of
 from ltrsys.models.network import Network
 
 NORMALISATION = (_BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -15,7 +16,8 @@ NORMALISATION = (_BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 def freeze(network: Network, config: ModelConfig, trainable: Trainable, freeze_stages: int = 0) -> None:
     """Freeze what is not to be trained (paper, Table 1: what is retrained).
 
-    What the config adds to a backbone is trained with the classifier wherever something before it is.
+    What the config adds to a backbone is trained with the classifier wherever something before it is. Of a backbone
+    with adapters, they alone are trained, and with `norms` the layers of normalisation too.
 
     Args:
         network: On any device.
@@ -27,13 +29,16 @@ def freeze(network: Network, config: ModelConfig, trainable: Trainable, freeze_s
     Raises:
         UsageError: For a part that the network does not have.
     """
-    after = [*(f"backbone.{part}" for part in sorted(added_parts(network.backbone))), "classifier"]
+    added = [f"backbone.{part}" for part in sorted(added_parts(network.backbone))]
+    after = [*adapters_of(network), *added, "classifier"]
     if trainable == "classifier":
         network.train_only(["classifier"])
     elif trainable == "last_block":
         network.train_only([_last_block(network, config), *after])
     elif trainable == "norms":
         network.train_only([*_norms(network, config), *after])
+    elif network.adapted_layers:
+        network.train_only(after)
     elif freeze_stages:
         frozen = _first_stages(network, config, freeze_stages)
         network.train_only([*(name for name, _ in network.named_parameters() if name not in frozen), *after])

@@ -22,6 +22,8 @@ class Network(nn.Module):
         self.backbone = backbone
         self.classifier: Head = build_head(head, feature_dim, num_classes)
         self.feature_dim = feature_dim
+        self.adapted_layers: tuple[str, ...] = ()
+        """Names of the layers with low-rank adapters."""
         self._partly_frozen = False
 
     def train_only(self, parts: Collection[str]) -> None:
