@@ -1,6 +1,6 @@
 """The network of both stages: a backbone that makes features, and a classifier on them."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Self
 
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ class Network(nn.Module):
         self.feature_dim = feature_dim
         self.adapted_layers: tuple[str, ...] = ()
         """Names of the layers with low-rank adapters."""
-        self._partly_frozen = False
+        self._frozen: frozenset[str] = frozenset()  # by name: copies are others, and SyncBatchNorm replaces modules
 
     def train_only(self, parts: Collection[str]) -> None:
         """Freeze all but some parts: the rest has no gradients, and is as in evaluation while those are trained.
@@ -34,10 +34,12 @@ class Network(nn.Module):
         Args:
             parts: Names of submodules, such as `classifier` or `backbone.layer4.0`, and of single parameters.
         """
-        for name, parameter in self.named_parameters():
-            if not any(name == part or name.startswith(f"{part}.") for part in parts):
-                parameter.requires_grad_(False)
-        self._partly_frozen = True
+        parameters = dict(self.named_parameters())
+        self._frozen = frozenset(
+            name for name in parameters if not any(name == part or name.startswith(f"{part}.") for part in parts)
+        )
+        for name in self._frozen:
+            parameters[name].requires_grad_(False)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
@@ -45,9 +47,9 @@ class Network(nn.Module):
 
         BatchNorm of a frozen part normalises by its running statistics, and leaves them alone.
         """
-        super().train(mode and not self._partly_frozen)
+        super().train(mode and not self._frozen)
         self.training = mode
-        if mode and self._partly_frozen:
+        if mode and self._frozen:
             for _, module in self._trained_modules():
                 module.training = True
         return self
@@ -65,13 +67,12 @@ class Network(nn.Module):
 
     def _trained_modules(self) -> Iterator[tuple[str, nn.Module]]:
         """Yield the modules that hold a parameter that is trained, and in them those without any, such as dropout."""
-        trained: dict[str, bool] = {}
+        parameters = {name for name, _ in self.named_parameters()}
+        holding, learning = _modules_above(parameters), _modules_above(parameters - self._frozen)
+        trained = {"": True}
         for name, module in self.named_modules():
-            parameters = list(module.parameters())
-            held = not name or trained[name.rpartition(".")[0]]
-            trained[name] = held and (
-                not (self._partly_frozen and parameters) or any(one.requires_grad for one in parameters)
-            )
+            within = trained[name.rpartition(".")[0]]
+            trained[name] = within and (name in learning or name not in holding)
             if trained[name]:
                 yield name, module
 
@@ -84,6 +85,12 @@ class Network(nn.Module):
     def centroids(self) -> nn.Parameter | None:
         """What of the classifier the loss alone learns, [C, D]: the memory of `model.head=oltr_memory`."""
         return self.classifier.centroids if isinstance(self.classifier, OLTRMemoryHead) else None
+
+
+def _modules_above(parameters: Iterable[str]) -> set[str]:
+    """Return the names of the modules that hold parameters, at any depth."""
+    paths = [name.split(".") for name in parameters]
+    return {".".join(path[:depth]) for path in paths for depth in range(len(path))}
 
 
 def build_network(config: ModelConfig, num_classes: int) -> Network:

@@ -1,5 +1,7 @@
 """Which parts of a network are frozen, and how they then behave."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -82,6 +84,13 @@ def test_batch_norm_of_the_last_block_is_trained_and_no_other():
     assert changed == {name for name in before if name.startswith("backbone.layer4.0.")}
     assert changed == dict(network.trained_buffers()).keys()
     assert {name for name, one in network.named_parameters() if one.grad is not None} == learned(network)
+
+
+def test_a_copy_knows_what_is_trained_also_where_it_takes_no_gradients():
+    network = build_network(CONFIG, 3)
+    freeze(network, CONFIG, "last_block")
+    copied = copy.deepcopy(network).requires_grad_(False)
+    assert dict(copied.trained_buffers()).keys() == dict(network.trained_buffers()).keys()
 
 
 def test_frozen_parts_stay_frozen_where_batch_norm_is_synchronised():
