@@ -129,10 +129,10 @@ class Config(Section):
                     "train.reset_classifier=true has no classifier to draw anew, since training starts from random "
                     "weights: give train.from_run, or leave it out"
                 )
-            if train.trainable != "all" and not starts:
+            if (freezing := self._what_freezes()) and not starts:
                 raise ValueError(
-                    f"train.trainable={train.trainable} would freeze random weights: give train.from_run, "
-                    "model.pretrained or model.weights, or leave it out"
+                    f"{freezing[0]} would freeze random weights: give train.from_run, model.pretrained or "
+                    "model.weights, or leave it out"
                 )
             return self
         if starts:
@@ -143,6 +143,40 @@ class Config(Section):
             )
         if train.from_run.absolute() == self.run_folder.absolute():
             raise ValueError(f"train.from_run={train.from_run} is this run's own folder: give another run, or name")
+        return self
+
+    @model_validator(mode="after")
+    def _frozen_once(self) -> "Config":
+        freezing = self._what_freezes()
+        if len(freezing) > 1 and not (self.model.lora is not None and self.train.trainable == "norms"):
+            raise ValueError(f"{' and '.join(freezing)} both say what is frozen: leave one of them out")
+        return self
+
+    def _what_freezes(self) -> list[str]:
+        """Return the keys, with their values, that keep parts of the network from being trained."""
+        train = self.train
+        keys = {
+            f"train.trainable={train.trainable}": train.trainable != "all",
+            f"train.freeze_stages={train.freeze_stages}": train.freeze_stages > 0,
+            "model.lora": self.model.lora is not None,
+        }
+        return [key for key, freezes in keys.items() if freezes]
+
+    @model_validator(mode="after")
+    def _one_start_of_the_head(self) -> "Config":
+        train = self.train
+        if train.head_start == "random":
+            return self
+        if self.model.head != "cosine":
+            raise ValueError(
+                f"train.head_start={train.head_start} gives directions, which model.head={self.model.head} is not made "
+                "of: give model.head=cosine, or train.head_start=random"
+            )
+        if train.from_run is not None and not train.reset_classifier:
+            raise ValueError(
+                f"train.from_run={train.from_run} and train.head_start={train.head_start} both say what the classifier "
+                "starts from: give train.reset_classifier=true, or train.head_start=random"
+            )
         return self
 
     def dump(self) -> dict[str, Any]:

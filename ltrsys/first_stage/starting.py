@@ -24,7 +24,11 @@ from ltrsys.first_stage.resuming import check_same_experiment, check_same_plan
 from ltrsys.models.freezing import freeze
 from ltrsys.models.heads import CosineHead
 from ltrsys.models.image_size import build_without_memory
+<<<<<<< HEAD
 from ltrsys.models.layers import check_layers
+=======
+from ltrsys.models.lora import add_adapters, check_adapters
+>>>>>>> lift
 from ltrsys.models.network import Network, build_network
 from ltrsys.models.pretrained import load_pretrained
 from ltrsys.models.published_files import find_weights
@@ -91,10 +95,17 @@ def check_start(config: Config) -> None:
     Raises:
         UsageError: Says what differs, is not there, or needs such a run.
     """
+<<<<<<< HEAD
     if config.train.trainable != "all":
         freeze(build_without_memory(config.model), config.model, config.train.trainable)
     if config.train.optimizer.layer_decay is not None:
         check_layers(build_without_memory(config.model), config.model)
+=======
+    network = build_without_memory(config.model)
+    add_adapters(network, config.model)
+    check_adapters(network, config.model, config.data.image_size)
+    freeze(network, config.model, config.train.trainable, config.train.freeze_stages)
+>>>>>>> lift
     if CheckpointFolder(RunFolder(config.run_folder).checkpoints, kept=1).has_any():
         return
     check_memory(config)
@@ -128,15 +139,28 @@ def initial_network(config: Config, dataset: Dataset, checkpoint: Checkpoint | N
     """Build the network, with the same weights on every rank, on this rank's device.
 
     Raises:
-        UsageError: Where `train.from_run` names a run that does not fit, or `train.trainable` a part that is not there.
+        UsageError: Where `train.from_run` names a run that does not fit, or a part is to be trained or frozen
+            that is not there.
         DataError: Where a file of weights is damaged, or of another network.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = build_network(config.model, dataset.num_classes)
+        if checkpoint is None:
+            _fill(network, config, dataset)
+        add_adapters(network, config.model)
     if checkpoint:
         network.load_state_dict(dict(checkpoint.network))
-    elif config.train.from_run is not None:
+    if (scale := config.train.loss.fixed_scale) is not None:
+        assert isinstance(network.classifier, CosineHead), "the config asks for it"
+        network.classifier.fix_scale(scale)
+    freeze(network, config.model, config.train.trainable, config.train.freeze_stages)
+    return network.to(device)
+
+
+def _fill(network: Network, config: Config, dataset: Dataset) -> None:
+    """Give a network of random weights those that the config names, if it names any."""
+    if config.train.from_run is not None:
         check_from_run(config, dataset)
         fill_from_run(network, config.train.from_run, fresh=parts_to_begin(config))
     elif config.model.weights is not None:
@@ -144,11 +168,6 @@ def initial_network(config: Config, dataset: Dataset, checkpoint: Checkpoint | N
     elif config.model.pretrained:
         found = load_pretrained(network, config.model)
         log.info("The backbone begins as %s.", found.origin)
-    if (scale := config.train.loss.fixed_scale) is not None:
-        assert isinstance(network.classifier, CosineHead), "the config asks for it"
-        network.classifier.fix_scale(scale)
-    freeze(network, config.model, config.train.trainable)
-    return network.to(device)
 
 
 def initial_objective(

@@ -19,7 +19,7 @@ from ltrsys.device import set_up_gpu, within_memory
 from ltrsys.errors import DataError
 from ltrsys.first_stage.evaluating import Evaluator
 from ltrsys.first_stage.from_run import STARTED_FROM
-from ltrsys.first_stage.memory import begin_memory
+from ltrsys.first_stage.head_start import begin_head
 from ltrsys.first_stage.resuming import as_begun
 from ltrsys.first_stage.saving import Saver
 from ltrsys.first_stage.starting import (
@@ -139,9 +139,9 @@ class Trainer:
         if checkpoint:
             self.config = config = as_begun(config, checkpoint.progress, told=world.is_main)
         network = initial_network(config, self.dataset, checkpoint, device)
-        if checkpoint is None and config.model.head == "oltr_memory":
-            self.reached("measuring what the memory begins with")
-            begin_memory(network, config, self.dataset, world, device)
+        if checkpoint is None:
+            self.reached("measuring what the head begins with")
+            begin_head(network, config, self.dataset, world, device)
         objective = initial_objective(config, self.train_split.class_counts, network, checkpoint)
         size = images_at_once(config, world, network, objective, checkpoint)
         self.batching = Batching(config.train.batch_size, size, world, config.data.lanes, planner.samples_per_draw)

@@ -1,18 +1,30 @@
 """The section `model`."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ltrsys.section import Count, Section
+from ltrsys.section import Count, Positive, Section
 
 HeadName = Literal["linear", "cosine", "oltr_cosine", "oltr_memory", "none"]
 ELSEWHERE = "elsewhere"
 """The `model.backbone` of features that were made elsewhere."""
 Precision = Literal["float32", "bf16"]
 Views = Literal["one", "flip", "five"]
-Trainable = Literal["all", "last_block", "classifier"]
+Trainable = Literal["all", "last_block", "norms", "classifier"]
+
+
+class LoRAConfig(Section):
+    """Low-rank adapters of the attention layers of a vision transformer of timm (Hu et al., 2022)."""
+
+    rank: Count = 8
+    alpha: Positive = 16.0
+    """What an adapter adds is multiplied by alpha/rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """How often training sets an input of an adapter to 0."""
+    layers: Annotated[list[str], Field(min_length=1)] = Field(default=["qkv", "proj"])
+    """Names of the linear layers of each attention that are adapted."""
 
 
 class ModelConfig(Section):
@@ -33,6 +45,12 @@ class ModelConfig(Section):
     feature_layer: Count | None = None
     """Size of a linear layer with a ReLU between the pooled features and the head, which OLTR has (512); none if not
     given."""
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """How often training leaves out the last residual branch of a network of timm, for each image; the ones before it
+    are left out less often, in even steps from the first, which stays. 0 is what the library builds by itself."""
+    lora: LoRAConfig | None = None
+    """Trains low-rank adapters and the classifier, the backbone being frozen. The model that is saved is the plain
+    network, into whose weights the adapters have been added."""
     head: HeadName = "linear"
     """What makes logits of features: W x + b; s·cos(w, x) with a learned s; OLTR's 16·|x|/(1+|x|)·cos(w, x); or the
     same of features that OLTR's memory of the classes has added to. `none` is for a run without a first stage, whose

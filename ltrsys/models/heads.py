@@ -30,6 +30,11 @@ class CosineHead(nn.Module):
             self.scale.fill_(scale)
         self.scale.requires_grad_(False)
 
+    @torch.no_grad()
+    def begin(self, means_CD: Tensor, has_images_C: Tensor) -> None:
+        """Take the directions of the class means for weights, of length 1; other classes keep theirs."""
+        self.weight.copy_(torch.where(has_images_C[:, None], functional.normalize(means_CD), self.weight))
+
     def forward(self, features_BD: Tensor) -> Tensor:
         """Return the logits, [B, C]."""
         return cosine_logits(features_BD, self.weight, self.scale)

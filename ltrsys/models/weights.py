@@ -17,6 +17,7 @@ from ltrsys.errors import DataError
 from ltrsys.files import write_with
 from ltrsys.models.backbones.base import added_parts, head_places
 from ltrsys.models.config import ModelConfig
+from ltrsys.models.lora import plain_tensors
 from ltrsys.models.network import Network, build_network
 
 BACKBONE = "backbone."
@@ -38,8 +39,8 @@ _NAMED = re.compile(r"GLOBAL ([\w.]+)")
 
 
 def save_network(network: Network, path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write backbone and classifier to a safetensors file, whole or not at all."""
-    save_tensors(dict(network.state_dict()), path, metadata)
+    """Write backbone and classifier, adapters added into them, to a safetensors file, whole or not at all."""
+    save_tensors(plain_tensors(network), path, metadata)
 
 
 def load_network(config: ModelConfig, num_classes: int, path: Path) -> Network:

@@ -45,9 +45,15 @@ class TrainConfig(Section):
     it may be elsewhere."""
     reset_classifier: bool = False
     """Draw the classifier anew from the seed, where `from_run` would give it."""
+    head_start: Literal["random", "class_means"] = "random"
+    """What the weights of `model.head=cosine` begin as where no run gives them: drawn from the seed, or the class means
+    of the training images, which the backbone then sees once before the first step (LIFT)."""
     trainable: Trainable = "all"
-    """What is trained: everything; the last residual block and the classifier; or the classifier. The rest is frozen,
-    its BatchNorm as in evaluation."""
+    """What is trained: everything; the last residual block and the classifier; the scales and shifts of normalisation
+    and the classifier; or the classifier. The rest is frozen, its BatchNorm as in evaluation."""
+    freeze_stages: Annotated[int, Field(ge=0)] = 0
+    """How many of the first stages of the backbone are frozen, and its stem with them; 0 for none. Those of a ResNet
+    are layer1 to layer4; those of a vision transformer its blocks."""
     epochs: Count = 90
     batch_size: Count = 512
     """Samples of one optimizer step, over all ranks."""

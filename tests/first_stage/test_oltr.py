@@ -12,7 +12,7 @@ from ltrsys.config.reading import load_config
 from ltrsys.data.reading.opening import open_dataset
 from ltrsys.errors import DataError, UsageError
 from ltrsys.features.extraction import make_bank
-from ltrsys.first_stage import memory
+from ltrsys.first_stage import initial_means
 from ltrsys.first_stage.trainer import Trainer, train
 from ltrsys.models.weights import load_network
 from ltrsys.runs.folder import RunFolder
@@ -98,7 +98,7 @@ def test_the_feature_bank_of_stage_1_saves_reading_the_images(write_config, firs
     means = means_of(bank_of(tmp_path / "copy"))
     path = write_config(**{**second, "train__from_run": str(tmp_path / "copy")})
     measured = begun(path)["classifier.centroids"]
-    monkeypatch.setattr(memory, "means_of_images", must_not_be_called)
+    monkeypatch.setattr(initial_means, "means_of_images", must_not_be_called)
     found = begun(path)["classifier.centroids"]
     torch.testing.assert_close(found, torch.from_numpy(means).float())
     torch.testing.assert_close(found, measured, rtol=1e-6, atol=1e-7)
@@ -137,7 +137,7 @@ def test_the_second_stage_takes_its_classifier_as_it_is(trained, second):
 
 def test_a_run_that_goes_on_ends_with_the_bits_of_one_that_never_stopped(trained, copied, second, monkeypatch):
     straight, path = trained(**second), copied(stop_after=1, **second)
-    monkeypatch.setattr(memory, "means_of_images", must_not_be_called)
+    monkeypatch.setattr(initial_means, "means_of_images", must_not_be_called)
     run_on_one_thread(path, None)
     assert_equal_bits(load_config(path).run_folder, straight)
 

@@ -21,7 +21,11 @@ from tests.trainings import losses_of, run_ranks
 
 pytestmark = pytest.mark.long
 
-TRAINED = {"last_block": ("backbone.layer4.0.", "classifier."), "classifier": ("classifier.",)}
+TRAINED = {
+    "last_block": ("backbone.layer4.0.", "classifier."),
+    "classifier": ("classifier.",),
+    "stages": ("backbone.layer3.", "backbone.layer4.", "classifier."),
+}
 CPU = torch.device("cpu")
 
 
@@ -38,7 +42,8 @@ def straight(trained, first):
 
 
 def changes(first, part):
-    return {"train__from_run": str(first), "train__reset_classifier": True, "train__trainable": part}
+    frozen = {"train__freeze_stages": 2} if part == "stages" else {"train__trainable": part}
+    return {"train__from_run": str(first), "train__reset_classifier": True, **frozen}
 
 
 def assert_only_a_part_was_trained(run, first, part):
@@ -132,13 +137,16 @@ def test_a_part_that_the_network_lacks_is_refused_before_anything_is_written(wri
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["train.trainable=classifier"], r"trainable=classifier would freeze random weights: give train\.from_run or"),
-        (["train.trainable=last_block"], r"trainable=last_block would freeze random weights: give train\.from_run or"),
+        (["train.trainable=classifier"], r"trainable=classifier would freeze random weights: give train\.from_run, "),
+        (["train.trainable=last_block"], r"trainable=last_block would freeze random weights: give train\.from_run, "),
         (["train.trainable=classifier", "train.from_run=a", "train.optimizer.backbone_lr=0.1"],
          r"backbone_lr=0\.1 has nothing to train, since train\.trainable=classifier freezes the backbone"),
         (["train.trainable=classifier", "train.from_run=a", "train.loss.kind=range", "data.sampler.kind=class_aware",
           "data.sampler.samples_per_draw=4"], r"train\.loss\.kind=range compares features, which .* freezes"),
-        (["train.trainable=block"], r"`train\.trainable`: input should be 'all', 'last_block' or 'classifier'"),
+        (["train.freeze_stages=2"], r"train\.freeze_stages=2 would freeze random weights: give train\.from_run, m"),
+        (["train.freeze_stages=2", "train.trainable=last_block", "train.from_run=a"],
+         r"train\.trainable=last_block and train\.freeze_stages=2 both say what is frozen: leave one of them out"),
+        (["train.trainable=block"], r"`train\.trainable`: input should be 'all', 'last_block', 'norms' or 'class"),
     ],
 )  # fmt: skip
 def test_what_does_not_go_together_is_one_line(write_config, overrides, message):

@@ -11,7 +11,7 @@ from torchvision.models import ResNet
 from ltrsys.errors import UsageError
 from ltrsys.models.backbones.attention import ModulatedAttention
 from ltrsys.models.backbones.feature_layer import FeatureLayer
-from ltrsys.models.backbones.libraries.base import LIBRARIES, Headless, library_of
+from ltrsys.models.backbones.libraries.base import LIBRARIES, NO_DROP_PATH, Headless, library_of
 from ltrsys.models.backbones.libraries.timm import Timm
 from ltrsys.models.backbones.libraries.torchvision import Torchvision, take_head_off
 from ltrsys.models.config import ModelConfig
@@ -43,8 +43,8 @@ def build_backbone(config: ModelConfig) -> tuple[nn.Module, int]:
         The module, [B, 3, H, W] -> [B, D], and D.
 
     Raises:
-        UsageError: For a name that is not known, a network whose last layer is not linear, or a stem or attention that
-            the network does not have.
+        UsageError: For a name that is not known, a network whose last layer is not linear, or a stem, attention or
+            drop path that the network does not have.
     """
     built, name = _headless(config), config.backbone
     network, feature_dim = built.network, built.feature_dim
@@ -61,10 +61,14 @@ def build_backbone(config: ModelConfig) -> tuple[nn.Module, int]:
 def _headless(config: ModelConfig) -> Headless:
     name = config.backbone
     if name in BACKBONES:
+        if config.drop_path:
+            raise UsageError(f"model.drop_path={config.drop_path:g}: {NO_DROP_PATH}")
         return take_head_off(BACKBONES.get(name).build(), name)
     library, own_name = library_of(name) or (Torchvision, name)
     if own_name not in library.names():
         raise UsageError(f"model.backbone: no network is called {name!r}. {_nearest(name)}")
+    if config.drop_path:
+        return library.build_with_drop_path(own_name, config.input_size, config.drop_path)
     return library.build(own_name, config.input_size)
 
 

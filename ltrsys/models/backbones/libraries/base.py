@@ -8,10 +8,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ltrsys.data.config import Interpolation
+from ltrsys.errors import UsageError
 from ltrsys.registry import Method, Registry
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+
+NO_DROP_PATH = (
+    "it is set for residual networks and transformers of timm alone. Give model.drop_path=0, or such a network as "
+    "model.backbone=timm/NAME."
+)
+"""Ends the line about a network that has none."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,20 @@ class Library(Method, ABC):
             input_size: Side of the images that a network with a fixed input size is built for, in pixels; the one that
                 it was published with if not given. Others take any.
         """
+
+    @classmethod
+    def build_with_drop_path(cls, name: str, input_size: int | None, rate: float) -> Headless:
+        """Build one of its networks as `build` does, whose residual branches are left out at random in training.
+
+        Args:
+            name: One of `names`.
+            input_size: As in `build`.
+            rate: How often the last branch is left out, for each image; the ones before it less.
+
+        Raises:
+            UsageError: Where the network cannot do this.
+        """
+        raise UsageError(f"model.drop_path={rate:g}: {NO_DROP_PATH}")
 
     @classmethod
     @abstractmethod

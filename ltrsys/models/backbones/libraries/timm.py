@@ -6,7 +6,15 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ltrsys.models.backbones.libraries.base import LIBRARIES, Headless, Library, NetworkInput, Published
+from ltrsys.errors import UsageError
+from ltrsys.models.backbones.libraries.base import (
+    LIBRARIES,
+    NO_DROP_PATH,
+    Headless,
+    Library,
+    NetworkInput,
+    Published,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -31,12 +39,25 @@ class Timm(Library):
     @classmethod
     def build(cls, name: str, input_size: int | None) -> Headless:
         """Build a network that ends in its pooled features."""
-        import timm
+        return _build(name, input_size)
 
-        sizes: dict[str, Any] = {"img_size": input_size} if input_size is not None and _has_fixed_size(name) else {}
-        network: Any = timm.create_model(name, num_classes=0, **sizes)
-        head = network.pretrained_cfg["classifier"]
-        return Headless(network, network.head_hidden_size, head if isinstance(head, str) else head[0])
+    @classmethod
+    def build_with_drop_path(cls, name: str, input_size: int | None, rate: float) -> Headless:
+        """Build a network with timm's `drop_path_rate` (Huang et al., 2016, stochastic depth)."""
+        from timm.layers import DropPath
+
+        refused = UsageError(
+            f"model.drop_path={rate:g}: model.backbone=timm/{name} has no such branches: {NO_DROP_PATH}"
+        )
+        try:
+            built = _build(name, input_size, drop_path_rate=rate)
+        except TypeError as error:
+            if "drop_path_rate" not in str(error):
+                raise
+            raise refused from None
+        if not any(isinstance(module, DropPath) for module in built.network.modules()):
+            raise refused
+        return built
 
     @classmethod
     def input_of(cls, name: str) -> NetworkInput:
@@ -66,6 +87,16 @@ class Timm(Library):
         translate = getattr(module, "checkpoint_filter_fn", None)  # timm's own name for it, in all families with one
         translated: dict[str, Tensor] = dict(tensors) if translate is None else translate(dict(tensors), network)
         return translated
+
+
+def _build(name: str, input_size: int | None, **options: Any) -> Headless:
+    import timm
+
+    if input_size is not None and _has_fixed_size(name):
+        options["img_size"] = input_size
+    network: Any = timm.create_model(name, num_classes=0, **options)
+    head = network.pretrained_cfg["classifier"]
+    return Headless(network, network.head_hidden_size, head if isinstance(head, str) else head[0])
 
 
 def _pretrained_cfg(name: str) -> Any:

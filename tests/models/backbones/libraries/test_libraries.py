@@ -76,3 +76,31 @@ def test_where_weights_are_published_is_what_the_library_says():
     assert LIBRARIES.get("timm").published("resnet18").repository == "timm/resnet18.a1_in1k"
     assert LIBRARIES.get("torchvision").published("resnet18").url.startswith("https://download.pytorch.org/")
     assert LIBRARIES.get("open_clip").published("ViT-B-16").repository.startswith("timm/vit_base_patch16_clip_224")
+
+
+@pytest.mark.parametrize("name", ["timm/vit_tiny_patch16_224", "timm/efficientnet_b0", "timm/convnext_atto"])
+def test_residual_branches_are_left_out_in_training_alone(name):
+    torch.manual_seed(0)
+    config = ModelConfig(backbone=name, input_size=32, drop_path=0.9)
+    network, images = build_backbone(config)[0].eval(), torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(network(images), network(images))
+        network.train()
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eval()  # which sees nothing of the batch
+        assert not torch.equal(network(images), network(images))
+
+
+def test_drop_path_changes_no_name_of_a_tensor():
+    plain, dropping = (ModelConfig(backbone="timm/vit_tiny_patch16_224", drop_path=rate) for rate in (0.0, 0.1))
+    networks = (build_without_memory(config) for config in (plain, dropping))
+    first, second = ({name: one.shape for name, one in network.state_dict().items()} for network in networks)
+    assert first == second
+
+
+@pytest.mark.parametrize("name", ["resnet10", "resnet50", "torchvision/vit_b_16", "timm/vgg11", "open_clip/ViT-B-32"])
+def test_a_network_whose_drop_path_cannot_be_set_is_refused(name):
+    with pytest.raises(UsageError, match=r"^model\.drop_path=0\.1: .* Give model\.drop_path=0, or") as refused:
+        build_without_memory(ModelConfig(backbone=name, drop_path=0.1))
+    assert ("timm/vgg11" in str(refused.value)) == (name == "timm/vgg11")
