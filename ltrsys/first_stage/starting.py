@@ -24,11 +24,8 @@ from ltrsys.first_stage.resuming import check_same_experiment, check_same_plan
 from ltrsys.models.freezing import freeze
 from ltrsys.models.heads import CosineHead
 from ltrsys.models.image_size import build_without_memory
-<<<<<<< HEAD
 from ltrsys.models.layers import check_layers
-=======
 from ltrsys.models.lora import add_adapters, check_adapters
->>>>>>> lift
 from ltrsys.models.network import Network, build_network
 from ltrsys.models.pretrained import load_pretrained
 from ltrsys.models.published_files import find_weights
@@ -95,17 +92,12 @@ def check_start(config: Config) -> None:
     Raises:
         UsageError: Says what differs, is not there, or needs such a run.
     """
-<<<<<<< HEAD
-    if config.train.trainable != "all":
-        freeze(build_without_memory(config.model), config.model, config.train.trainable)
-    if config.train.optimizer.layer_decay is not None:
-        check_layers(build_without_memory(config.model), config.model)
-=======
     network = build_without_memory(config.model)
+    if config.train.optimizer.layer_decay is not None:
+        check_layers(network, config.model)
     add_adapters(network, config.model)
     check_adapters(network, config.model, config.data.image_size)
     freeze(network, config.model, config.train.trainable, config.train.freeze_stages)
->>>>>>> lift
     if CheckpointFolder(RunFolder(config.run_folder).checkpoints, kept=1).has_any():
         return
     check_memory(config)
