@@ -93,11 +93,11 @@ def check_start(config: Config) -> None:
         UsageError: Says what differs, is not there, or needs such a run.
     """
     network = build_without_memory(config.model)
-    if config.train.optimizer.layer_decay is not None:
-        check_layers(network, config.model)
     add_adapters(network, config.model)
     check_adapters(network, config.model, config.data.image_size)
     freeze(network, config.model, config.train.trainable, config.train.freeze_stages)
+    if config.train.optimizer.layer_decay is not None:
+        check_layers(network, config.model)
     if CheckpointFolder(RunFolder(config.run_folder).checkpoints, kept=1).has_any():
         return
     check_memory(config)

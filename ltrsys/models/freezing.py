@@ -1,5 +1,6 @@
 """Which parts of a network are trained: what `train.trainable` and `train.freeze_stages` name."""
 
+from timm.models import group_parameters
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models.resnet import ResNet
@@ -7,6 +8,7 @@ from torchvision.models.resnet import ResNet
 from ltrsys.errors import UsageError
 from ltrsys.models.backbones.base import added_parts
 from ltrsys.models.config import ModelConfig, Trainable
+from ltrsys.models.layers import layer_matcher
 from ltrsys.models.lora import adapters_of
 from ltrsys.models.network import Network
 
@@ -78,16 +80,13 @@ def _first_stages(network: Network, config: ModelConfig, count: int) -> set[str]
 
 def _stages(backbone: nn.Module, config: ModelConfig) -> list[list[str]]:
     """Return the names of the parameters of the stem, and of each stage after it."""
-    if isinstance(backbone, ResNet):
-        starts = (("conv1.", "bn1."), ("layer1.",), ("layer2.",), ("layer3.",), ("layer4.",))
-        names = [name for name, _ in backbone.named_parameters()]
-        return [[name for name in names if name.startswith(start)] for start in starts]
-    if callable(group_matcher := getattr(backbone, "group_matcher", None)):
-        from timm.models import group_parameters
-
-        groups = group_parameters(backbone, group_matcher(coarse=True))
-        return [groups[index] for index in sorted(groups)]
-    raise UsageError(
-        f"train.freeze_stages is for a ResNet, a ResNeXt or a network of timm, whose stages are known, and "
-        f"model.backbone={config.backbone} is none. Give timm/NAME, or train.trainable=classifier."
-    )
+    matcher = layer_matcher(backbone, coarse=True)
+    if matcher is None:
+        raise UsageError(
+            "train.freeze_stages is for a ResNet, a ResNeXt or a network of timm, whose stages are known, and "
+            f"model.backbone={config.backbone} is none. Give timm/NAME, or train.trainable=classifier."
+        )
+    added = tuple(f"{part}." for part in added_parts(backbone))
+    groups: dict[int, list[str]] = group_parameters(backbone, matcher)
+    stages = [[name for name in groups[index] if not name.startswith(added)] for index in sorted(groups)]
+    return [stage for stage in stages if stage]

@@ -25,7 +25,7 @@ def check_layers(network: Network, config: ModelConfig) -> None:
     Raises:
         UsageError: Names the backbone.
     """
-    if _matcher(network) is None:
+    if layer_matcher(network.backbone) is None:
         raise UsageError(
             "train.optimizer.layer_decay needs the layers of the network, which are known of torchvision's ResNet and "
             f"ResNeXt and of timm's networks, not of model.backbone={config.backbone}. Give "
@@ -39,7 +39,7 @@ def layers_of(network: Network) -> dict[str, int]:
     timm's networks have the layers that timm gives them with their own head. A ResNet of torchvision has its stem, its
     four stages, and the classifier with what the config adds before it.
     """
-    matcher = _matcher(network)
+    matcher = layer_matcher(network.backbone)
     assert matcher is not None, "`check_layers` has seen to it"
     backbone: Any = network.backbone
     head = "fc" if isinstance(backbone, ResNet) else _head_name(backbone)
@@ -51,6 +51,18 @@ def layers_of(network: Network) -> dict[str, int]:
     return {name: layers[own] for name, own in known_as.items()}
 
 
+def layer_matcher(backbone: Any, *, coarse: bool = False) -> Any:
+    """Return the patterns of the names of parameters by layer, in timm's form; None where they are not known.
+
+    Args:
+        backbone: Of a network.
+        coarse: Whether a layer is a whole stage, where timm tells stages from their blocks.
+    """
+    if isinstance(backbone, ResNet):
+        return _RESNET
+    return backbone.group_matcher(coarse=coarse) if hasattr(backbone, "group_matcher") else None
+
+
 class _Renamed(nn.Module):
     """The parameters of a network under other names: those of timm's own network, with its head, for the matcher."""
 
@@ -60,13 +72,6 @@ class _Renamed(nn.Module):
 
     def named_parameters(self, *_: Any, **__: Any) -> Iterator[tuple[str, nn.Parameter]]:
         return ((self._known_as[name], one) for name, one in self._network.named_parameters())
-
-
-def _matcher(network: Network) -> Any:
-    backbone: Any = network.backbone
-    if isinstance(backbone, ResNet):
-        return _RESNET
-    return backbone.group_matcher(coarse=False) if hasattr(backbone, "group_matcher") else None
 
 
 def _head_name(backbone: Any) -> str:

@@ -2,11 +2,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from ltrsys.config.changes import differences
 from ltrsys.config.reading import load_config
-from ltrsys.models.image_size import check_image_size
+from ltrsys.models.freezing import freeze
+from ltrsys.models.image_size import build_without_memory, check_image_size
+from ltrsys.models.lora import add_adapters, check_adapters
 from ltrsys.section import MayChange
 from ltrsys.studies.figures.base import figure_of
 from ltrsys.studies.study import OpenStudy
@@ -16,8 +19,10 @@ SWEEPS = sorted(CONFIGS.glob("sweeps/*.yaml"))
 RECIPES = sorted(set(CONFIGS.glob("*/*.yaml")) - set(SWEEPS))
 STUDIES = sorted(CONFIGS.glob("*/studies/*.yaml"))
 OLTR = [path for path in RECIPES if "oltr" in path.stem]
-"""Of another method, with settings of its own."""
-EXPERIMENTS = [path for path in RECIPES if path.stem not in ("base", "debug") and path not in OLTR]
+LIFT = [path for path in RECIPES if path.stem.startswith("lift")]
+OTHERS = [*OLTR, *LIFT]
+"""Of other methods, with settings of their own."""
+EXPERIMENTS = [path for path in RECIPES if path.stem not in ("base", "debug") and path not in OTHERS]
 
 
 def name_of(path: Path) -> str:
@@ -174,6 +179,13 @@ def test_every_first_stage_of_the_paper_s_tables_is_there():
         ("imagenet_lt/resnet10_oltr", "data.sampler.samples_per_draw", 4),
         ("imagenet_lt/resnet10_oltr_on_ours", "train.from_run", "runs/imagenet_lt_resnet10"),
         ("imagenet_lt/resnet10_oltr_on_ours", "model.feature_layer", None),
+        ("inaturalist_2018/lift_vit_b16", "train.batch_size", 128),
+        ("inaturalist_2018/lift_vit_b16", "train.epochs", 20),
+        ("inaturalist_2018/lift_vit_b16", "train.optimizer.lr", 0.01),
+        ("inaturalist_2018/lift_vit_b16", "train.optimizer.weight_decay", 5e-4),
+        ("inaturalist_2018/lift_vit_b16", "train.loss.tau", 1.0),
+        ("inaturalist_2018/lift_vit_b16", "data.image_size", 224),
+        ("inaturalist_2018/lift_vit_b16", "data.mean", [0.48145466, 0.4578275, 0.40821073]),
         ("places_lt/resnet152", "train.batch_size", 256),
         ("places_lt/resnet152", "train.optimizer.lr", 0.1),
         ("places_lt/resnet152", "train.optimizer.backbone_lr", 0.01),
@@ -198,3 +210,15 @@ def test_oltr_s_second_stages_begin_where_a_recipe_of_the_same_network_ends(path
     assert first.model.head == "linear"
     assert first.data.shards == second.data.shards
     check_image_size(second.model, second.data.image_size)
+
+
+@pytest.mark.parametrize("path", LIFT, ids=name_of)
+def test_lift_trains_a_hundredth_of_its_backbone(path):
+    config = load_config(path)
+    check_image_size(config.model, config.data.image_size)
+    network = build_without_memory(config.model)
+    add_adapters(network, config.model)
+    check_adapters(network, config.model, config.data.image_size)
+    freeze(network, config.model, config.train.trainable)
+    parameters = list(network.backbone.parameters())
+    assert 0 < sum(one.numel() for one in parameters if one.requires_grad) < 0.01 * sum(map(torch.numel, parameters))
