@@ -148,26 +148,6 @@ def test_so_does_one_of_averaged_weights_and_rates_by_layer(trained, copied, lif
 
 
 @pytest.mark.long
-def test_so_does_one_of_averaged_weights_and_rates_by_layer(trained, copied, lift):
-    settings = {
-        **lift,
-        "train__trainable": "norms",
-        "train__ema_decay": 0.9,
-        "train__optimizer": {"kind": "adamw", "lr": 0.001, "layer_decay": 0.8},
-    }
-    straight, path = trained(**settings), copied(**settings)
-    run = stop_in_the_middle(path)
-    run_on_one_thread(path, None)
-    assert_equal_bits(run, straight)
-    average = last(run).average
-    layer = "backbone.blocks.7.attn.proj"
-    added = 2 * average[f"{layer}.lora_B.default.weight"] @ average[f"{layer}.lora_A.default.weight"]
-    merged = load_file(run / "model.safetensors")[f"{layer}.weight"]
-    torch.testing.assert_close(merged, average[f"{layer}.base_layer.weight"] + added)
-    assert added.any()
-
-
-@pytest.mark.long
 @pytest.mark.distributed
 @pytest.mark.parametrize("engine", ["ddp", "deepspeed"])
 def test_so_does_one_of_two_ranks_with_either_engine(engine, trained, copied, lift):
