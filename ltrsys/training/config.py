@@ -133,6 +133,16 @@ class TrainConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _within_the_layout(self) -> "TrainConfig":
+        """Refuse an optimizer that would update other numbers than it is meant to."""
+        if self.channels_last and self.optimizer.takes_flat_memory:
+            raise ValueError(
+                "optimizer.impl=deepspeed takes weights for flat memory, which those of channels_last are not: give "
+                "train.channels_last=false or train.optimizer.impl=auto"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _within_the_classifier(self) -> "TrainConfig":
         """Refuse what has nothing to act on where only the classifier is trained."""
         if self.trainable != "classifier":

@@ -72,7 +72,14 @@ def test_no_step_waits_for_the_gpu(gpu, engine):
     def forbid(waiting: bool) -> None:
         torch.cuda.set_sync_debug_mode("error" if waiting else "default")
 
-    assert watched_steps(gpu, forbid, engine=engine) == 10
+    assert watched_steps(gpu, forbid, engine=engine, clip_grad_norm=1.0) == 10
+
+
+@pytest.mark.parametrize("settings", [{"engine": "ddp"}, {"engine": "deepspeed", "zero_stage": 1}], ids=str)
+def test_deepspeed_s_fused_adam_has_torch_s_losses(gpu, settings):
+    plain = losses(gpu, engine="ddp", optimizer={"kind": "adamw", "impl": "torch"})
+    found = losses(gpu, optimizer={"kind": "adamw", "impl": "deepspeed"}, **settings)
+    assert found == pytest.approx(plain, abs=TOLERANCE["float32"])
 
 
 @pytest.mark.parametrize("kind", [name for name in LOSSES.names() if name != "lifted"])

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import build_network
+from ltrsys.training.average import average_of
 from ltrsys.training.checkpoints.checkpoint import Checkpoint, Progress
 from ltrsys.training.config import TrainConfig
 from ltrsys.training.engines.engine import Engine
@@ -92,6 +93,8 @@ def watched_steps(device: torch.device, forbid: Callable[[bool], None], **train:
         The steps that were run so.
     """
     engine, world = make_engine(device, **train), World()
+    average = average_of(engine.network, TrainConfig(ema_decay=0.9, channels_last=False), world.rank)
+    assert average is not None
     watch, meter = LossWatch(0, 0.1), Meter(world, device)
     requests = Requests(world, device, minutes=None)
     batches = [[batch(ACCUMULATION * step + part, device) for part in range(ACCUMULATION)] for step in range(STEPS)]
@@ -104,6 +107,7 @@ def watched_steps(device: torch.device, forbid: Callable[[bool], None], **train:
                 for place, (images, labels) in enumerate(batches[step])
             ]
             engine.step(0.1)
+            average.update(engine.network, step + 1)
             meter.add(torch.stack(found).mean(), IMAGES * ACCUMULATION)
             watch.add(step, [torch.arange(IMAGES)] * ACCUMULATION, found)
             requests.agreed()

@@ -135,7 +135,7 @@ def test_all_parts_of_a_step_run_while_waiting_is_forbidden(device, engine, monk
     monkeypatch.setattr(
         type(get_accelerator()), "synchronize", lambda self, device_index=None: pytest.fail("the step waits")
     )
-    assert watched_steps(device, forbidden.append, engine=engine) == 10
+    assert watched_steps(device, forbidden.append, engine=engine, clip_grad_norm=1.0) == 10
     assert forbidden == [False] * 5 + [True] * 10 + [False] * 6
 
 

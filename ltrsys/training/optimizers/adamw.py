@@ -32,6 +32,11 @@ class AdamW(Optimizer):
     impl: Literal["auto", "torch", "deepspeed"] = "auto"
     """torch's fused AdamW, which `auto` is, or DeepSpeed's FusedAdam."""
 
+    @property
+    def takes_flat_memory(self) -> bool:
+        """DeepSpeed's goes over memory, whatever the layout of weights, gradients and state; torch's does not."""
+        return self.impl == "deepspeed"
+
     def build(self, groups: list[dict[str, Any]], device: torch.device) -> torch.optim.Optimizer:
         """Return torch's AdamW, fused, or DeepSpeed's."""
         import torch

@@ -40,6 +40,11 @@ class Optimizer(MethodSection):
     """Whether weight decay acts on what has one dimension (biases, scales of norms) and on what a network of timm
     excepts, such as positions, as it does on all else."""
 
+    @property
+    def takes_flat_memory(self) -> bool:
+        """Whether weights must lie in memory as their indices count, which those of `channels_last` do not."""
+        return False
+
     @abstractmethod
     def build(self, groups: list[dict[str, Any]], device: torch.device) -> torch.optim.Optimizer:
         """Return torch's optimizer of groups of parameters, which have their learning rates.

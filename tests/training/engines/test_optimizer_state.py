@@ -12,6 +12,7 @@ from ltrsys.training.optimizers.base import build_optimizer
 from ltrsys.training.optimizers.lamb import LAMB
 from ltrsys.training.optimizers.muon import Muon
 from ltrsys.training.optimizers.sgd import SGD
+from tests.training.optimizers.steps import take_steps
 
 CPU = torch.device("cpu")
 KINDS = {
@@ -24,14 +25,6 @@ KINDS = {
 def make():
     torch.manual_seed(0)
     return build_network(ModelConfig(backbone="resnet10", stem="small"), 3).to(memory_format=torch.channels_last)
-
-
-def take_steps(network, optimizer, seeds):
-    for seed in seeds:
-        torch.manual_seed(seed)
-        for parameter in network.parameters():
-            parameter.grad = torch.randn_like(parameter)
-        optimizer.step()
 
 
 @pytest.mark.parametrize("groups", [{}, {"layer_decay": 0.9, "decay_norms_and_biases": False}], ids=["one", "many"])

@@ -1,9 +1,15 @@
+import copy
+
 import pytest
 import torch
+from pydantic import ValidationError
 
 from ltrsys.errors import UsageError
+from ltrsys.training.config import TrainConfig
+from ltrsys.training.engines.optimizer_state import load_state_by_name, state_by_name
 from ltrsys.training.optimizers.adamw import AdamW
 from ltrsys.training.optimizers.base import build_optimizer
+from tests.training.optimizers.steps import take_steps
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -37,3 +43,35 @@ def test_deepspeed_s_that_cannot_be_compiled_is_told(network, monkeypatch, tmp_p
     monkeypatch.setenv("CXX", "/bin/false")
     with pytest.raises(UsageError, match=r"FusedAdam could not be compiled \(.+\)\. Install the CUDA toolkit"):
         build_optimizer(network, AdamW(impl="deepspeed"), CUDA)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU, tests/gpu has the kernel itself")
+def test_deepspeed_s_is_torch_s_and_goes_on_to_the_bit(network, monkeypatch, tmp_path):
+    """By its kernel for CPUs, which stands for the GPU's here; both are called by the same code, which counts steps."""
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    twin, stopped = copy.deepcopy(network), copy.deepcopy(network)
+    fused, plain = (AdamW(lr=0.01, layer_decay=0.8, impl=impl) for impl in ("deepspeed", "torch"))
+    ours, theirs, first = (
+        build_optimizer(one, config, device)
+        for one, config, device in ((network, fused, CUDA), (twin, plain, CPU), (stopped, fused, CUDA))
+    )
+    take_steps(network, ours, range(4))
+    take_steps(twin, theirs, range(4))
+    take_steps(stopped, first, range(2))
+    saved = state_by_name(first, stopped)
+    assert {tensor.item() for name, tensor in saved.items() if name.endswith(".step")} == {2}
+    second = build_optimizer(stopped, fused, CUDA)
+    load_state_by_name(second, stopped, saved)
+    take_steps(stopped, second, range(2, 4))
+    for name, parameter in network.named_parameters():
+        torch.testing.assert_close(parameter, twin.get_parameter(name))
+        assert torch.equal(parameter, stopped.get_parameter(name)), name
+
+
+def test_deepspeed_s_with_channels_last_is_refused_and_the_advice_works():
+    fused = AdamW(impl="deepspeed")
+    with pytest.raises(ValidationError, match=r"give train\.channels_last=false or train\.optimizer\.impl=auto"):
+        TrainConfig(optimizer=fused)
+    assert not TrainConfig(optimizer=fused, channels_last=False).channels_last
+    assert TrainConfig(optimizer=AdamW(impl="auto")).channels_last

@@ -5,15 +5,9 @@ import torch
 
 from ltrsys.training.optimizers.base import build_optimizer
 from ltrsys.training.optimizers.muon import Muon
+from tests.training.optimizers.steps import take_steps
 
 CPU = torch.device("cpu")
-
-
-def step(network, optimizer, seed):
-    torch.manual_seed(seed)
-    for parameter in network.parameters():
-        parameter.grad = torch.randn_like(parameter)
-    optimizer.step()
 
 
 def test_matrices_are_updated_as_torch_s_muon_does(network):
@@ -25,7 +19,7 @@ def test_matrices_are_updated_as_torch_s_muon_does(network):
     )
     before = matrix.detach().clone()
     for seed in range(3):
-        step(network, ours, seed)
+        take_steps(network, ours, [seed])
         matrix.grad = convolution.grad.flatten(1).clone()
         theirs.step()
     moved = (matrix - before).norm()
@@ -39,8 +33,8 @@ def test_classifier_biases_and_norms_are_updated_by_adamw(network):
     ours = build_optimizer(network, config, CPU)
     theirs = torch.optim.AdamW(twin.parameters(), lr=0.01, betas=(0.8, 0.9), eps=1e-7, weight_decay=0.1)
     for seed in range(3):
-        step(network, ours, seed)
-        step(twin, theirs, seed)
+        take_steps(network, ours, [seed])
+        take_steps(twin, theirs, [seed])
     for name, parameter in network.named_parameters():
         alike = torch.allclose(parameter, twin.get_parameter(name), atol=1e-6)
         assert alike == (parameter.ndim == 1 or name.startswith("classifier.")), name
