@@ -84,6 +84,7 @@ def load_model(path: Path, classifier: str | None, device: torch.device) -> Load
     added = load_added(run)
     name = _chosen(run, classifier, PREFERRED if added is None else able_classifiers())
     fitted = load_fitted(run.classifiers, name, device)
+    _check_classes_known(run, classifier_path(run.classifiers, name))
     made_by = _settings_of_features(run, config, fitted)
     views: Views = made_by.get("views", "one")
     signature = _signature(run, config, classifier_path(run.classifiers, name), views)
@@ -134,6 +135,17 @@ def _chosen(run: RunFolder, wanted: str | None, preferred: Sequence[str]) -> str
     return name
 
 
+def _check_classes_known(run: RunFolder, classifier: Path) -> None:
+    """Refuse a run that nobody gave the names of its classes."""
+    known = signature_in(classifier) or signature_in(run.model) or kept_record(run)
+    if known is None:  # a run of ltrsys 0.2.0 or earlier, or one that such a version imported
+        raise UsageError(
+            f"{run.path}: it does not know the names of its classes: it was made by ltrsys 0.2.0 or earlier. Run "
+            f"`ltrsys balance {run.path}` with its shards in place: the classifiers that are fitted anew then hold the "
+            f"names. To fit them anew, remove {run.classifiers} first."
+        )
+
+
 def _signature(run: RunFolder, config: Config, classifier: Path, views: Views) -> Signature:
     """Return what the model takes and what its outputs mean; all who know it must agree, but for names that changed."""
     known = {}
@@ -143,12 +155,6 @@ def _signature(run: RunFolder, config: Config, classifier: Path, views: Views) -
         known[run.model] = _before_views(of_network, views)
     if (record := kept_record(run)) is not None:
         known[run.dataset] = _before_views(Signature.of(record, config.data), views)
-    if not known:  # a run of ltrsys 0.2.0 or earlier, or one that such a version imported
-        raise UsageError(
-            f"{run.path}: it does not know the names of its classes: it was made by ltrsys 0.2.0 or earlier. Run "
-            f"`ltrsys balance {run.path}` with its shards in place: the classifiers that are fitted anew then hold the "
-            f"names. To fit them anew, remove {run.classifiers} first."
-        )
     (place, signature), *others = known.items()
     for other_place, other in others:
         if difference := signature.difference(other):
