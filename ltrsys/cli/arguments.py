@@ -32,11 +32,16 @@ def runs_and_overrides(arguments: list[str]) -> tuple[list[Path], list[str]]:
     Raises:
         UsageError: Where no run is named.
     """
-    overrides = [argument for argument in arguments if "=" in argument and not Path(argument).exists()]
-    runs = [Path(argument) for argument in arguments if argument not in overrides]
+    runs, overrides = places_and_overrides(arguments)
     if not runs:
         raise UsageError("no run is named. Give a run folder, such as runs/glyphs.")
-    return runs, overrides
+    return [Path(run) for run in runs], overrides
+
+
+def places_and_overrides(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Tell folders and URLs from changes to the config: what has `=` in it and is no file or folder is a change."""
+    overrides = [argument for argument in arguments if "=" in argument and not Path(argument).exists()]
+    return [argument for argument in arguments if argument not in overrides], overrides
 
 
 DeviceOption = Annotated[Literal["auto", "cuda", "cpu"], typer.Option(help="Where to compute.")]

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ltrsys.cli.arguments import PluginOption
+from ltrsys.cli.arguments import PluginOption, places_and_overrides
 from ltrsys.errors import UsageError
 
 
@@ -50,8 +50,7 @@ def bank(
     plugin: PluginOption = None,
 ) -> None:
     """Make a run without training: a feature bank of a pretrained backbone, or of features from elsewhere."""
-    overrides = [argument for argument in arguments or [] if "=" in argument and not Path(argument).exists()]
-    shards = [argument for argument in arguments or [] if argument not in overrides]
+    shards, overrides = places_and_overrides(arguments or [])
     if len(shards) > 1:
         raise UsageError(f"{shards[1]}: one folder of shards is enough, and {shards[0]} is another.")
     if bool(shards) == (features is not None):

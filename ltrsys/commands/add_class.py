@@ -1,11 +1,11 @@
 """Adding classes to a run from a few pictures each, without training."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from ltrsys.data.sources.files.image_tree import PassedOver, images_below
 from ltrsys.errors import UsageError
+from ltrsys.files import sha256_of
 from ltrsys.prediction.added_classes import AddedClasses, able_classifiers, load_added, save_added
 from ltrsys.prediction.predictor import Predictor
 from ltrsys.runs.folder import RunFolder
@@ -45,7 +45,7 @@ def add_classes(path: Path, folders: Sequence[Path], name: str | None, device: D
         _check_names([class_name for class_name, _ in named], trained, path)
         for class_name, pictures in named:
             features_ND = predictor.features(pictures)
-            added = added.with_pictures(class_name, features_ND, [_digest(picture) for picture in pictures])
+            added = added.with_pictures(class_name, features_ND, [sha256_of(picture) for picture in pictures])
     save_added(added, run)
     counts = dict(zip(added.names, added.images, strict=True))
     told = ", ".join(f"{class_name} ({counts[class_name]} pictures)" for class_name, _ in named)
@@ -74,7 +74,3 @@ def _check_names(names: Sequence[str], trained: set[str], path: Path) -> None:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UsageError(f"{twice}: two folders have this name. Add one after the other, with --name.")
-
-
-def _digest(picture: Path) -> str:
-    return hashlib.sha256(picture.read_bytes()).hexdigest()

@@ -1,6 +1,5 @@
 """Which parts of a network are trained: what `train.trainable` and `train.freeze_stages` name."""
 
-from timm.models import group_parameters
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models.resnet import ResNet
@@ -86,6 +85,8 @@ def _stages(backbone: nn.Module, config: ModelConfig) -> list[list[str]]:
             "train.freeze_stages is for a ResNet, a ResNeXt or a network of timm, whose stages are known, and "
             f"model.backbone={config.backbone} is none. Give timm/NAME, or train.trainable=classifier."
         )
+    from timm.models import group_parameters  # seconds, which runs without it save
+
     added = tuple(f"{part}." for part in added_parts(backbone))
     groups: dict[int, list[str]] = group_parameters(backbone, matcher)
     stages = [[name for name in groups[index] if not name.startswith(added)] for index in sorted(groups)]

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from timm.models import group_parameters
 from torch import nn
 from torchvision.models.resnet import ResNet
 
@@ -39,6 +38,8 @@ def layers_of(network: Network) -> dict[str, int]:
     timm's networks have the layers that timm gives them with their own head. A ResNet of torchvision has its stem, its
     four stages, and the classifier with what the config adds before it.
     """
+    from timm.models import group_parameters  # seconds, which runs without it save
+
     matcher = layer_matcher(network.backbone)
     assert matcher is not None, "`check_layers` has seen to it"
     backbone: Any = network.backbone

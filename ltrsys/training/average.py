@@ -7,7 +7,6 @@ activations. Each rank averages its own, as it keeps its own; their mean over th
 from collections.abc import Mapping
 
 import torch
-from timm.utils import ModelEmaV3
 from torch import Tensor
 
 from ltrsys.errors import LtrsysError
@@ -35,6 +34,8 @@ class WeightAverage:
             config: The layout, and the learning rate for the advice.
             rank: Of this process, for the message.
         """
+        from timm.utils import ModelEmaV3  # seconds, which runs without it save
+
         self._average = ModelEmaV3(network, decay=decay, use_warmup=True).requires_grad_(False)
         self._config, self._rank = config, rank
         if config.channels_last:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ltrsys.classifiers.base import Classifier, ValSplit
+from ltrsys.classifiers.base import ValSplit
 from ltrsys.classifiers.cosine import CosineClassifier, CosineConfig
 from ltrsys.classifiers.joint import Joint
 from ltrsys.classifiers.logit_adjusted import LogitAdjusted, LogitAdjustedConfig
@@ -12,20 +12,10 @@ from ltrsys.classifiers.mlp import MLPConfig, MultiLayerPerceptron
 from ltrsys.classifiers.tilt import log_prior, tilted_predictions
 from ltrsys.errors import DataError, UsageError
 from ltrsys.features.bank import BankSplit
-from ltrsys.metrics.accuracy import accuracy_by_shot, shot_of_class
-from ltrsys.metrics.config import ShotsConfig
+from tests.classifiers.accuracies import few_and_all
 from tests.classifiers.conftest import CPU, NUM_CLASSES, NUM_FEATURES, LongTail, context
 
 SHORT = {"epochs": 8, "lr": 0.1, "batch_size": 64}
-
-
-def few_and_all(classifier: Classifier, data: LongTail) -> tuple[float, float]:
-    predictions = classifier.rank(torch.from_numpy(data.test.features), 1)[:, 0].numpy()
-    shots = shot_of_class(data.train.class_counts, ShotsConfig())
-    accuracy = accuracy_by_shot(data.test.labels, predictions, shots)
-    assert accuracy["few"] is not None
-    assert accuracy["all"] is not None
-    return accuracy["few"], accuracy["all"]
 
 
 @pytest.mark.parametrize("layers", [2, 3])

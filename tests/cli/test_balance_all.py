@@ -2,11 +2,9 @@
 
 import csv
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from ltrsys.classifiers.base import CLASSIFIERS
 from ltrsys.cli.main import main
@@ -14,7 +12,7 @@ from ltrsys.evaluation.results import read_results
 from ltrsys.runs.folder import RunFolder
 from tests.classifiers.runs import make_run, without_splits
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("one_thread")]
 
 SHORT = [
     *(f"balance.{name}.epochs=1" for name in ("linear", "crt", "balanced_softmax", "weight_balancing", "disalign")),
@@ -32,14 +30,6 @@ def ltrsys(*arguments: object) -> int:
     with pytest.raises(SystemExit) as exit_:
         main([str(argument) for argument in arguments])
     return exit_.value.code
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
