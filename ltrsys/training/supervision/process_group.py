@@ -3,9 +3,10 @@
 import logging
 import math
 import os
+import random
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 import torch
@@ -17,6 +18,8 @@ from ltrsys.section import DeviceName
 from ltrsys.training.supervision.requests import Stopped
 from ltrsys.world import World
 
+_PORTS = range(10_000, 32_000)
+"""A port of those that the system lends, 32768 and more, may be lent again before it is listened at."""
 _LONGEST_PATIENCE = 1_000_000
 """Seconds, since torch counts them as milliseconds in 32 bits."""
 
@@ -111,10 +114,12 @@ def _completed_environment(wanted: Mapping[str, str]) -> Iterator[None]:
 
 
 def free_port() -> int:
-    """Return a port of this host that nothing listens at now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port of this host that nothing listens at now, of those that Linux does not lend to clients."""
+    while True:
+        port = random.SystemRandom().choice(_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("", port))
+            return port
 
 
 def _share_cores(world: World, device: torch.device) -> None:

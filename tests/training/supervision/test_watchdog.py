@@ -2,6 +2,7 @@
 
 import signal
 from dataclasses import dataclass
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,12 @@ class End:
     lines: list[str]
 
 
-def start(case: str, folder: Path) -> list[tuple[Any, Path]]:
+def start(case: str, folder: Path, ready: Barrier) -> list[tuple[Any, Path]]:
     port = free_port()
     ranks = []
     for rank, happens in enumerate(CASES[case]):
         errors = folder / f"{case}-{rank}"
-        process = RANKS.Process(target=run_watched, args=(rank, port, happens, errors), daemon=True)
+        process = RANKS.Process(target=run_watched, args=(rank, port, ready, happens, errors), daemon=True)
         process.start()
         ranks.append((process, errors))
     return ranks
@@ -49,7 +50,8 @@ def start(case: str, folder: Path) -> list[tuple[Any, Path]]:
 def ends(tmp_path_factory):
     """Let all cases happen at once, since they are mostly waiting; return how each rank of each has ended."""
     folder = tmp_path_factory.mktemp("watched")
-    running = {case: start(case, folder) for case in CASES}
+    ready = RANKS.Barrier(len(CASES) * len(HOSTS))
+    running = {case: start(case, folder, ready) for case in CASES}
     ended = {}
     for case, ranks in running.items():
         for process, _ in ranks:

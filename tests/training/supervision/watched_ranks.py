@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 import threading
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import torch
@@ -58,12 +59,15 @@ def waits(reached: Reached) -> None:
     dist.all_reduce(torch.ones(1))
 
 
-def run_watched(rank: int, port: int, happens: str, errors: Path) -> None:
-    """Be rank `rank` of three that meet at `port`, and do what the function `happens` of this module does."""
+def run_watched(rank: int, port: int, ready: Barrier, happens: str, errors: Path) -> None:
+    """Be rank `rank` of three that meet at `port`, all cases at once, and do what the function `happens` does."""
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT), sys.stderr.fileno())
     # gloo asks the system itself for the host's name, and so meets the others where it really is.
     socket.gethostname = lambda: HOSTS[rank]
+
+    # on a busy machine a process may start later than the others wait for it
+    ready.wait()
 
     def live() -> None:
         world = World(rank, len(HOSTS))
