@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from rich.console import Console
@@ -30,6 +30,7 @@ from ltrsys.files import write_json
 
 PACKAGES = ("torch", "torchvision", "deepspeed", "nvidia-dali-cuda130", "webdataset", "numpy", "pillow", "triton")
 ROOT = Path(__file__).parent.parent
+Measured = TypeVar("Measured")
 WIDTH_OF_A_FILE = 140
 """Characters a line where the tables do not go to a terminal."""
 
@@ -45,12 +46,12 @@ class Table:
     """What a reader must know to judge the numbers, a line each."""
 
 
-def interleaved(cases: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+def interleaved(cases: Mapping[str, Callable[[], Measured]], rounds: int) -> dict[str, list[Measured]]:
     """Measure each case `rounds` times, one after the other in turn, so that a slow minute slows all alike.
 
     Their order is another one in every round: what a case leaves behind in caches and queues meets all others alike.
     """
-    results: dict[str, list[float]] = {name: [] for name in cases}
+    results: dict[str, list[Measured]] = {name: [] for name in cases}
     order, generator = list(cases), random.Random(0)
     for _ in range(rounds):
         generator.shuffle(order)

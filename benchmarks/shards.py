@@ -6,19 +6,24 @@ looks for duplicates.
 """
 
 import io
+import os
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 
 import webdataset
 from PIL import Image
 
 from benchmarks.photographs import photograph
-from benchmarks.report import Table, interleaved, main, summary
+from benchmarks.report import Table, interleaved, main
 from ltrsys.data.shards.build_folder import BuildOptions
 from ltrsys.data.shards.building import build_shards
 from ltrsys.data.sources.folder import read_folder
@@ -28,6 +33,10 @@ CLASSES = 60
 SHORT_SIDE = 300
 NEW_SHARE = 0.01
 """Images that are new in an update."""
+LOOP = "bare loop: read, decode, write"
+BUILD = "ltrsys shards"
+DUPLICATES = "ltrsys shards, with duplicates"
+UPDATE = f"--update, {NEW_SHARE:.0%} new"
 
 
 def measure(quick: bool) -> list[Table]:
@@ -39,30 +48,57 @@ def table(images: int, rounds: int) -> list[Table]:
     """Measure with so many images."""
     with tempfile.TemporaryDirectory(prefix="ltrsys-shards-") as folder:
         root = Path(folder)
-        make_photographs(root / "photographs", images)
-        cases = {
-            "bare loop: read, decode, write": lambda: bare(root / "photographs", root / "bare"),
-            "ltrsys shards": lambda: built(root / "photographs", root / "built", BuildOptions()),
-            "ltrsys shards, with duplicates": lambda: built(
-                root / "photographs", root / "built", BuildOptions(duplicates="report")
-            ),
-        }
-        seconds = interleaved(cases, rounds)
-        seconds[f"--update, {NEW_SHARE:.0%} new"] = [updated(root, images, number) for number in range(rounds)]
-    loop = summary(seconds["bare loop: read, decode, write"])["median"]
-    ours = summary(seconds["ltrsys shards"])["median"]
+        photographs = root / "photographs"
+        make_photographs(photographs, images)
+        with_duplicates = BuildOptions(duplicates="report")
+        build_shards(read_folder(photographs), root / "kept", with_duplicates, workers=WORKERS)
+        updates = count()
+        cost = interleaved(
+            {
+                LOOP: lambda: bare(photographs, root / "bare"),
+                BUILD: lambda: built(photographs, root / "built", BuildOptions()),
+                DUPLICATES: lambda: built(photographs, root / "built_with_duplicates", with_duplicates),
+                UPDATE: lambda: updated(photographs, root / "kept", with_duplicates, images, next(updates)),
+            },
+            rounds,
+        )
     rows = [
         {
             "what": name,
-            "seconds": summary(values)["median"],
-            "images a second": images / summary(values)["median"],
-            "speed over the loop": loop / summary(values)["median"],
-            "time over a build": summary(values)["median"] / ours,
+            "seconds": median(cost.wall for cost in costs),
+            "CPU seconds": median(cost.cpu for cost in costs),
+            "images a second": images / median(cost.wall for cost in costs),
+            "speed over the loop": _ratio(cost[LOOP], costs, "wall"),
+            "the same in CPU time": _ratio(cost[LOOP], costs, "cpu"),
+            "time over a build": _ratio(costs, cost[BUILD], "wall"),
+            "CPU time over a build": _ratio(costs, cost[BUILD], "cpu"),
         }
-        for name, values in seconds.items()
+        for name, costs in cost.items()
     ]
-    notes = [f"{images:,} JPEGs of about 27 kB, {SHORT_SIDE} pixels, {WORKERS} processes, medians of {rounds} rounds."]
+    notes = [
+        f"{images:,} JPEGs of about 27 kB, {SHORT_SIDE} pixels, {WORKERS} processes, {rounds} rounds in which all take "
+        "turns: medians, of ratios those within a round. An update looks for duplicates, too."
+    ]
     return [Table("Shards from a folder", list(rows[0]), rows, notes)]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a case took: seconds, and CPU seconds of this process and of those that it started."""
+
+    wall: float
+    cpu: float
+
+
+def _cost(case: Callable[[], object]) -> Cost:
+    before, start = os.times(), time.perf_counter()
+    case()
+    wall, after = time.perf_counter() - start, os.times()
+    return Cost(wall, sum(after[:4]) - sum(before[:4]))
+
+
+def _ratio(above: list[Cost], below: list[Cost], clock: str) -> float:
+    return median(getattr(one, clock) / getattr(other, clock) for one, other in zip(above, below, strict=True))
 
 
 def make_photographs(root: Path, images: int) -> None:
@@ -78,15 +114,17 @@ def _write(root: Path, number: int) -> None:
     path.write_bytes(photograph(number, SHORT_SIDE))
 
 
-def bare(root: Path, out: Path) -> float:
-    """Return the seconds of the loop."""
+def bare(root: Path, out: Path) -> Cost:
+    """Run the loop."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
-    start = time.perf_counter()
-    paths = sorted(root.rglob("*.jpg"))
-    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
-        list(pool.map(_bare_part, [(paths[part::WORKERS], out / f"{part}.tar") for part in range(WORKERS)]))
-    return time.perf_counter() - start
+
+    def loop() -> None:
+        paths = sorted(root.rglob("*.jpg"))
+        with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
+            list(pool.map(_bare_part, [(paths[part::WORKERS], out / f"{part}.tar") for part in range(WORKERS)]))
+
+    return _cost(loop)
 
 
 def _bare_part(task: tuple[list[Path], Path]) -> None:
@@ -98,28 +136,18 @@ def _bare_part(task: tuple[list[Path], Path]) -> None:
             writer.write({"__key__": f"{number:09d}", "cls": path.parent.name[5:].encode(), "jpg": data})
 
 
-def built(root: Path, out: Path, options: BuildOptions) -> float:
-    """Return the seconds of a build."""
+def built(root: Path, out: Path, options: BuildOptions) -> Cost:
+    """Build from nothing."""
     shutil.rmtree(out, ignore_errors=True)
-    start = time.perf_counter()
-    build_shards(read_folder(root), out, options, workers=WORKERS)
-    return time.perf_counter() - start
+    return _cost(lambda: build_shards(read_folder(root), out, options, workers=WORKERS))
 
 
-def updated(root: Path, images: int, number: int) -> float:
-    """Return the seconds of an update after new images came."""
+def updated(root: Path, out: Path, options: BuildOptions, images: int, number: int) -> Cost:
+    """Update shards after new images came."""
     new = max(1, int(images * NEW_SHARE))
     for place in range(new):
-        _write(root / "photographs", images + number * new + place)
-    start = time.perf_counter()
-    build_shards(
-        read_folder(root / "photographs"),
-        root / "built",
-        BuildOptions(duplicates="report"),
-        workers=WORKERS,
-        update=True,
-    )
-    return time.perf_counter() - start
+        _write(root, images + number * new + place)
+    return _cost(lambda: build_shards(read_folder(root), out, options, workers=WORKERS, update=True))
 
 
 if __name__ == "__main__":

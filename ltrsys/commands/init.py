@@ -147,7 +147,7 @@ class _Text:
             "model:",
             f"  backbone: {self.model.backbone}",
             *(["  stem: small # for small images: it keeps their resolution"] if small else []),
-            "  # weights: FILE # begin from this file of the backbone's weights; few images learn little from nothing",
+            f"  # pretrained: {'FILE' if small else 'true # or FILE'} # few images learn little from random weights",
             "train:",
             *self._epochs(),
             f"  batch_size: {self.batch.size} # over all ranks, for {_processes(self.gpus)}",

@@ -82,6 +82,17 @@ def test_any_of_them_loads(tiny_shards: Path, tmp_path: Path, gpus: int, side: i
     assert max(len(line) for line in out.read_text().splitlines() if "shards:" not in line) <= 120
 
 
+@pytest.mark.parametrize(("side", "begins"), [(32, "FILE"), (150, True)])
+def test_the_line_for_pretrained_weights_is_ready(
+    tiny_shards: Path, tmp_path: Path, side: int, begins: str | bool
+) -> None:
+    out = tmp_path / "my.yaml"
+    assert ltrsys("init", named(tiny_shards, tmp_path / "shards", "mine", side), "--out", out) == 0
+    assert load_config(out).model.pretrained is False
+    out.write_text(out.read_text().replace("# pretrained:", "pretrained:"))
+    assert load_config(out).model.pretrained == begins, "published weights have no small stem"
+
+
 def test_several_gpus_are_launched_by_deepspeed(
     tiny_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
