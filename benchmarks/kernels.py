@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks import tau_logits
 from benchmarks.memory import extra_memory
 from benchmarks.report import Table, interleaved, main
 from ltrsys.features.bank import BankSplit
@@ -36,7 +37,7 @@ def measure(quick: bool) -> list[Table]:
     """Measure each operation, and a sweep over a bank on disk."""
     samples = [512] if quick else [TEST_IMAGES, 6144]
     rounds = 1 if quick else 5
-    tables = []
+    tables = [tau_logits.table(64 if quick else 512, CLASSES, _seconds, rounds, _machine())]
     for rows in samples:
         data = Data.structured(rows)
         tables += [_sweep(data, rounds), _search(data, rounds)]

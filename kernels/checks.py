@@ -47,6 +47,16 @@ def check_per_class(scale_C: Tensor, num_classes: int, features_ND: Tensor) -> N
     _check_device(scale_C, "scale", features_ND)
 
 
+def check_norms(norms_C: Tensor, weight_CD: Tensor) -> None:
+    """Refuse anything but what `row_norms` returns."""
+    if norms_C.shape != weight_CD.shape[:1] or norms_C.dtype != torch.float64:
+        raise ValueError(
+            f"norms has shape {list(norms_C.shape)} and type {norms_C.dtype}; it must be float64 "
+            f"[{weight_CD.shape[0]}], row_norms of the weight."
+        )
+    _check_device(norms_C, "norms", weight_CD)
+
+
 def check_tau(tau: Tensor) -> None:
     """Refuse anything but one number."""
     if tau.ndim:
@@ -122,8 +132,10 @@ def check_finite(values: Tensor, name: str, ends: Sequence[float]) -> float:
         return max(-low, high)
     if values.ndim < 2:
         raise ValueError(f"{name} holds NaN or infinity.")
-    row = next(row for row, row_values in enumerate(values) if not bool(torch.isfinite(row_values).all()))
-    raise ValueError(f"{name}[{row}] holds NaN or infinity.")
+    for row, row_values in enumerate(values):
+        if not bool(torch.isfinite(row_values).all()):
+            raise ValueError(f"{name}[{row}] holds NaN or infinity.")
+    return max(-low, high)  # of norms that overflow, not of values
 
 
 def check_label_range(labels_N: Tensor, num_classes: int, ends: Sequence[float]) -> None:

@@ -11,7 +11,29 @@ from ltrsys.kernels.checks import Metric
 from ltrsys.kernels.reproducible_sums import Quantum
 
 
-def tau_logits(features_ND: Tensor, weight_CD: Tensor, tau: float | Tensor, scale: Tensor | None = None) -> Tensor:
+def row_norms(weight_CD: Tensor) -> Tensor:
+    """L2 norms of class weights for `tau_logits`, which need not measure or check weights that stay as they are again.
+
+    Args:
+        weight_CD: Class weights, [C, D].
+
+    Returns:
+        float64 [C], infinity or NaN for a row that holds one; without a gradient.
+
+    Raises:
+        ValueError: For what is no matrix.
+    """
+    checks.check_matrix(weight_CD, "weight")
+    return registration.row_norms(weight_CD.detach())
+
+
+def tau_logits(
+    features_ND: Tensor,
+    weight_CD: Tensor,
+    tau: float | Tensor,
+    scale: Tensor | None = None,
+    norms: Tensor | None = None,
+) -> Tensor:
     """Logits of a classifier whose weights are divided by their norms to the power tau (paper, equation 3).
 
     Args:
@@ -19,6 +41,7 @@ def tau_logits(features_ND: Tensor, weight_CD: Tensor, tau: float | Tensor, scal
         weight_CD: Class weights, [C, D]. A row of zeros gives the logit 0 whatever tau is.
         tau: 0 is the plain classifier without bias, 1 normalises fully; a scalar tensor can be learned.
         scale: A further factor per class, [C]; with tau = 0 this is learnable weight scaling (equation 4).
+        norms: `row_norms` of these very weights, float64 [C], for many calls with the same.
 
     Returns:
         [N, C], float64 if an input is, else float32; differentiable in features, weight, tau and scale.
@@ -30,13 +53,15 @@ def tau_logits(features_ND: Tensor, weight_CD: Tensor, tau: float | Tensor, scal
     checks.check_class_vectors(weight_CD, "weight", features_ND)
     if scale is not None:
         checks.check_per_class(scale, weight_CD.shape[0], features_ND)
+    if norms is not None:
+        checks.check_norms(norms, weight_CD)
     if not isinstance(tau, Tensor):
         if tau == 0:
-            return registration.tau_logits(features_ND, weight_CD, None, scale)
+            return registration.tau_logits(features_ND, weight_CD, norms, None, scale)
         # filled on the device: a GPU would have to be waited for before a number is copied to it
         tau = torch.full((), tau, dtype=torch.float64, device=features_ND.device)
     checks.check_tau(tau)
-    return registration.tau_logits(features_ND, weight_CD, tau, scale)
+    return registration.tau_logits(features_ND, weight_CD, row_norms(weight_CD) if norms is None else norms, tau, scale)
 
 
 def tau_sweep(features_ND: Tensor, weight_CD: Tensor, taus: Tensor) -> Tensor:

@@ -51,13 +51,31 @@ def _shielded(compute: Callable[Parameters, Result]) -> Callable[Parameters, Res
     return computed
 
 
+@torch.library.custom_op("ltrsys::row_norms", mutates_args=())
+@_shielded
+def row_norms(weight: Tensor) -> Tensor:
+    """See `ltrsys.kernels.row_norms`; some rows at a time are held in float64."""
+    parts = weight.split(ROWS_IN_FLOAT64)
+    return torch.cat([torch.linalg.vector_norm(part, dim=1, dtype=torch.float64) for part in parts])
+
+
+@row_norms.register_fake
+def _(weight: Tensor) -> Tensor:
+    return weight.new_empty(weight.shape[0], dtype=torch.float64)
+
+
 @torch.library.custom_op("ltrsys::tau_logits", mutates_args=())
 @_shielded
-def tau_logits(features: Tensor, weight: Tensor, tau: Tensor | None, scale: Tensor | None) -> Tensor:
-    """See `ltrsys.kernels.tau_logits`; without a tau, norms play no part and are not measured."""
+def tau_logits(
+    features: Tensor, weight: Tensor, norms: Tensor | None, tau: Tensor | None, scale: Tensor | None
+) -> Tensor:
+    """See `ltrsys.kernels.tau_logits`; `norms` are there where a tau is, or else say that the weight is finite."""
     dtype = result_type(features, weight)
-    factor = _factor(_norm_factor(_lengths(weight, tau), tau), scale)
-    of_features, of_weight, held = on_host(ends_of(features), ends_of(weight), _held(factor, dtype))
+    factor = _factor(_norm_factor(weight, norms, tau), scale)
+    # a row that holds NaN or infinity has such a norm, and norms are fewer to look at
+    of_features, of_weight, held = on_host(
+        ends_of(features), ends_of(weight if norms is None else norms), _held(factor, dtype)
+    )
     check_finite(features, "features", of_features)
     check_finite(weight, "weight", of_weight)
     wide = dtype if all(held) else torch.float64
@@ -65,7 +83,7 @@ def tau_logits(features: Tensor, weight: Tensor, tau: Tensor | None, scale: Tens
 
 
 @tau_logits.register_fake
-def _(features: Tensor, weight: Tensor, tau: Tensor | None, scale: Tensor | None) -> Tensor:
+def _(features: Tensor, weight: Tensor, norms: Tensor | None, tau: Tensor | None, scale: Tensor | None) -> Tensor:
     return features.new_empty(features.shape[0], weight.shape[0], dtype=result_type(features, weight))
 
 
@@ -76,6 +94,7 @@ def tau_logits_backward(
     logits: Tensor,
     features: Tensor,
     weight: Tensor,
+    norms: Tensor | None,
     tau: Tensor | None,
     scale: Tensor | None,
     to_features: bool,
@@ -93,8 +112,7 @@ def tau_logits_backward(
     so that scale and tau need no product: only the weight does. What is not wanted comes back empty.
     """
     dtype = gradient.dtype
-    length = _lengths(weight, tau)
-    norm_factor = _norm_factor(length, tau)
+    norm_factor = _norm_factor(weight, norms, tau)
     factor = _factor(norm_factor, scale)
     held, vanishing = on_host(_held(factor, dtype), (factor == 0).any()[None])
     wide = dtype if all(held) else torch.float64
@@ -111,18 +129,20 @@ def tau_logits_backward(
     if to_weight or not from_logits:
         product = products.transposed_product(wide_gradient, features)
     if from_logits:
-        of_factor = (gradient * logits).sum(dim=0).double() / factor
+        of_factor = products.column_products(gradient, logits) / factor
     else:
         assert product is not None
         of_factor = _row_products(weight, product)
     scaled, of_tau = of_factor * factor, gradient.new_zeros(())
     if tau is not None:
-        of_tau = -(scaled * torch.where(length > 0, length, 1.0).log()).sum().to(dtype)
+        assert norms is not None
+        of_tau = -(scaled * torch.where(norms > 0, norms, 1.0).log()).sum().to(dtype)
     if to_weight:
         assert product is not None
         of_weight = product.mul_(wide_factor[:, None])
         if tau is not None:
-            along = torch.where(length > 0, scaled * tau / length.square(), 0.0)
+            assert norms is not None
+            along = torch.where(norms > 0, scaled * tau / norms.square(), 0.0)
             of_weight.addcmul_(weight.to(wide), along.to(wide)[:, None], value=-1)
         of_weight = of_weight.to(dtype)
     return of_features, of_weight, of_tau, (of_factor * norm_factor).to(dtype)
@@ -134,6 +154,7 @@ def _(
     logits: Tensor,
     features: Tensor,
     weight: Tensor,
+    norms: Tensor | None,
     tau: Tensor | None,
     scale: Tensor | None,
     to_features: bool,
@@ -153,11 +174,17 @@ def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> Non
 
 def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     logits, *inputs = ctx.saved_tensors
-    to_features, to_weight, to_tau, to_scale = wanted = ctx.needs_input_grad
-    gradients = tau_logits_backward(gradient.contiguous(), logits, *inputs, to_features, to_weight, to_tau or to_scale)
-    return tuple(
-        of_input.to(values.dtype) if is_wanted else None
-        for of_input, values, is_wanted in zip(gradients, inputs, wanted, strict=True)
+    to_features, to_weight, _, to_tau, to_scale = ctx.needs_input_grad
+    of_features, of_weight, of_tau, of_scale = tau_logits_backward(
+        gradient.contiguous(), logits, *inputs, to_features, to_weight, to_tau or to_scale
+    )
+    features, weight, _, tau, scale = inputs
+    return (
+        of_features.to(features.dtype) if to_features else None,
+        of_weight.to(weight.dtype) if to_weight else None,
+        None,
+        of_tau.to(tau.dtype) if to_tau else None,
+        of_scale.to(scale.dtype) if to_scale else None,
     )
 
 
@@ -295,18 +322,12 @@ def _counts(labels: Tensor, num_classes: int) -> Tensor:
     return counts[:num_classes]
 
 
-def _norm_factor(length: Tensor, tau: Tensor | None) -> Tensor:
+def _norm_factor(weight: Tensor, norms: Tensor | None, tau: Tensor | None) -> Tensor:
     """Return |w_j|^-tau, float64 [C]; 1 without a tau, and for a row of zeros, whose logit is 0 anyway."""
-    return length if tau is None else torch.where(length > 0, length, 1.0) ** -tau.double()
-
-
-def _lengths(weight: Tensor, tau: Tensor | None) -> Tensor:
-    """Return |w_j|, float64 [C], some rows at a time being held in float64; 1 where no tau asks for them."""
     if tau is None:
         return torch.ones(len(weight), dtype=torch.float64, device=weight.device)
-    return torch.cat(
-        [torch.linalg.vector_norm(part, dim=1, dtype=torch.float64) for part in weight.split(ROWS_IN_FLOAT64)]
-    )
+    assert norms is not None
+    return torch.where(norms > 0, norms, 1.0) ** -tau.double()
 
 
 def _factor(norm_factor: Tensor, scale: Tensor | None) -> Tensor:
@@ -339,6 +360,8 @@ class _Products(Protocol):
     def product_of_scaled(self, grad_NC: Tensor, factor_C: Tensor, weight_CD: Tensor) -> Tensor: ...
 
     def transposed_product(self, grad_NC: Tensor, features_ND: Tensor) -> Tensor: ...
+
+    def column_products(self, grad_NC: Tensor, logits_NC: Tensor) -> Tensor: ...
 
 
 def _products(device: torch.device, dtype: torch.dtype) -> _Products:

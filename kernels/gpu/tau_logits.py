@@ -53,6 +53,11 @@ def transposed_product(grad_NC: Tensor, features_ND: Tensor) -> Tensor:
     return product_CP[:, : features_ND.shape[1]].contiguous()
 
 
+def column_products(grad_NC: Tensor, logits_NC: Tensor) -> Tensor:
+    """Return the sums of grad * logits over the rows, float64 [C]: the gradients of factor and tau are made of them."""
+    return (grad_NC * logits_NC).sum(dim=0).double()
+
+
 def _product(
     left_MK: Tensor, right_KJ: Tensor, *, inner_factor_K: Tensor | None = None, column_factor_J: Tensor | None = None
 ) -> Tensor:

@@ -58,13 +58,14 @@ class LearnableWeightScaling(Classifier[LWSConfig]):
         import torch
 
         from ltrsys.features.balanced_sgd import minimise, refuse_divergence
+        from ltrsys.kernels import row_norms
 
         joint, train = context.joint(), context.train
         assert joint.bias_C is not None
         scale_C = torch.ones(train.num_classes, device=context.device, requires_grad=True)
-        scaled = cls(joint.weight_CD, joint.bias_C, scale_C, config.bias)
+        scaled, norms_C = cls(joint.weight_CD, joint.bias_C, scale_C, config.bias), row_norms(joint.weight_CD)
         minimise(
-            scaled.scores,
+            lambda features_BD: scaled._logits(features_BD, norms_C),
             [scale_C],
             train,
             config,
@@ -77,9 +78,7 @@ class LearnableWeightScaling(Classifier[LWSConfig]):
 
     def scores(self, features_ND: Tensor) -> Tensor:
         """Return the logits, [N, C]."""
-        from ltrsys.kernels import tau_logits
-
-        return tau_logits(features_ND, self.weight_CD, tau=0.0, scale=self.scale_C) + self._scaled_bias()
+        return self._logits(features_ND, None)
 
     def as_linear(self) -> tuple[Tensor, Tensor]:
         """Return the scaled weights and bias."""
@@ -101,6 +100,12 @@ class LearnableWeightScaling(Classifier[LWSConfig]):
     def restore(cls, tensors: Mapping[str, Tensor], params: Mapping[str, Any], selected_on: SelectedOn | None) -> Self:
         """Make it from W, b and s."""
         return cls(tensors["weight"], tensors["bias"], tensors["scale"], bool(params["scale_bias"]))
+
+    def _logits(self, features_ND: Tensor, norms_C: Tensor | None) -> Tensor:
+        from ltrsys.kernels import tau_logits
+
+        logits_NC = tau_logits(features_ND, self.weight_CD, tau=0.0, scale=self.scale_C, norms=norms_C)
+        return logits_NC + self._scaled_bias()
 
     def _scaled_bias(self) -> Tensor:
         return self.scale_C * self.bias_C if self.scale_bias else self.bias_C

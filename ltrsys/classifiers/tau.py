@@ -190,12 +190,12 @@ def _learn(joint: Joint, train: BankSplit, config: TauConfig, *, seed: int, devi
     import torch
 
     from ltrsys.features.balanced_sgd import minimise, refuse_divergence
-    from ltrsys.kernels import tau_logits
+    from ltrsys.kernels import row_norms, tau_logits
 
-    tau = torch.zeros((), device=device, requires_grad=True)
+    tau, norms_C = torch.zeros((), device=device, requires_grad=True), row_norms(joint.weight_CD)
 
     def logits(features_BD: Tensor) -> Tensor:
-        return tau_logits(features_BD, joint.weight_CD, tau)
+        return tau_logits(features_BD, joint.weight_CD, tau, norms=norms_C)
 
     minimise(logits, [tau], train, config.learned, seed=seed, device=device, description="tau")
     refuse_divergence("tau.learned", tau)

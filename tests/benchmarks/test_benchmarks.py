@@ -28,6 +28,7 @@ TABLES = {
     "scaling": {"Images a second by ranks": 4},
     "serve": {"Naming over HTTP": 6},
     "kernels": {
+        "tau_logits and its gradients": 8,
         "tau_sweep, 512 features": 5,
         "ncm_search, 512 features": 9,
         "class_sums": 5,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ltrsys.kernels import class_sums, ncm_search, tau_logits, tau_sweep
+from ltrsys.kernels import class_sums, ncm_search, row_norms, tau_logits, tau_sweep
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -24,11 +24,25 @@ def test_features_that_are_not_finite_are_refused(value: float) -> None:
             call()
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("tau", [0.0, 0.5])
+@pytest.mark.parametrize("measured", [False, True])
+def test_weights_that_are_not_finite_are_refused(value: float, tau: float, measured: bool) -> None:
+    features, weight = random(4, 3), random(2, 3)
+    weight[1, 2] = value
+    with pytest.raises(ValueError, match=r"weight\[1\] holds NaN or infinity"):
+        tau_logits(features, weight, tau, norms=row_norms(weight) if measured else None)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: tau_logits(random(4, 3), random(2, 5), 0.0), "weight has 5 columns, but the features have 3"),
         (lambda: tau_logits(random(4, 3), random(2, 3), 0.0, random(3)), r"scale has shape \[3\]; it must be \[2\]"),
+        (
+            lambda: tau_logits(random(4, 3), random(2, 3), 0.0, norms=random(2)),
+            r"norms .* must be float64 \[2\], row_no",
+        ),
         (lambda: tau_logits(random(4), random(2, 3), 0.0), r"features has shape \[4\]"),
         (lambda: tau_logits(random(4, 3), random(2, 3), random(2)), r"tau has shape \[2\]; it must be a number"),
         (lambda: tau_logits(random(4, 3), random(0, 3), 0.0), "at least one class"),

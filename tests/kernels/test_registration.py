@@ -19,22 +19,25 @@ def learned(*shape, seed=0):
 
 
 LABELS = torch.tensor([0, 2, 2, 1, 4])
+NORMS = kernels.row_norms(random(4, 3, seed=1))
 
 CALLS = {
+    "row_norms": (OPERATIONS.row_norms, [(random(5, 3),), (random(0, 3).bfloat16(),)]),
     "tau_logits": (
         OPERATIONS.tau_logits,
         [
-            (learned(5, 3), learned(4, 3, seed=1), torch.tensor(0.5, requires_grad=True), learned(4, seed=2)),
-            (random(5, 3), random(4, 3, seed=1), torch.tensor(0.5, dtype=torch.float64), None),
-            (random(5, 3).bfloat16(), learned(4, 3, seed=1), torch.tensor(0.0), None),
-            (random(0, 3), random(4, 3, seed=1), torch.tensor(1.0), None),
-            (random(5, 3), random(4, 3, seed=1), None, learned(4, seed=2)),
+            (learned(5, 3), learned(4, 3, seed=1), NORMS, torch.tensor(0.5, requires_grad=True), learned(4, seed=2)),
+            (random(5, 3), random(4, 3, seed=1), NORMS, torch.tensor(0.5, dtype=torch.float64), None),
+            (random(5, 3).bfloat16(), learned(4, 3, seed=1), NORMS, torch.tensor(0.0), None),
+            (random(0, 3), random(4, 3, seed=1), NORMS, torch.tensor(1.0), None),
+            (random(5, 3), random(4, 3, seed=1), None, None, learned(4, seed=2)),
+            (random(5, 3), random(4, 3, seed=1), NORMS, None, learned(4, seed=2)),
         ],
     ),
     "tau_logits_backward": (
         OPERATIONS.tau_logits_backward,
         [
-            (random(5, 4), random(5, 4), random(5, 3), random(4, 3), tau, scale, *wanted)
+            (random(5, 4), random(5, 4), random(5, 3), random(4, 3, seed=1), NORMS, tau, scale, *wanted)
             for tau in (torch.tensor(0.5), None)
             for scale in (random(4), None)
             for wanted in product((True, False), repeat=3)
@@ -109,6 +112,21 @@ def test_each_gradient_can_be_had_alone(wanted):
         function(*inputs[:wanted], leaf, *inputs[wanted + 1 :]).square().sum().backward()
         gradients.append(leaf.grad)
     torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.7])
+def test_norms_that_are_given_are_not_measured_again(tau, monkeypatch):
+    weight, scale = random(3, 4, seed=1), learned(3, seed=2)
+    norms = kernels.row_norms(weight)
+    expected = kernels.tau_logits(random(5, 4), weight, tau, scale)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("measured")
+
+    monkeypatch.setattr(kernels.operations, "row_norms", refuse)
+    logits = kernels.tau_logits(random(5, 4), weight, tau, scale, norms=norms)
+    assert torch.equal(logits, expected)
+    logits.square().sum().backward()
 
 
 @pytest.mark.parametrize("tau", [0.0, 0.7])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ltrsys.kernels import class_sums, ncm_search, tau_logits, tau_sweep
+from ltrsys.kernels import class_sums, ncm_search, row_norms, tau_logits, tau_sweep
 from ltrsys.kernels.gpu import class_sums as sums_module
 from ltrsys.kernels.gpu import exact_scores, prepared_rows, screening, tiles
 from ltrsys.kernels.gpu import tau_logits as logits_module
@@ -24,6 +24,7 @@ GPU = 1
 """Not the current one."""
 FEATURES, WEIGHT, SCALE, GRADIENT = random(40, 16), random(70, 16, seed=1), random(70, seed=2), random(40, 70, seed=3)
 TAUS = torch.linspace(0, 2, 5, dtype=torch.float64)
+NORMS = row_norms(WEIGHT)
 LOGITS = tau_logits(FEATURES, WEIGHT, TAUS[1], SCALE)
 LABELS = torch.arange(40) % 7
 TO_CHECK = {"numbers to the host": 1}
@@ -33,7 +34,16 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, int]]] = {
     "tau_logits, a number for tau": (lambda put: tau_logits(put(FEATURES), put(WEIGHT), 0.5), TO_CHECK),
     "tau_logits_backward": (
         lambda put: torch.ops.ltrsys.tau_logits_backward(
-            put(GRADIENT), put(LOGITS), put(FEATURES), put(WEIGHT), put(TAUS[1]), put(SCALE), True, True, True
+            put(GRADIENT),
+            put(LOGITS),
+            put(FEATURES),
+            put(WEIGHT),
+            put(NORMS),
+            put(TAUS[1]),
+            put(SCALE),
+            True,
+            True,
+            True,
         ),
         TO_CHECK,
     ),
