@@ -48,7 +48,9 @@ class Spread:
                 origin_D = block_ND.mean(dim=0) if origin_D is None else origin_D
                 block_ND -= origin_D
                 sums_CD.index_add_(0, labels_N, block_ND)
-                scatter_DD.addmm_((block_ND * weight_C[labels_N, None]).T, block_ND)
+                if each_class_alike:
+                    block_ND *= weight_C[labels_N, None].sqrt()
+                scatter_DD += _products_of_columns(block_ND)
                 advance(len(labels_N))
         assert origin_D is not None, "a bank holds an image"
         means_CD = sums_CD / counts_C.clamp_min(1)[:, None]
@@ -112,6 +114,14 @@ def shrunk(covariance_DD: Tensor, shrinkage: float) -> Tensor:
     """Return the covariance drawn to a multiple of the identity with the same trace."""
     mean = covariance_DD.trace() / len(covariance_DD)
     return torch.lerp(covariance_DD, mean * torch.eye(len(covariance_DD)).to(covariance_DD), shrinkage)
+
+
+def _products_of_columns(rows_ND: Tensor) -> Tensor:
+    """Return rows' rows, [D, D]: on a CPU from numpy, which computes half of a symmetric product (BLAS's syrk)."""
+    if rows_ND.device.type != "cpu":
+        return rows_ND.T @ rows_ND
+    rows = rows_ND.numpy()
+    return torch.from_numpy(rows.T @ rows)
 
 
 def _weights(counts_C: Tensor, each_class_alike: bool) -> Tensor:
