@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ltrsys.kernels.cpu.bounded_products import Cascade
-from ltrsys.kernels.cpu.exact_scores import ScoredCandidates, exact_sums_of_pairs
+from ltrsys.kernels.cpu.exact_scores import ScoredCandidates, exact_products_of_pairs
 from ltrsys.kernels.cpu.screening import Scores, Screen
 from ltrsys.kernels.rounding import LARGEST, SMALLEST
 
@@ -85,8 +85,8 @@ class BlockSearch(ABC):
         return features if self._center_D is None else features - self._center_D.double()
 
     def exact_products(self, rows_Q: Tensor, classes_Q: Tensor) -> Tensor:
-        """Return x_n . w_j in float64 for some pairs."""
-        return exact_sums_of_pairs(torch.mul, rows_Q, classes_Q, self.exact_features, self.vectors_CD)
+        """Return x_n . w_j in float64 for some pairs, those of a feature one after the other."""
+        return exact_products_of_pairs(rows_Q, classes_Q, self.exact_features, self.vectors_CD)
 
     def _screened(self, rows_N: Tensor, screen: Screen) -> tuple[Tensor, int]:
         """Answer what a screen leaves few enough candidates of; return the rows of the others, and all candidates."""
@@ -110,6 +110,5 @@ class BlockSearch(ABC):
 
 def _within_range(rows_RD: Tensor) -> Tensor:
     """Whether the bounds of `rounding` hold for each row."""
-    least_R, most_R = torch.aminmax(rows_RD, dim=1)
-    largest_R = torch.maximum(-least_R, most_R)
+    largest_R = torch.maximum(-rows_RD.amin(dim=1), rows_RD.amax(dim=1))  # aminmax of each row takes six times as long
     return (largest_R == 0) | ((largest_R >= SMALLEST) & (largest_R <= LARGEST))

@@ -208,7 +208,9 @@ class PlainScreen:
 
     def __init__(self, vectors_CD: Tensor, factor_C: Tensor | None, bias_C: Tensor | None, grouping: Grouping) -> None:
         self.grouping = grouping
-        self._vectors_CD = vectors_CD
+        self._vectors_PD = vectors_CD[
+            grouping.class_of_place
+        ]  # the columns of a score matrix would be moved in each block
         self._factor_P = None if factor_C is None else factor_C.float()[grouping.class_of_place]
         self._bias_P = None if bias_C is None else bias_C.float()[grouping.class_of_place]
         norm_C = vectors_CD.norm(dim=1) if factor_C is None else vectors_CD.new_ones(1)
@@ -217,7 +219,7 @@ class PlainScreen:
 
     def scores(self, features_ND: Tensor) -> Scores:
         """Return the scores of float32 features [N, D]."""
-        values_NP = (features_ND @ self._vectors_CD.T).index_select(1, self.grouping.class_of_place)
+        values_NP = features_ND @ self._vectors_PD.T
         if self._factor_P is not None:
             values_NP *= self._factor_P
         if self._bias_P is not None:

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 STRETCH = 128
 """Features whose products are added up in float32 where there are many candidates."""
 MANY = 32
 """With more candidates a sample, so many would lie within the error of a whole float32 product of one another that it
 pays to make it smaller."""
+EXACT_STRETCH = 512
+"""Features of which the class vectors that are compared are held in float64 at a time: 32 MiB of 8,142 classes."""
 EXACT_BLOCK_ELEMENTS = 1 << 18
 """Numbers that are gathered at once for products in float64: 2 MiB of either factor, for the caches."""
 
@@ -79,6 +82,29 @@ def sampled_product(
     pattern = _sparse(first_N, classes_Q, features_ND.new_zeros(len(classes_Q)), (len(features_ND), len(vectors_CD)))
     for features, vectors in zip(features_ND.split(stretch, dim=1), vectors_CD.split(stretch, dim=1), strict=True):
         products_Q += torch.sparse.sampled_addmm(pattern, features, vectors.T, beta=0.0).values()
+    return products_Q
+
+
+def exact_products_of_pairs(
+    rows_Q: Tensor, classes_Q: Tensor, features_of: Callable[[Tensor], Tensor], vectors_CD: Tensor
+) -> Tensor:
+    """Return x_n . w_j for some pairs, float64 [Q]; `features_of` gives rows in float64.
+
+    Equal rows stand one after the other. Each pair is added up in the same way: equal vectors give equal bits, and so
+    tie.
+    """
+    products_Q = torch.zeros(len(rows_Q), dtype=torch.float64)
+    if not len(rows_Q):
+        return products_Q
+    rows_R, counts_R = rows_Q.unique_consecutive(return_counts=True)
+    classes_K, place_Q = classes_Q.unique(return_inverse=True)
+    first_R = functional.pad(counts_R.cumsum(0), (1, 0))
+    pattern = _sparse(first_R, place_Q, torch.zeros_like(products_Q), (len(rows_R), len(classes_K)))
+    stretches = zip(
+        features_of(rows_R).split(EXACT_STRETCH, dim=1), vectors_CD.split(EXACT_STRETCH, dim=1), strict=True
+    )
+    for features, vectors in stretches:
+        products_Q += torch.sparse.sampled_addmm(pattern, features, vectors[classes_K].double().T, beta=0.0).values()
     return products_Q
 
 
