@@ -25,7 +25,7 @@ SOURCE = Path(__file__).with_name("class_sums.cpp")
 OPTIONS = ("-O3", "-std=c++17", "-ffp-contract=off", "-fPIC", "-shared", "-pthread")
 """No fused multiply-add: it would round a square differently from the other ways."""
 WORTH_COMPILING = 1 << 24
-"""Numbers of a call, from which on the compiled code is used: compiling takes seconds, once a machine."""
+"""Numbers of a call, from which on the code is compiled: that takes seconds, once a machine. Then all calls use it."""
 
 
 def class_totals(
@@ -99,9 +99,10 @@ def _pointer(values: Tensor | None) -> ctypes.c_void_p:
 
 
 def _library_for(features_ND: Tensor) -> ctypes.CDLL | None:
-    """Return the compiled code if it is for such features, and enough of them."""
-    fits = features_ND.dtype == torch.float32 and features_ND.numel() >= WORTH_COMPILING
-    return _library() if fits else None
+    """Return the compiled code if it is for such features, and there already or worth making for so many."""
+    if features_ND.dtype != torch.float32:
+        return None
+    return _library() if features_ND.numel() >= WORTH_COMPILING or _path(cache_folder()).exists() else None
 
 
 @functools.cache
@@ -121,9 +122,7 @@ def build(folder: Path) -> Path:
         OSError: Without a compiler, or where the folder cannot be written.
         subprocess.CalledProcessError: If the compiler fails.
     """
-    compiler = os.environ.get("CXX", "c++")
-    named_for = [SOURCE.read_text(encoding="utf-8"), compiler, *OPTIONS, os.uname().machine]
-    path = folder / f"class_sums-{hashlib.sha256(repr(named_for).encode()).hexdigest()[:16]}.so"
+    compiler, path = _compiler(), _path(folder)
     if path.exists():
         return path
     if shutil.which(compiler) is None:
@@ -134,6 +133,21 @@ def build(folder: Path) -> Path:
         subprocess.run([compiler, *OPTIONS, str(SOURCE), "-o", str(built)], check=True, capture_output=True)
         os.replace(built, path)  # whole or absent: other processes may look for it now
     return path
+
+
+def _compiler() -> str:
+    return os.environ.get("CXX", "c++")
+
+
+def _path(folder: Path) -> Path:
+    return folder / f"class_sums-{_digest(_compiler())}.so"
+
+
+@functools.cache
+def _digest(compiler: str) -> str:
+    """Name the compiled code for all that it depends on."""
+    named_for = [SOURCE.read_text(encoding="utf-8"), compiler, *OPTIONS, os.uname().machine]
+    return hashlib.sha256(repr(named_for).encode()).hexdigest()[:16]
 
 
 def cache_folder() -> Path:

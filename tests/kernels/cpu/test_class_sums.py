@@ -16,7 +16,7 @@ def compiled(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(cpu_sums, "WORTH_COMPILING", 0)
     cpu_sums._library.cache_clear()
-    yield lambda: monkeypatch.setattr(cpu_sums, "WORTH_COMPILING", math.inf)
+    yield lambda: monkeypatch.setattr(cpu_sums, "_library_for", lambda features_ND: None)
     cpu_sums._library.cache_clear()
 
 
@@ -72,3 +72,13 @@ def test_what_was_compiled_is_used_again(compiled, tmp_path):
     assert cpu_sums.build(tmp_path / "ltrsys") == path
     assert path.stat().st_mtime_ns == written
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_few_rows_are_not_worth_compiling_but_use_what_there_is(compiled, tmp_path, monkeypatch):
+    monkeypatch.setattr(cpu_sums, "WORTH_COMPILING", math.inf)
+    features, _ = bank()
+    assert cpu_sums._library_for(features) is None
+    assert not (tmp_path / "ltrsys").exists()
+    cpu_sums.build(tmp_path / "ltrsys")
+    assert cpu_sums._library_for(features) is not None
+    assert cpu_sums._library_for(features.double()) is None
