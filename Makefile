@@ -15,10 +15,13 @@ RANKS ?= 1
 demo: $(RUN)/model.safetensors
 	$(BIN)/ltrsys balance $(RUN)
 
+# Two processes, for two cores; those that play several hosts, or take both cores themselves, come one by one.
+IN_PARALLEL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+ONE_BY_ONE := distributed or slurm or netns
+
 # What finds most mistakes within three minutes, on two cores.
 quick: lint types
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not (slow or long or distributed or slurm or netns or gpu)" \
-		--numprocesses 2 --dist loadfile $(PYTEST)
+	$(IN_PARALLEL) -m "not (slow or long or $(ONE_BY_ONE))" $(PYTEST)
 
 test: lint types pytest
 
@@ -31,7 +34,8 @@ types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 pytest: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST)
+	$(IN_PARALLEL) -m "not (slow or $(ONE_BY_ONE))" $(PYTEST)
+	$(BIN)/python -m pytest -m "not slow and ($(ONE_BY_ONE))" $(PYTEST)
 
 benchmarks: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.plan
