@@ -38,6 +38,22 @@ def test_the_temperature_is_where_the_likelihood_is_highest(scale: float) -> Non
     assert found == pytest.approx(math.exp(best.x), rel=1e-5)
 
 
+@pytest.mark.parametrize("odd", [False, True], ids=["alike", "the first of them unlike all others"])
+def test_of_many_images_some_are_looked_at_first_and_all_decide(odd: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, labels = drawn(6000, 7, scale=1.0)
+    if odd:
+        scores[:: temperature._EVERY] *= 10
+    found, rows = [], []
+    mean = temperature._mean
+    monkeypatch.setattr(temperature, "_mean", lambda part, value: rows.append(len(part)) or mean(part, value))
+    for many in (6001, temperature._MANY):
+        monkeypatch.setattr(temperature, "_MANY", many)
+        rows.clear()
+        found.append((fit_temperature(scores, labels), sum(rows)))
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-9)
+    assert odd or found[1][1] < 0.8 * found[0][1], "most of it is found on a part"
+
+
 def test_two_classes_by_hand() -> None:
     # three of four right, each by a margin of 1: the best p of the better class is 3/4, at 1/T = log 3
     scores = torch.tensor([[1.0, 0.0]] * 4)
