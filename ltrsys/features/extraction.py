@@ -66,7 +66,7 @@ def make_bank(
     missing = _missing(bank, dataset, {"last", *kinds})
     if missing:
         network = load_network(config.model, dataset.num_classes, run.model).to(device)
-        if config.train.channels_last:
+        if config.train.in_channels_last:
             network.to(memory_format=torch.channels_last)
         backbone = network.backbone.eval()
         if config.balance.bn == "recalibrate" and bank.complete:
@@ -155,7 +155,7 @@ def images_of_bank(
         batch_size=config.balance.feature_batch_size,
         world=world,
         device=device,
-        channels_last=config.train.channels_last,
+        channels_last=config.train.in_channels_last,
         quarantine=quarantine,
     )
 
