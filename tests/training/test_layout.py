@@ -37,6 +37,7 @@ class Timed:
         self.network = build_network(ModelConfig(backbone="resnet10", stem="small"), 3)
         self.seconds = {True: last, False: usual}
         self.now, self.passes = 0.0, []
+        self.disturbed = set()
         # a function and no method: a copy of the network would copy what a method belongs to
         self.network.register_forward_pre_hook(lambda network, inputs: self._begin(network, inputs))
 
@@ -50,7 +51,7 @@ class Timed:
         torch.rand(5)  # as dropout draws
         if self.seconds[last] is None:
             raise torch.OutOfMemoryError(FULL)
-        self.now += self.seconds[last]
+        self.now += self.seconds[last] + (100.0 if len(self.passes) - 1 in self.disturbed else 0.0)
 
     def choose(self, world=World(), **settings):  # noqa: B008
         config = TrainConfig(**{"precision": "float32"} | settings)
@@ -86,6 +87,14 @@ def test_both_are_timed_in_turn_and_the_usual_one_by_kernels_that_never_were_in_
     assert [last for last, *_ in timed.passes[:: WARM_UP + STEPS]] == [True, False] * TURNS
     assert {shape for _, shape, _ in timed.passes} == {(4, 3, 8, 8)}
     assert {found for last, _, found in timed.passes if not last} == {strides}
+
+
+def test_neither_the_first_steps_nor_other_work_during_a_turn_decide():
+    timed = Timed(last=1.0, usual=2.0)
+    steps = WARM_UP + STEPS
+    timed.disturbed = {*range(steps), *range(2 * steps, 2 * steps + WARM_UP)}  # the turns of channels_last are 0 and 2
+    with alone():
+        assert timed.choose()
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
