@@ -150,7 +150,7 @@ def accuracy_lines(rows: Mapping[str, Mapping[str, float | None]]) -> list[str]:
 def _reference(model: LoadedModel, temperature: float, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Return the best class of each image, [N], and the logarithms of the probabilities, [N, C], by the run."""
     kind = model.classifier.features
-    layout = torch.channels_last if model.config.train.channels_last else torch.contiguous_format
+    layout = torch.channels_last if model.config.train.in_channels_last else torch.contiguous_format
     features_ND = features_of(model.backbone, pixels.to(memory_format=layout), [kind])[kind].float()
     if not torch.isfinite(features_ND).all():
         raise DataError(

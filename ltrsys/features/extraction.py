@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from ltrsys.features.config import Featured, FeatureKind, data_of_bank
 from ltrsys.features.ranks import barrier
 from ltrsys.features.recalibration import recalibrate, restore
 from ltrsys.features.rows import RowFile
+from ltrsys.features.writing import WriterThread
 from ltrsys.files import explained, write_array
 from ltrsys.models.last_relu import features_around_last_relu
 from ltrsys.models.signature import Signature
@@ -66,7 +68,7 @@ def make_bank(
     missing = _missing(bank, dataset, {"last", *kinds})
     if missing:
         network = load_network(config.model, dataset.num_classes, run.model).to(device)
-        if config.train.channels_last:
+        if config.train.in_channels_last:
             network.to(memory_format=torch.channels_last)
         backbone = network.backbone.eval()
         if config.balance.bn == "recalibrate" and bank.complete:
@@ -155,7 +157,7 @@ def images_of_bank(
         batch_size=config.balance.feature_batch_size,
         world=world,
         device=device,
-        channels_last=config.train.channels_last,
+        channels_last=config.train.in_channels_last,
         quarantine=quarantine,
     )
 
@@ -193,14 +195,26 @@ def write_features(
     fits = within_memory(size, world.rank, f"Lower balance.feature_batch_size (it is {size}).")
     with ExitStack() as opened, explained(next(iter(paths.values()))), torch.inference_mode(), fits:
         files = {kind: opened.enter_context(closing(RowFile(path))) for kind, path in paths.items()}
-        for batch in track(loader, f"features of {split.name}", len(loader), shown=world.is_main):
-            for kind, features_BD in features_of(backbone, batch.images, files.keys()).items():
-                rows_BD = features_BD.float().cpu().numpy()
-                _check_finite(rows_BD, split, batch.samples)
-                files[kind].write(batch.positions.tolist(), rows_BD)
+        with WriterThread() as writer:
+            for batch in track(loader, f"features of {split.name}", len(loader), shown=world.is_main):
+                features = features_of(backbone, batch.images, files.keys())
+                writer.add(features, partial(_write, files, split, batch.positions, batch.samples))
         for file in files.values():
             file.sync()
     loader.close()
+
+
+def _write(
+    files: Mapping[FeatureKind, RowFile],
+    split: Split,
+    positions_B: NDArray[np.int64],
+    samples_B: Tensor,
+    features: Mapping[FeatureKind, NDArray[np.float32]],
+) -> None:
+    """Check and write the features of a batch, [B, D] by kind."""
+    for kind, rows_BD in features.items():
+        _check_finite(rows_BD, split, samples_B)
+        files[kind].write(positions_B.tolist(), rows_BD)
 
 
 def features_of(backbone: nn.Module, images: Tensor, kinds: Collection[FeatureKind]) -> dict[FeatureKind, Tensor]:

@@ -54,7 +54,7 @@ def recalibrate(
         batching=batching,
         seed=config.seed,
         device=device,
-        channels_last=config.train.channels_last,
+        channels_last=config.train.in_channels_last,
         quarantine=Quarantine.of(split, config.data, run.quarantine),
     )
     steps = batching.steps_per_epoch(planner.samples_per_epoch)

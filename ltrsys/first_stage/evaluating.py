@@ -64,7 +64,7 @@ class Evaluator:
             batch_size=self.batching.micro_batch_size,
             world=self.batching.world,
             device=self.device,
-            channels_last=self.config.train.channels_last,
+            channels_last=self.config.train.in_channels_last,
         )
         try:
             predictions = predict_split(network, loader, len(self.val_split), self.config.train)

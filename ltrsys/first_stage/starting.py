@@ -33,6 +33,7 @@ from ltrsys.models.weights import load_backbone
 from ltrsys.runs.audit_log import begin_attempt
 from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.trained_on import changes_since
+from ltrsys.training import layout
 from ltrsys.training.checkpoints.checkpoint import Checkpoint, Progress
 from ltrsys.training.checkpoints.folder import CheckpointFolder
 from ltrsys.training.engines.engine import Engine
@@ -192,6 +193,30 @@ def images_at_once(
     if config.train.micro_batch_size == "auto":
         return largest_micro_batch_size(network, config.train, config.data, world, objective)
     return micro_batch_size(config.train.micro_batch_size, config.train.batch_size, world)
+
+
+def with_layout(
+    config: Config, world: World, network: Network, size: int, checkpoint: Checkpoint | None, device: torch.device
+) -> Config:
+    """Return the config with the layout that `train.channels_last: auto` stands for: the one the run began with.
+
+    Args:
+        config: Of the run.
+        world: The ranks, all of which call this.
+        network: On the device, in torch's usual layout; it is left as it was.
+        size: Images of a micro-batch.
+        checkpoint: What the run goes on from, if it has begun.
+        device: Of this rank.
+    """
+    if config.train.channels_last != "auto":
+        return config
+    begun_with = None if checkpoint is None else checkpoint.progress.config.get("train", {}).get("channels_last")
+    chosen = config.train.can_be_in_channels_last
+    if chosen and isinstance(begun_with, bool):
+        chosen = begun_with
+    elif chosen and device.type in layout.TIMED_ON:
+        chosen = layout.faster_in_channels_last(network, config.train, config.data, world, size, device=device)
+    return config.model_copy(update={"train": config.train.model_copy(update={"channels_last": chosen})})
 
 
 def check_images_of_a_class(config: Config, batching: Batching) -> None:

@@ -35,6 +35,7 @@ from ltrsys.first_stage.starting import (
     number_of_attempt,
     planner_of_training,
     plans_of_this_node,
+    with_layout,
 )
 from ltrsys.first_stage.telling import conclusion, describe_processes, describe_run
 from ltrsys.first_stage.tracking import Ending, inputs_of_training, metadata_of_model
@@ -144,6 +145,8 @@ class Trainer:
             begin_head(network, config, self.dataset, world, device)
         objective = initial_objective(config, self.train_split.class_counts, network, checkpoint)
         size = images_at_once(config, world, network, objective, checkpoint)
+        self.reached("choosing the layout of images and weights")
+        self.config = config = with_layout(config, world, network, size, checkpoint, device)
         self.batching = Batching(config.train.batch_size, size, world, config.data.lanes, planner.samples_per_draw)
         check_images_of_a_class(config, self.batching)
         self.steps_per_epoch = self.batching.steps_per_epoch(planner.samples_per_epoch)
@@ -169,7 +172,7 @@ class Trainer:
             batching=self.batching,
             seed=config.seed,
             device=device,
-            channels_last=config.train.channels_last,
+            channels_last=config.train.in_channels_last,
             quarantine=Quarantine.of(self.train_split, config.data, self.run.quarantine),
         )
         stack.callback(self.loader.close)

@@ -89,7 +89,7 @@ def load_model(path: Path, classifier: str | None, device: torch.device) -> Load
     views: Views = made_by.get("views", "one")
     signature = _signature(run, config, classifier_path(run.classifiers, name), views)
     network = load_network(config.model, len(signature.classes), run.model).to(device)
-    if config.train.channels_last:
+    if config.train.in_channels_last:
         network.to(memory_format=torch.channels_last)
     backbone = network.backbone.eval()
     if made_by["bn"] == "recalibrate":

@@ -228,7 +228,7 @@ class Predictor:
             reduced_to=self.signature.preprocessing.reduced_to,
             batch_size=self.batch_size,
             device=self.device,
-            channels_last=config.train.channels_last,
+            channels_last=config.train.in_channels_last,
         )
 
     def _gathered(self, images: Iterable[ImageLike], part: Callable[[Scored], Tensor], width: int) -> Tensor:

@@ -38,7 +38,7 @@ class WeightAverage:
 
         self._average = ModelEmaV3(network, decay=decay, use_warmup=True).requires_grad_(False)
         self._config, self._rank = config, rank
-        if config.channels_last:
+        if config.in_channels_last:
             self.network.to(memory_format=torch.channels_last)
 
     @property

@@ -69,7 +69,10 @@ class TrainConfig(Section):
     """On a GPU, float32 products and convolutions are computed in TensorFloat-32, with 10 bits of mantissa."""
     precision: Literal["float32", "bf16", "fp16"] = "bf16"
     """The type of the matrix products under autocast; weights and BatchNorm statistics stay float32."""
-    channels_last: Annotated[bool, MayChange.ON_RESUME] = True
+    channels_last: Annotated[Literal[True, False, "auto"], MayChange.ON_RESUME] = "auto"
+    """The layout of images and weights in memory: channels last, or torch's usual one. `auto` times both at the start
+    of a training on a GPU and takes the faster one (`ltrsys.training.layout`), is channels last on a CPU, and the usual
+    one where channels last cannot be. What was taken stands in the run's config, and stays."""
     batch_norm: Literal["sync", "average"] = "average"
     """Statistics over all ranks at every step (GPU only), or each rank's own, whose running averages are
     averaged over the ranks before every evaluation and save."""
@@ -108,6 +111,16 @@ class TrainConfig(Section):
     timeout_seconds: Annotated[Positive, MayChange.ON_RESUME] = 600.0
     """A rank that is silent for so long ends the run."""
 
+    @property
+    def can_be_in_channels_last(self) -> bool:
+        """Whether neither ZeRO nor the optimizer needs weights whose memory is flat."""
+        return self.zero_stage == 0 and not self.optimizer.takes_flat_memory
+
+    @property
+    def in_channels_last(self) -> bool:
+        """Whether images and weights are in channels last; where `auto` is not decided yet, whether they can be."""
+        return self.channels_last if isinstance(self.channels_last, bool) else self.can_be_in_channels_last
+
     @model_validator(mode="after")
     def _within_zero(self) -> "TrainConfig":
         """Refuse what DeepSpeed's ZeRO cannot do, before it does something else."""
@@ -115,7 +128,7 @@ class TrainConfig(Section):
             return self
         if self.engine != "deepspeed":
             raise ValueError("zero_stage=1 is DeepSpeed's: give train.zero_stage=0 or train.engine=deepspeed")
-        if self.channels_last:
+        if self.channels_last is True:
             raise ValueError(
                 "zero_stage=1 keeps the weights in one flat buffer, where channels_last crashes: give "
                 "train.zero_stage=0 or train.channels_last=false"
@@ -135,7 +148,7 @@ class TrainConfig(Section):
     @model_validator(mode="after")
     def _within_the_layout(self) -> "TrainConfig":
         """Refuse an optimizer that would update other numbers than it is meant to."""
-        if self.channels_last and self.optimizer.takes_flat_memory:
+        if self.channels_last is True and self.optimizer.takes_flat_memory:
             raise ValueError(
                 "optimizer.impl=deepspeed takes weights for flat memory, which those of channels_last are not: give "
                 "train.channels_last=false or train.optimizer.impl=auto"

@@ -119,7 +119,7 @@ def _bytes_of(tensors: Iterable[Tensor]) -> int:
 def _pass(trained: Trained, train: TrainConfig, data: DataConfig, objective: Objective, size: int) -> None:
     device, side = trained.classifier.weight.device, data.image_size
     dtype = AUTOCAST_TYPE.get(train.precision)
-    layout = torch.channels_last if train.channels_last else torch.contiguous_format
+    layout = torch.channels_last if train.in_channels_last else torch.contiguous_format
     images = torch.zeros(size, 3, side, side, device=device).contiguous(memory_format=layout)
     labels = torch.zeros(size, dtype=torch.int64, device=device)
     with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):

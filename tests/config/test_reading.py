@@ -152,7 +152,8 @@ def test_how_many_more_mistakes_there_are_is_told(write):
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["train.zero_stage=1"], "train.channels_last=false"),
+        (["train.channels_last=maybe"], "input should be True, False or 'auto', not 'maybe'"),
+        (["train.zero_stage=1", "train.channels_last=true"], "train.channels_last=false"),
         (["train.zero_stage=1", "train.engine=ddp"], "train.engine=deepspeed"),
         (["train.zero_stage=1", "train.channels_last=false", "train.precision=fp16"], "train.precision=bf16"),
         (["data.image_size=512"], "does not fit into data.resize"),

@@ -116,6 +116,14 @@ def test_a_run_ends_with_about_the_cpu_s_losses(tmp_path, tiny_shards):
     assert found["cuda"] == pytest.approx(found["cpu"], abs=0.02)  # the decoders differ by less than a grey level
 
 
+def test_the_faster_layout_is_found_and_kept(tmp_path, tiny_shards, caplog):
+    path = on_a_gpu(tmp_path, tiny_shards, train__channels_last="auto")
+    with caplog.at_level("INFO", logger="ltrsys"):
+        train(load_config(path), World())
+    kept = load_config(load_config(path).run_folder / "config.yaml").train.channels_last
+    assert f"train.channels_last=auto: {str(kept).lower()}, since 12 images forward and backward take" in caplog.text
+
+
 def test_a_stopped_run_goes_on(tmp_path, tiny_shards):
     whole = on_a_gpu(tmp_path, tiny_shards, name="whole", train__epochs=2)
     train(load_config(whole), World())

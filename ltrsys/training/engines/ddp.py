@@ -34,7 +34,7 @@ class DDPEngine:
         *,
         accumulation: int,
     ) -> None:
-        if config.channels_last:
+        if config.in_channels_last:
             network.to(memory_format=torch.channels_last)
         self.network, self._optimizer, self._config, self._accumulation = network, optimizer, config, accumulation
         self.objective, self._trained = objective, trained

@@ -51,7 +51,7 @@ class DeepSpeedEngine:
         self._config, self._accumulation = config, accumulation
         self._called = _Called(trained)
         self._engine = _initialize(self._called, optimizer, config, accumulation, micro_batch_size)
-        if config.channels_last:
+        if config.in_channels_last:
             # DeepSpeed broadcasts the weights as flat bytes, which this layout is not: so only now.
             network.to(memory_format=torch.channels_last)
         # ZeRO-0 reduces after backward, by way of a flat copy of all gradients; DDP's reducer does it meanwhile.

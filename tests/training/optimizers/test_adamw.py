@@ -72,6 +72,7 @@ def test_deepspeed_s_is_torch_s_and_goes_on_to_the_bit(network, monkeypatch, tmp
 def test_deepspeed_s_with_channels_last_is_refused_and_the_advice_works():
     fused = AdamW(impl="deepspeed")
     with pytest.raises(ValidationError, match=r"give train\.channels_last=false or train\.optimizer\.impl=auto"):
-        TrainConfig(optimizer=fused)
-    assert not TrainConfig(optimizer=fused, channels_last=False).channels_last
-    assert TrainConfig(optimizer=AdamW(impl="auto")).channels_last
+        TrainConfig(optimizer=fused, channels_last=True)
+    assert not TrainConfig(optimizer=fused, channels_last=False).in_channels_last
+    assert not TrainConfig(optimizer=fused).in_channels_last
+    assert TrainConfig(optimizer=AdamW(impl="auto"), channels_last=True).in_channels_last
