@@ -13,7 +13,7 @@ from tests.cluster.slurm import SlurmCluster
 pytestmark = [pytest.mark.slurm, pytest.mark.distributed]
 
 
-def test_two_nodes_balance_a_run_as_one_process_does(cluster, tmp_path, tiny_shards):
+def test_two_nodes_balance_a_run_as_one_process_does(cluster, tmp_path, tiny_shards, one_thread):
     run = make_run(tmp_path / "two", tiny_shards)
     job = submit_script(
         cluster, "launchers/balance.sbatch", tmp_path, str(run.path), "--classifiers=joint,ncm,tau",
