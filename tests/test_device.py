@@ -106,6 +106,7 @@ def test_a_gpu_is_described_by_name_and_driver(machine, monkeypatch):
 
 
 @pytest.mark.usefixtures("one_thread")
+@pytest.mark.long
 def test_the_first_line_of_a_run_says_what_it_computes_on(tmp_path, tiny_shards, caplog):
     from tests.trainings import config_writer
 

@@ -29,6 +29,7 @@ def features_of(split: BankSplit) -> torch.Tensor:
 
 @pytest.mark.parametrize("distance", ["cosine", "euclidean"])
 @pytest.mark.parametrize("k", [1, 20, 1190])
+@pytest.mark.long
 def test_the_neighbours_are_those_of_faiss(long_tail: LongTail, distance, k: int, monkeypatch) -> None:
     monkeypatch.setattr(bank, "BLOCK_ROWS", 211)  # several blocks, the last one smaller
     train, queries = long_tail.train, long_tail.test.features

@@ -31,6 +31,7 @@ def check(classifier: Classifier, data: LongTail) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS.names())
+@pytest.mark.long
 def test_a_module_gives_the_probabilities_and_the_ranking_of_its_classifier(name: str, long_tail: LongTail) -> None:
     module = check(make(name, long_tail), long_tail)
     assert isinstance(module, nn.Linear) == (name in LINEAR)

@@ -69,6 +69,7 @@ def test_what_it_writes_is_trained_and_balanced(
 
 @pytest.mark.parametrize("gpus", [0, 1, 5, 8])
 @pytest.mark.parametrize(("side", "backbone"), [(32, "resnext50_32x4d"), (150, "inception_v3"), (900, "vit_b_16")])
+@pytest.mark.long
 def test_any_of_them_loads(tiny_shards: Path, tmp_path: Path, gpus: int, side: int, backbone: str) -> None:
     shards = named(tiny_shards, tmp_path / "a: b # c", "Ärger: # 'der' \n$Name", side)
     out = tmp_path / "m y.yaml"
@@ -101,6 +102,7 @@ def test_several_gpus_are_launched_by_deepspeed(
     assert f"  deepspeed --num_gpus 2 launchers/train.py --config {out}\n" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_the_splits_decide_what_is_reported_and_what_tau_is_chosen_on(
     tiny_shards: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

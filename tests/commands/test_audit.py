@@ -38,6 +38,7 @@ def change(run, attempt, edit):
     path.write_bytes(edit(rows).tobytes())
 
 
+@pytest.mark.long
 def test_attempts_are_put_together(run):
     report = audit_run(run)
     assert report.complete
@@ -175,6 +176,7 @@ def garbage(rows):
         (garbage, "step 4: has positions of another step or epoch"),
     ],
 )
+@pytest.mark.long
 def test_what_is_wrong_is_told(run, edit, finding, capsys):
     change(run, 2, edit)
     report = audit_run(run)

@@ -46,6 +46,7 @@ def test_recipe_loads(path):
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=study_of)
+@pytest.mark.long
 def test_a_study_is_read_and_says_what_it_is(path):
     study = OpenStudy.read(path)
     assert study.trainings
@@ -59,6 +60,7 @@ def test_a_study_is_read_and_says_what_it_is(path):
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=study_of)
+@pytest.mark.long
 def test_the_settings_of_a_study_s_rows_are_known(path):
     study = OpenStudy.read(path)
     for row in study.study.rows:
@@ -201,6 +203,7 @@ def test_recipes_are_plain_yaml_so_that_other_tools_can_read_them():
 
 
 @pytest.mark.parametrize("path", [path for path in OLTR if "stage1" not in path.stem], ids=name_of)
+@pytest.mark.long
 def test_oltr_s_second_stages_begin_where_a_recipe_of_the_same_network_ends(path):
     second = load_config(path)
     ends = {load_config(other).run_folder: load_config(other) for other in RECIPES}
@@ -213,6 +216,7 @@ def test_oltr_s_second_stages_begin_where_a_recipe_of_the_same_network_ends(path
 
 
 @pytest.mark.parametrize("path", LIFT, ids=name_of)
+@pytest.mark.long
 def test_lift_trains_a_hundredth_of_its_backbone(path):
     config = load_config(path)
     check_image_size(config.model, config.data.image_size)

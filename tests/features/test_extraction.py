@@ -169,6 +169,7 @@ def test_recalibration_takes_images_of_full_size_where_training_grew_to_it(run: 
 
 
 @pytest.mark.parametrize("bn", ["eval", "recalibrate"])
+@pytest.mark.long
 def test_a_bad_training_image_has_the_features_of_another_of_its_class(
     tmp_path: Path, tiny_shards: Path, bn: str
 ) -> None:

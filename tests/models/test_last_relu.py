@@ -42,6 +42,7 @@ def sum_before_last_relu(network: nn.Module) -> Tensor:
 
 @torch.inference_mode()
 @pytest.mark.parametrize("name", RESIDUAL)
+@pytest.mark.long
 def test_with_the_relu_they_are_the_ordinary_features_to_the_bit(name: str) -> None:
     network = backbone_of(name)
     ordinary, before = network(images()), sum_before_last_relu(network)
@@ -79,6 +80,7 @@ def test_a_residual_network_in_which_more_follows_than_pooling_has_none(place: s
 
 @torch.inference_mode()
 @pytest.mark.parametrize("name", RESIDUAL)
+@pytest.mark.long
 def test_a_network_without_it_gives_the_same_bits(name: str) -> None:
     network = backbone_of(name)
     _, no_relu = features_around_last_relu(network, images())

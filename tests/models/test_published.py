@@ -263,6 +263,7 @@ def test_a_config_without_them_is_told_the_keys_to_give(parts, theirs, tmp_path)
     assert "superfluous: backbone." in str(caught.value)
 
 
+@pytest.mark.long
 def test_what_a_file_lacks_of_them_is_named(theirs, tmp_path):
     torch.save(paper_layout(theirs), tmp_path / "theirs.pth")
     with pytest.raises(DataError, match=r"missing: backbone\.fc\.linear\.weight, backbone\.fc\.linear\.bias\."):

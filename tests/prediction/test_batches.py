@@ -109,6 +109,7 @@ def damaged() -> dict[str, tuple[bytes, str]]:
 
 
 @pytest.mark.parametrize("what", damaged())
+@pytest.mark.long
 def test_what_is_damaged_is_told_and_its_neighbours_stay_as_they_are(what: str) -> None:
     data, said = damaged()[what]
     good = [encode(photograph(seed), "JPEG") for seed in range(6)]

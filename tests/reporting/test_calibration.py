@@ -52,6 +52,7 @@ def test_a_panel_shows_accuracy_over_confidence_before_and_after(figures: list[F
 
 
 @pytest.mark.parametrize(("count", "rows"), [(2, 1), (3, 1), (4, 2), (5, 2)])
+@pytest.mark.long
 def test_each_classifier_has_its_panel(count: int, rows: int, figures: list[Figure], tmp_path: Path) -> None:
     names = ["joint", "ncm", "crt", "tau", "lws"][:count]
     lines = [make_line(name, calibration=calibration(None)) for name in names]

@@ -106,6 +106,7 @@ def test_rows_that_are_not_measured_are_named(tmp_path: Path, capsys: pytest.Cap
     assert not (tmp_path / "figure.png").exists()
 
 
+@pytest.mark.long
 def test_sampling_weights_need_no_training(
     tiny_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], figures: list[Figure]
 ) -> None:

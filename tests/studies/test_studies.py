@@ -327,6 +327,7 @@ def test_the_paired_test_of_one_training_is_that_of_the_classifier() -> None:
     assert paired_test_of_shares(labels, ours.astype(float), ours.astype(float), 6) == 1.0
 
 
+@pytest.mark.long
 def test_the_level_of_the_paired_test_holds_over_seeds() -> None:
     random = np.random.default_rng(1)
     labels = np.repeat(np.arange(10), [1, 2, 3, 5, 8, 13, 21, 34, 55, 89])

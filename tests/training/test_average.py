@@ -20,6 +20,7 @@ def network():
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.long
 def test_weights_and_statistics_are_averaged_and_counters_copied(network, channels_last):
     average = average_of(network, TrainConfig(ema_decay=DECAY, channels_last=channels_last), 0)
     expected = {name: value.clone() for name, value in network.state_dict().items()}

@@ -51,6 +51,7 @@ def torchvision_crops(width, height, count, scale=(0.08, 1.0), ratio=(3 / 4, 4 /
 
 
 @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=20), st.integers(0, 2**63 - 1), st.integers(0, 1000))
+@pytest.mark.long
 def test_a_position_needs_no_other(positions, seed, epoch):
     together = augment(EVERYTHING, positions, seed=seed, epoch=epoch)
     assert together.arrays().keys() == {"geometry", "region", "colour", "operations", "blur", "erased"}
@@ -102,6 +103,7 @@ def test_a_crop_lies_within_its_image(width, height, min_area, aspect_ratio):
 
 
 @pytest.mark.parametrize(("width", "height"), [(400, 300), (300, 400), (224, 224), (900, 300)])
+@pytest.mark.long
 def test_crops_are_distributed_as_torchvisions(width, height):
     drawn = augment(AugmentationConfig(), range(20_000), width, height)
     mine, theirs = np.concatenate([drawn.anchor, drawn.shape], axis=1), torchvision_crops(width, height, 5000)

@@ -114,6 +114,7 @@ EVERYTHING = {
 
 
 @pytest.mark.parametrize(("epoch", "side"), [(0, 12), (1, 12), (2, 20), (3, 28)])
+@pytest.mark.long
 def test_with_everything_on_it_resumes_bit_for_bit_in_the_size_of_the_epoch(open_loader, epoch, side):
     whole = list(open_loader(**EVERYTHING).epoch(epoch))
     assert whole[0].images.shape == (16, 3, side, side)

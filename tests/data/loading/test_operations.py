@@ -85,6 +85,7 @@ def difference(images, expected):
 
 @pytest.mark.parametrize("policy", THEIRS)
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.long
 def test_operations_are_those_of_torchvision(made, policy, name):
     theirs = THEIRS[policy]
     magnitudes, signed = theirs._AUGMENTATION_SPACE[name]

@@ -170,6 +170,7 @@ def parts(prepared, epoch, ranks, step=192):
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 4, 8, 64])
+@pytest.mark.long
 def test_d_a_rank_reads_only_its_part(ranks):
     """With q = 1 the ranks share the samples out among them, the same part to the same rank in every epoch."""
     prepared = planner(make_sampler(), synthetic_split(inaturalist_counts()), lanes=192)
@@ -182,6 +183,7 @@ def test_d_a_rank_reads_only_its_part(ranks):
 
 @pytest.mark.parametrize("kind", ["instance", "square_root", "class_balanced"])
 @pytest.mark.parametrize("ranks", [2, 8, 16, 64])
+@pytest.mark.long
 def test_d_what_the_ranks_of_a_node_read_lies_together(kind, ranks):
     """In each stratum, within the node's share of what the epoch takes of it, and so of the shards."""
     ranks_a_node = ranks // 2
@@ -205,6 +207,7 @@ def test_d_what_the_ranks_of_a_node_read_lies_together(kind, ranks):
 
 
 @pytest.mark.parametrize("ranks", [2, 4, 8, 64])
+@pytest.mark.long
 def test_d_a_node_reads_its_part_of_the_frequent_classes_where_draws_are_of_several_images(ranks):
     """Half of all draws, of what is most of the images: from no image that another node reads."""
     split = synthetic_split(inaturalist_counts())
@@ -229,6 +232,7 @@ def test_d_a_node_reads_its_part_of_the_frequent_classes_where_draws_are_of_seve
 
 
 @every_sampler
+@pytest.mark.long
 def test_e_little_is_read_in_vain_at_the_size_of_inaturalist(sampler):
     spanned, used = planner(sampler, synthetic_split(inaturalist_counts()), lanes=192, batch_size=512).bytes_spanned(4)
     assert 1 <= spanned / used <= (1.3 if sampler.kind == "class_aware" else 1.06)
@@ -262,6 +266,7 @@ def test_e_with_a_window_a_lane_goes_once_round_each_of_its_stretches(kind):
 
 
 @pytest.mark.parametrize("kind", ["instance", "square_root", "class_balanced", "progressive"])
+@pytest.mark.long
 def test_f_runs_of_a_class_are_no_longer_than_in_independent_draws(kind):
     sampler = make_sampler(kind=kind)
     probabilities = planner(sampler).weights(4).probabilities
@@ -279,6 +284,7 @@ def test_f_runs_of_a_class_are_no_longer_than_in_independent_draws(kind):
 
 @pytest.mark.parametrize("batch_size", [32, 192, 512])
 @every_sampler
+@pytest.mark.long
 def test_f_class_counts_of_a_batch_are_no_more_dispersed_than_independent_draws(sampler, batch_size):
     prepared = planner(sampler)
     expected = batch_size * prepared.weights(4).probabilities

@@ -93,6 +93,7 @@ def test_classes_of_a_stratum_are_of_similar_frequency(growth: str) -> None:
 
 @pytest.mark.parametrize("kind", ["instance", "square_root", "class_balanced"])
 @every_growth
+@pytest.mark.long
 def test_what_the_ranks_of_a_node_read_lies_together_in_old_shards_and_in_appended_ones(growth: str, kind: str) -> None:
     split, appended, _ = updated(growth)
     prepared = Planner(split, make_sampler(kind=kind), seed=1, num_epochs=10, lanes=LANES)

@@ -185,6 +185,7 @@ def test_what_other_ranks_have_noted_counts(shards, tmp_path):
     assert quarantined(path, split) == {1, 2, 3, 4}
 
 
+@pytest.mark.long
 def test_processes_that_note_at_once_note_each_sample_once(shards, tmp_path):
     path = tmp_path / "quarantine.jsonl"
     context = multiprocessing.get_context("spawn")

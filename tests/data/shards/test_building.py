@@ -78,6 +78,7 @@ def test_a_shard_holds_classes_of_one_stratum_only(tiny_shards: Path) -> None:
         assert set(bands[train.label[stratum.first : stratum.first + stratum.samples]]) == {stratum.band}
 
 
+@pytest.mark.long
 def test_a_label_keeps_its_own_image(digits: Source, built: Path) -> None:
     for name in ("train", "val", "test"):
         split = Dataset.open(built).split(name)

@@ -380,6 +380,7 @@ BYTES = st.binary(max_size=40) | st.sampled_from(
 @example(data=b"\xff\xfe", place=0, skipped=0, zipped=False)
 @example(data=b"\xed\xa0\x80", place=50, skipped=0, zipped=False)
 @example(data=b"\r\r", place=38, skipped=0, zipped=True)
+@pytest.mark.long
 def test_any_table(data: bytes, place: int, skipped: int, zipped: bool) -> None:
     changed = TABLE[:place] + data + TABLE[place + skipped :]
     with tempfile.TemporaryDirectory() as folder:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -89,6 +90,7 @@ def test_any_list(data: bytes, place: int, skipped: int, keep: bool) -> None:
 
 @FUZZ
 @given(paths=st.lists(st.text(max_size=12) | st.sampled_from(["..", "%2e%2e/x", "\\..\\x", "C:\\x", "//x", "a%00b"])))
+@pytest.mark.long
 def test_any_path_in_a_list(paths: list[str]) -> None:
     with photographs() as root:
         text = "".join(f"{path} {label}\n" for label, path in enumerate(paths))
@@ -124,6 +126,7 @@ def read_annotations(root: Path, train: bytes, **options: Any) -> None:
 
 @FUZZ
 @given(st.data())
+@pytest.mark.long
 def test_any_value_in_an_annotation_file(data: st.DataObject) -> None:
     content = ANNOTATIONS
     for _ in range(data.draw(st.integers(1, 3))):
@@ -138,6 +141,7 @@ def test_any_value_in_an_annotation_file(data: st.DataObject) -> None:
 @example(data=b"[" * 100_000, place=0.0, skipped=0)
 @example(data=b"9" * 5000, place=0.5, skipped=0)
 @example(data=b"\\ud800", place=0.1, skipped=0)
+@pytest.mark.long
 def test_any_bytes_in_an_annotation_file(data: bytes, place: float, skipped: int) -> None:
     text = json.dumps(ANNOTATIONS, ensure_ascii=False).encode()
     first = int(place * len(text))
@@ -176,6 +180,7 @@ def plant(folder: bytes, tree: Any) -> None:
 
 @FUZZ
 @given(trees())
+@pytest.mark.long
 def test_any_folder(tree: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         plant(os.path.join(os.fsencode(folder), b"root"), tree)

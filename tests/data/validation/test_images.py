@@ -236,6 +236,7 @@ def test_what_cannot_be_used_is_refused_with_its_reason(data: bytes, reason: str
 @pytest.mark.parametrize("image_format", FORMATS)
 @given(noise=st.binary(max_size=40), place=st.floats(0, 1), cut=st.floats(0, 1))
 @settings(max_examples=150, deadline=None, derandomize=True)
+@pytest.mark.long
 def test_a_damaged_file_is_refused_or_decoded_but_never_crashes(
     image_format: str, noise: bytes, place: float, cut: float
 ) -> None:

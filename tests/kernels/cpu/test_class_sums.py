@@ -22,6 +22,7 @@ def compiled(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("center", [None, torch.linspace(-1, 1, 777)], ids=["plain", "centred"])
+@pytest.mark.long
 def test_compiled_and_in_torch_the_bits_are_the_same(normalize, center, compiled):
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(500, 777, generator=generator)
@@ -42,6 +43,7 @@ def test_compiled_and_in_torch_the_bits_are_the_same(normalize, center, compiled
         assert torch.equal(one, other)
 
 
+@pytest.mark.long
 def test_any_number_of_threads_may_compute_them(compiled):
     features, labels = bank()
     threads = torch.get_num_threads()
@@ -56,6 +58,7 @@ def test_any_number_of_threads_may_compute_them(compiled):
 
 
 @pytest.mark.parametrize("compiler", ["no-such-compiler", "false"])
+@pytest.mark.long
 def test_without_a_working_compiler_torch_computes_them(compiler, compiled, monkeypatch, caplog):
     caplog.set_level("INFO")
     features, labels = bank()
@@ -66,6 +69,7 @@ def test_without_a_working_compiler_torch_computes_them(compiler, compiled, monk
     assert "torch computes the same sums, more slowly" in caplog.text
 
 
+@pytest.mark.long
 def test_what_was_compiled_is_used_again(compiled, tmp_path):
     path = cpu_sums.build(tmp_path / "ltrsys")
     written = path.stat().st_mtime_ns

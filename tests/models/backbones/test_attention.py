@@ -131,6 +131,7 @@ def test_a_backbone_s_file_without_them_leaves_them_as_they_began(tmp_path):
         assert torch.equal(tensor, before[name] if added else theirs.state_dict()[name]), name
 
 
+@pytest.mark.long
 def test_a_network_that_is_no_residual_one_is_refused():
     with pytest.raises(UsageError, match=r"model\.backbone=vgg11 is none\. Use model\.attention=none") as refused:
         build(backbone="vgg11", attention="modulated")

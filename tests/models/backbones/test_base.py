@@ -43,6 +43,7 @@ def test_the_table_s_shapes_are_torchvision_s_own(name):
         ("swin_t", 768), ("convnext_tiny", 768), ("mobilenet_v3_small", 1024), ("googlenet", 1024), ("alexnet", 4096),
     ],
 )  # fmt: skip
+@pytest.mark.long
 def test_the_head_of_any_torchvision_network_is_replaced(name, feature_dim):
     network = build_meta(name)
     images = torch.zeros(2, 3, 224, 224, device="meta")

@@ -32,6 +32,7 @@ def make_batch(seed=0, size=2):
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.long
 def test_weights_and_statistics_stay_float32_in_mixed_precision(device, precision):
     engine, exact = make_engine(device, precision=precision), make_engine(device)
     losses = [one.accumulate(*make_batch(), last=True) for one in (engine, exact)]
@@ -44,6 +45,7 @@ def test_weights_and_statistics_stay_float32_in_mixed_precision(device, precisio
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])
+@pytest.mark.long
 def test_the_loss_is_given_float32_whatever_the_precision(device, precision, monkeypatch):
     given = []
 
@@ -57,6 +59,7 @@ def test_the_loss_is_given_float32_whatever_the_precision(device, precision, mon
     assert [(tuple(one.shape), one.dtype) for one in given] == [((2, 3), torch.float32), ((2, 512), torch.float32)]
 
 
+@pytest.mark.long
 def test_fp16_scales_the_loss_and_skips_a_step_whose_gradients_overflow(device):
     engine = make_engine(device, precision="fp16")
     assert engine.scaler_state()["scale"] > 1
@@ -68,6 +71,7 @@ def test_fp16_scales_the_loss_and_skips_a_step_whose_gradients_overflow(device):
     assert engine.scaler_state()["scale"] == pytest.approx(0.5e38)
 
 
+@pytest.mark.long
 def test_the_state_of_loss_scaling_survives_a_checkpoint(device, tmp_path):
     engine = make_engine(device, precision="fp16")
     engine.load_scaler_state(engine.scaler_state() | {"scale": 64.0, "_growth_tracker": 7})
@@ -126,6 +130,7 @@ def test_momentum_moves_from_one_engine_to_the_next(device):
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+@pytest.mark.long
 def test_a_compiled_network_hands_over_its_gradients_bucket_by_bucket(device, monkeypatch):
     """A ResNet-10 has 20 MB of them, and DDP's first bucket is 1 MB: more than one graph, so more than one end."""
     graphs = []

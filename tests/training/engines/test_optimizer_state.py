@@ -29,6 +29,7 @@ def make():
 
 @pytest.mark.parametrize("groups", [{}, {"layer_decay": 0.9, "decay_norms_and_biases": False}], ids=["one", "many"])
 @pytest.mark.parametrize("method", [SGD, AdamW, LAMB, Muon], ids=lambda method: method.name)
+@pytest.mark.long
 def test_a_loaded_optimizer_goes_on_to_the_bit(method, groups):
     straight, stopped = make(), make()
     config = method(lr=0.01, **groups)

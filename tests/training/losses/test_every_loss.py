@@ -44,6 +44,7 @@ def test_none_is_left_out():
 
 @cases()
 @pytest.mark.parametrize("reweight", ["none", "effective_number"])
+@pytest.mark.long
 def test_its_gradient_is_that_of_its_values(kind, settings, reweight):
     made = outputs(1)
     minimised = objective(kind, **{"reweight": reweight} | settings)

@@ -38,6 +38,7 @@ def test_deepspeed_s_without_a_gpu_is_told_and_the_advice_works(network):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU it is compiled")
+@pytest.mark.long
 def test_deepspeed_s_that_cannot_be_compiled_is_told(network, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
     monkeypatch.setenv("CXX", "/bin/false")

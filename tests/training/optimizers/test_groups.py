@@ -33,6 +33,7 @@ def test_norms_and_biases_do_not_decay_where_it_is_so_asked(network):
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "convnext_atto", "swin_tiny_patch4_window7_224", "resnet10t"])
+@pytest.mark.long
 def test_a_network_of_timm_has_the_groups_that_timm_gives_it_with_its_own_head(name):
     whole = timm.create_model(name, num_classes=3)
     head = whole.pretrained_cfg["classifier"]

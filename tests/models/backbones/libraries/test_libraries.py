@@ -19,6 +19,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
         ("open_clip/ViT-B-32", 512), ("open_clip/RN50", 1024), ("torchvision/resnet18", 512),
     ],
 )  # fmt: skip
+@pytest.mark.long
 def test_networks_of_libraries_end_in_pooled_features(name, feature_dim):
     network = build_without_memory(ModelConfig(backbone=name), 7).eval()
     images = torch.zeros(2, 3, 224, 224, device="meta")
