@@ -34,8 +34,9 @@ from ltrsys.runs.trained_on import keep_record
 from ltrsys.second_stage.reference import STAND_IN
 from ltrsys.world import World
 
-CLASSIFIERS_WITHOUT_JOINT = (STAND_IN, "ncm", "crt", "tau", "lws")
-"""The default of `balance.classifiers` where no classifier was trained with the backbone."""
+CLASSIFIERS_WITHOUT_JOINT = (STAND_IN, "ncm", "crt", "tau", "lws", "lda", "mlp", "crt_memory")
+"""The default of `balance.classifiers` where no classifier was trained with the backbone: the paper's, and the three
+that did best on two sets of images with a pretrained backbone (docs/pretrained.md), of those that did well on both."""
 
 DATASET = "dataset"
 """Folder of a run of features from elsewhere: the record of their images, of which there are no shards."""
