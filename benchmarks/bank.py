@@ -50,8 +50,8 @@ def measure(quick: bool) -> list[Table]:
         rows = [row for name in networks for row in _rows(name, Path(folder), paths, rounds, workers, device)]
     where = f"{workers} threads for the network in all" if device.type == "cpu" else torch.cuda.get_device_name()
     notes = [
-        f"{len(paths):,} JPEGs, short side 300; batches of {BATCH_SIZE}; {where}, and {workers} threads or workers that "
-        f"decode; medians of {rounds} turns in changing order.",
+        f"{len(paths):,} JPEGs, short side 300; batches of {BATCH_SIZE}; {where}, and {workers} threads or workers "
+        f"that decode; medians of {rounds} turns in changing order.",
         "The bank is also checked for what is not finite, and written to disk.",
     ]
     return [Table("Making a feature bank", list(rows[0]), rows, notes)]

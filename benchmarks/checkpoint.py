@@ -75,8 +75,8 @@ def _saves(workloads: list[Workload], folder: Path, rounds: int) -> Table:
         for workload in workloads:
             rows.append(_row(workload, folder / workload.model.backbone, world, device, rounds))
     notes = (
-        f"Medians of {rounds} saves, by turns; one rank on {device.type}, DDP, float32. A copy is all that training waits for: taking "
-        "weights, momentum and BatchNorm's statistics together, and copying them.",
+        f"Medians of {rounds} saves, by turns; one rank on {device.type}, DDP, float32. A copy is all that training "
+        "waits for: taking weights, momentum and BatchNorm's statistics together, and copying them.",
         "A synchronous save takes the same copy, then hashes, writes and syncs it before training goes on.",
     )
     return Table("A save", list(rows[0]), rows, notes)

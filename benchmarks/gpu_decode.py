@@ -55,22 +55,23 @@ def _table(encoded: list[NDArray[np.uint8]], short_side: int, sizes: Sizes) -> T
         decoders["GPU, without the hardware decoder"] = {"device": "mixed", "hw_decoder_load": 0.0}
         decoders["GPU and hardware decoder"] = {"device": "mixed"}
         decoders["hardware decoder alone"] = {"device": "mixed", "hw_decoder_load": 1.0}
-    cases, notes = dict[tuple[str, int], Callable[[], float]](), list[str]()
+    cases, notes = dict[str, Callable[[], float]](), list[str]()
     for decoder, settings in decoders.items():
         for number in threads:
             try:
                 case = partial(_images_per_second, _pipeline(encoded, number, sizes, settings), sizes)
                 case()
-                cases[decoder, number] = case
+                cases[f"{decoder}; {number}"] = case
             except RuntimeError as error:
                 notes.append(f"{decoder}, {number} threads failed: {str(error).splitlines()[0][:300]}")
     rows = []
-    for (decoder, number), speeds in interleaved(cases, sizes.rounds).items():
+    for name, speeds in interleaved(cases, sizes.rounds).items():
+        decoder, _, its_threads = name.partition("; ")
         values = summary(speeds)
         rows.append(
             {
                 "decoder": decoder,
-                "threads": number,
+                "threads": int(its_threads),
                 "images/s": values["median"],
                 "p20": values["p20"],
                 "p80": values["p80"],

@@ -154,7 +154,7 @@ def _faiss_index(means: Tensor) -> Any:
         import faiss.contrib.torch_utils  # which has faiss take tensors
     except ImportError:
         return None
-    index = faiss.IndexFlatIP(means.shape[1])
+    index: Any = faiss.IndexFlatIP(means.shape[1])
     if means.device.type == "cuda":
         if not hasattr(faiss, "StandardGpuResources"):
             return None

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 
 from benchmarks.report import ROOT, Table, main
 
-OUTCOME = re.compile(r"^(tests/\S+?::.*?) (PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)\b")
+TESTS = "tests/gpu"
+OUTCOME = re.compile(r"^(\S+\.py::.*?) (PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)\b")
 """A test's line of `pytest -v`."""
-TOLD = re.compile(r"^(FAILED|ERROR) (tests/\S+.*?)(?: - (.*))?$")
+TOLD = re.compile(r"^(FAILED|ERROR) (\S+\.py.*?)(?: - (.*))?$")
 """A line of pytest's summary at its end."""
 BAD = ("FAILED", "ERROR")
 
@@ -21,7 +22,7 @@ def measure(quick: bool) -> Iterator[Table]:
 
     Ends the process with pytest's exit code where tests fail.
     """
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "tests/gpu", "-v", "-rfE", "--tb=short", "--color=no"]
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", TESTS, "-v", "-rfE", "--tb=short", "--color=no"]
     outcomes: dict[str, str] = {}
     messages: dict[str, str] = {}
     environment = os.environ | {"PYTHONUNBUFFERED": "1", "COLUMNS": "300"}
