@@ -1,5 +1,9 @@
-"""Images a second of `ltrsys bank`, beside the loop that people write: timm's network, its transforms, a DataLoader."""
+"""Images a second of `ltrsys bank`, beside the loop that people write: timm's network, its transforms, a DataLoader.
 
+On a GPU where there is one, with more images.
+"""
+
+import os
 import shutil
 import tempfile
 import time
@@ -26,35 +30,39 @@ from ltrsys.prediction.images import Samples
 from ltrsys.runs.folder import RunFolder
 from ltrsys.world import World
 
-WORKERS, CLASSES, BATCH_SIZE = 2, 40, 64
-CPU = torch.device("cpu")
+CLASSES, BATCH_SIZE = 40, 64
 
 
 def measure(quick: bool) -> list[Table]:
     """Measure a light network and a usual one."""
-    images, rounds = (64, 1) if quick else (768, 3)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    workers = 2 if device.type == "cpu" else min(16, len(os.sched_getaffinity(0)))
+    images, rounds = (64, 1) if quick else (768 if device.type == "cpu" else 4096, 3)
     networks = ["tf_efficientnet_lite0"] if quick else ["tf_efficientnet_lite0", "resnet50", "vit_small_patch16_224"]
     with tempfile.TemporaryDirectory(prefix="ltrsys-bank-") as folder:
         shards = Path(folder) / "shards"
         counts = np.full(CLASSES, -(-images // CLASSES))
-        split = build_shards(photograph_source(counts), shards, BuildOptions(), workers=WORKERS).split("train")
+        split = build_shards(photograph_source(counts), shards, BuildOptions(), workers=workers).split("train")
         samples = Samples(split)
         paths = [Path(folder) / f"{place:06d}.jpg" for place in range(len(samples))]
         for place, path in enumerate(paths):
             path.write_bytes(samples.read(place))
-        rows = [row for name in networks for row in _rows(name, Path(folder), paths, rounds)]
+        rows = [row for name in networks for row in _rows(name, Path(folder), paths, rounds, workers, device)]
+    where = f"{workers} threads for the network in all" if device.type == "cpu" else torch.cuda.get_device_name()
     notes = [
-        f"{len(paths):,} JPEGs, short side 300; batches of {BATCH_SIZE}; {WORKERS} threads for the network in all, and "
-        f"{WORKERS} threads or workers that decode; medians of {rounds} turns in changing order.",
+        f"{len(paths):,} JPEGs, short side 300; batches of {BATCH_SIZE}; {where}, and {workers} threads or workers "
+        f"that decode; medians of {rounds} turns in changing order.",
         "The bank is also checked for what is not finite, and written to disk.",
     ]
     return [Table("Making a feature bank", list(rows[0]), rows, notes)]
 
 
-def _rows(name: str, folder: Path, paths: list[Path], rounds: int) -> list[dict[str, object]]:
-    runs = {precision: _run(folder, name, precision) for precision in ("float32", "bf16")}
-    cases = {f"ltrsys bank, {precision}": partial(_bank, *run) for precision, run in runs.items()}
-    cases["timm and a DataLoader"] = partial(_loop, name, paths)
+def _rows(
+    name: str, folder: Path, paths: list[Path], rounds: int, workers: int, device: torch.device
+) -> list[dict[str, object]]:
+    runs = {precision: _run(folder, name, precision, workers) for precision in ("float32", "bf16")}
+    cases = {f"ltrsys bank, {precision}": partial(_bank, *run, device) for precision, run in runs.items()}
+    cases["timm and a DataLoader"] = partial(_loop, name, paths, workers, device)
     seconds = interleaved(cases, rounds)
     of_loop = seconds["timm and a DataLoader"]
     return [
@@ -68,14 +76,14 @@ def _rows(name: str, folder: Path, paths: list[Path], rounds: int) -> list[dict[
     ]
 
 
-def _run(folder: Path, name: str, precision: str) -> tuple[RunFolder, Config]:
+def _run(folder: Path, name: str, precision: str, workers: int) -> tuple[RunFolder, Config]:
     """Write a run with random weights, as `ltrsys bank` does with pretrained ones."""
     run = RunFolder(folder / f"{name}-{precision}")
     run.path.mkdir()
     config = config_of(
         {
             "name": name,
-            "data": {"shards": str(folder / "shards"), "threads": WORKERS},
+            "data": {"shards": str(folder / "shards"), "threads": workers},
             "model": {"backbone": f"timm/{name}", "head": "none"},
             "bank": {"precision": precision},
             "balance": {"feature_batch_size": BATCH_SIZE},
@@ -85,10 +93,10 @@ def _run(folder: Path, name: str, precision: str) -> tuple[RunFolder, Config]:
     return run, config
 
 
-def _bank(run: RunFolder, config: Config) -> float:
+def _bank(run: RunFolder, config: Config, device: torch.device) -> float:
     shutil.rmtree(run.features, ignore_errors=True)
     started = time.perf_counter()
-    make_bank(run, config, Shards.open(Path(config.data.shards)), world=World(), device=CPU)
+    make_bank(run, config, Shards.open(Path(config.data.shards)), world=World(), device=device)
     return time.perf_counter() - started
 
 
@@ -108,12 +116,13 @@ class _Photographs(Dataset[torch.Tensor]):
 
 
 @torch.inference_mode()
-def _loop(name: str, paths: list[Path]) -> float:
-    network = timm.create_model(name, num_classes=0).eval()
+def _loop(name: str, paths: list[Path], workers: int, device: torch.device) -> float:
+    network = timm.create_model(name, num_classes=0).eval().to(device)
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(network))
     started = time.perf_counter()
-    loader = DataLoader(_Photographs(paths, transform), BATCH_SIZE, num_workers=WORKERS)
-    torch.cat([network(images) for images in loader]).numpy()
+    on_gpu = device.type == "cuda"
+    loader = DataLoader(_Photographs(paths, transform), BATCH_SIZE, num_workers=workers, pin_memory=on_gpu)
+    torch.cat([network(images.to(device, non_blocking=True)) for images in loader]).cpu().numpy()
     return time.perf_counter() - started
 
 

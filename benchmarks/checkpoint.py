@@ -71,30 +71,31 @@ def measure(quick: bool) -> list[Table]:
 
 def _saves(workloads: list[Workload], folder: Path, rounds: int) -> Table:
     world, rows = World(), []
-    with process_group(world, timeout_seconds=600):
+    with process_group(world, timeout_seconds=600) as device:
         for workload in workloads:
-            rows.append(_row(workload, folder / workload.model.backbone, world, rounds))
+            rows.append(_row(workload, folder / workload.model.backbone, world, device, rounds))
     notes = (
-        f"Medians of {rounds} saves, by turns; one rank, DDP, float32. A copy is all that training waits for: taking "
-        "weights, momentum and BatchNorm's statistics together, and copying them.",
+        f"Medians of {rounds} saves, by turns; one rank on {device.type}, DDP, float32. A copy is all that training "
+        "waits for: taking weights, momentum and BatchNorm's statistics together, and copying them.",
         "A synchronous save takes the same copy, then hashes, writes and syncs it before training goes on.",
     )
     return Table("A save", list(rows[0]), rows, notes)
 
 
-def _row(workload: Workload, folder: Path, world: World, rounds: int) -> dict[str, str | float]:
-    network = build_network(workload.model, workload.num_classes)
+def _row(workload: Workload, folder: Path, world: World, device: torch.device, rounds: int) -> dict[str, str | float]:
+    network = build_network(workload.model, workload.num_classes).to(device)
     config = TrainConfig(engine="ddp", precision="float32", channels_last=False, optimizer=SGD(lr=0.001))
     counts = np.ones(workload.num_classes, dtype=np.int64)
-    objective = Objective(config.loss, LossContext(counts, 0.0, torch.device("cpu"), network.feature_dim))
+    objective = Objective(config.loss, LossContext(counts, 0.0, device, network.feature_dim))
     engine = start_engine(network, config, objective, accumulation=1, micro_batch_size=workload.batch_size)
-    images = torch.randn(workload.batch_size, 3, workload.image_size, workload.image_size)
-    labels = torch.randint(0, workload.num_classes, (workload.batch_size,))
+    images = torch.randn(workload.batch_size, 3, workload.image_size, workload.image_size, device=device)
+    labels = torch.randint(0, workload.num_classes, (workload.batch_size,), device=device)
 
     def step() -> float:
         started = time.perf_counter()
         engine.accumulate(images, labels, last=True)
         engine.step(1.0)
+        _wait_for(device)
         return time.perf_counter() - started
 
     checkpoints = CheckpointFolder(folder, kept=1)
@@ -108,6 +109,7 @@ def _row(workload: Workload, folder: Path, world: World, rounds: int) -> dict[st
         synchronous.append(time.perf_counter() - started)
         started = time.perf_counter()
         checkpoints.save(_checkpoint_of(engine, world, number))
+        _wait_for(device)
         copies.append(time.perf_counter() - started)
         while not (folder / f"step-{number:09d}.safetensors").exists():
             step()
@@ -128,7 +130,7 @@ def _row(workload: Workload, folder: Path, world: World, rounds: int) -> dict[st
 
 def _checkpoint_of(engine: Engine, world: World, step: int) -> Checkpoint:
     """Take a checkpoint as the trainer does."""
-    ranks = gather_rank_state(engine.network, torch.zeros(()), world)
+    ranks = gather_rank_state(engine.network, torch.zeros((), device=engine.network.classifier.weight.device), world)
     progress = Progress(step=step, micro_batch_size=1, world_size=1, dataset="", config={})
     return Checkpoint(engine.network.state_dict() | mean_buffers(ranks), engine.optimizer_state(), progress, ranks)
 
@@ -194,6 +196,11 @@ def _checksums(split: Split, shards: list[bytes]) -> float:
 def _sha256(split: Split, shards: list[bytes]) -> float:
     """Return the seconds that the SHA-256 of the shards takes for so many images as a batch has."""
     return _seconds(lambda: [hashlib.sha256(shard).digest() for shard in shards]) * BATCH_SIZE / len(split)
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _seconds(task: Callable[[], object]) -> float:

@@ -1,6 +1,6 @@
 """What every benchmark prints and writes: its tables, and the machine and versions they were measured with.
 
-A benchmark is a module with `measure(quick) -> list[Table]`; its last lines are
+A benchmark is a module with `measure(quick)`, which returns its tables or yields them one by one; its last lines are
 
     if __name__ == "__main__":
         main("input", measure)
@@ -15,7 +15,7 @@ import random
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -23,8 +23,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from rich.console import Console
-from rich.table import Table as RichTable
 
 from ltrsys.files import write_json
 
@@ -82,38 +80,63 @@ def environment() -> dict[str, Any]:
     }
 
 
-def main(name: str, measure: Callable[[bool], list[Table]], arguments: Sequence[str] | None = None) -> None:
-    """Parse `[--quick] [--json FILE]`, measure, print the tables and write them with the environment."""
+def main(name: str, measure: Callable[[bool], Iterable[Table]], arguments: Sequence[str] | None = None) -> None:
+    """Parse `[--quick] [--json FILE]`, measure, print the tables and write them with the environment.
+
+    The file is written anew with each table, so that it holds what was measured until then. A table takes the place of
+    an earlier one of the same title.
+    """
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}")
     parser.add_argument("--quick", action="store_true", help="a small run, to see that it works")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
     options = parser.parse_args(arguments)
-    tables = measure(options.quick)
-    measured_on = environment()
-    show(tables, measured_on)
-    if options.json:
-        results = {"benchmark": name, "quick": options.quick, "environment": measured_on}
-        write_json(options.json, results | {"tables": [asdict(table) for table in tables]})
+    tables: dict[str, Table] = {}
+    measured_on: dict[str, Any] = {}
+    for table in measure(options.quick):
+        tables[table.title] = table
+        measured_on = measured_on or environment()
+        if options.json:
+            results = {"benchmark": name, "quick": options.quick, "environment": measured_on}
+            write_json(options.json, results | {"tables": [asdict(one) for one in tables.values()]})
+    show(list(tables.values()), measured_on)
 
 
 def show(tables: Sequence[Table], measured_on: Mapping[str, Any]) -> None:
-    """Print the tables, then what they were measured on."""
+    """Print the tables, then what they were measured on; as Markdown where rich is not installed."""
+    facts = [f"{key} {value}" for key, value in measured_on.items() if key != "versions" and value is not None]
+    facts += [f"{package} {found}" for package, found in measured_on["versions"].items()]
+    try:
+        from rich.console import Console
+        from rich.table import Table as RichTable
+    except ImportError:
+        print("\n".join([*(markdown(table) for table in tables), ", ".join(facts)]))
+        return
     console = Console() if sys.stdout.isatty() else Console(width=WIDTH_OF_A_FILE)
     for table in tables:
         drawn = RichTable(title=table.title, title_justify="left", title_style="bold")
         for place, column in enumerate(table.columns):
             drawn.add_column(column, justify="left" if place == 0 else "right")
         for row in table.rows:
-            drawn.add_row(*(_cell(row.get(column)) for column in table.columns))
+            drawn.add_row(*(cell(row.get(column)) for column in table.columns))
         console.print(drawn)
         for note in table.notes:
             console.print(note, markup=False, highlight=False)
-    facts = [f"{key} {value}" for key, value in measured_on.items() if key != "versions" and value is not None]
-    facts += [f"{package} {found}" for package, found in measured_on["versions"].items()]
     console.print(", ".join(facts), style="dim", highlight=False)
 
 
-def _cell(value: Any) -> str:
+def markdown(table: Table) -> str:
+    """Return a table as Markdown: its title, its rows, and its notes as a list."""
+    lines = [f"**{table.title}**", "", _line(table.columns), _line(["---"] + ["---:"] * (len(table.columns) - 1))]
+    lines += [_line([cell(row.get(column)) for column in table.columns]) for row in table.rows]
+    return "\n".join([*lines, "", *(f"* {note}" for note in table.notes), ""])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(text.replace('|', chr(92) + '|') for text in cells)} |"
+
+
+def cell(value: Any) -> str:
+    """Return a number or a text as it stands in a table, a dash for nothing."""
     if value is None:
         return "-"
     if isinstance(value, float):
