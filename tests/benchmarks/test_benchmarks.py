@@ -27,6 +27,8 @@ TABLES = {
     "checkpoint": {"A save": 1, "Records and checksums": 4},
     "scaling": {"Images a second by ranks": 4},
     "serve": {"Naming over HTTP": 6},
+    "gpu_training": {"A training step on synthetic images": 6, "A training step on real shards": 1},
+    "gpu_scaling": {"A training step by ranks": 4, "all_reduce by ranks": 1},
     "kernels": {
         "tau_logits and its gradients": 8,
         "tau_sweep, 512 features": 5,
