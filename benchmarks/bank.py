@@ -23,9 +23,9 @@ from ltrsys.config.schema import Config
 from ltrsys.data.index.dataset import Dataset as Shards
 from ltrsys.data.shards.build_folder import BuildOptions
 from ltrsys.data.shards.building import build_shards
-from ltrsys.features.extraction import make_bank
+from ltrsys.features.making.extraction import make_bank
 from ltrsys.models.network import build_network
-from ltrsys.models.weights import save_network
+from ltrsys.models.stored.weights import save_network
 from ltrsys.prediction.images import Samples
 from ltrsys.runs.folder import RunFolder
 from ltrsys.world import World

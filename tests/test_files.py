@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from ltrsys.errors import DataError, LtrsysError
 from ltrsys.files import read_json, replaced, write_array, write_json, write_with
-from ltrsys.models.weights import save_tensors
+from ltrsys.models.stored.weights import save_tensors
 
 
 def names(folder):

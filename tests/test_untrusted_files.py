@@ -21,8 +21,8 @@ from ltrsys.evaluation.results import read_results
 from ltrsys.features.bank import BankIdentity, FeatureBank, split_folder
 from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import build_network
-from ltrsys.models.published import load_published
-from ltrsys.models.weights import load_backbone, load_network
+from ltrsys.models.stored.published import load_published
+from ltrsys.models.stored.weights import load_backbone, load_network
 from ltrsys.second_stage.store import classifier_path, load_fitted
 from ltrsys.training.checkpoints.checkpoint import Checkpoint
 from ltrsys.training.checkpoints.folder import CheckpointFolder

@@ -17,7 +17,7 @@ from ltrsys.calibration.conformal import ConformalScores, prevalence_adjusted
 from ltrsys.calibration.novelty import Novelty, distance_to_nearest, energy, share_less_usual
 from ltrsys.calibration.thresholds import PrecisionCurve
 from ltrsys.errors import DataError
-from ltrsys.models.weights import metadata_of, save_tensors
+from ltrsys.models.stored.weights import metadata_of, save_tensors
 from ltrsys.runs.folder import RunFolder
 from ltrsys.second_stage.store import classifier_path
 from ltrsys.second_stage.temperature import probabilities

@@ -151,7 +151,7 @@ class Joint(LinearClassifier[Section]):
         """
         import torch
 
-        from ltrsys.models.weights import load_tensors
+        from ltrsys.models.stored.weights import load_tensors
 
         tensors = load_tensors(path)
         own = {}

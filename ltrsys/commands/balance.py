@@ -22,7 +22,7 @@ from ltrsys.evaluation.results import Line, Results, read_results, write_results
 from ltrsys.evaluation.split import EvaluatedSplit
 from ltrsys.evaluation.tilting import Tilting
 from ltrsys.features.config import BankConfig
-from ltrsys.features.extraction import make_bank
+from ltrsys.features.making.extraction import make_bank
 from ltrsys.features.ranks import joined
 from ltrsys.files import sync_folder
 from ltrsys.reporting.balance_report import BalanceReport

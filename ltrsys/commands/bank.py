@@ -17,17 +17,17 @@ from ltrsys.data.reading.opening import open_dataset
 from ltrsys.errors import UsageError
 from ltrsys.evaluation.opening import open_device
 from ltrsys.features.bank import FeatureBank
-from ltrsys.features.extraction import make_bank
-from ltrsys.features.given import GivenBank, open_split
+from ltrsys.features.making.extraction import make_bank
+from ltrsys.features.making.given import GivenBank, open_split
 from ltrsys.features.ranks import barrier, joined
 from ltrsys.files import sha256_of
 from ltrsys.first_stage.from_run import STARTED_FROM
 from ltrsys.models.config import ELSEWHERE
 from ltrsys.models.image_size import check_image_size
 from ltrsys.models.network import build_network
-from ltrsys.models.pretrained import load_pretrained
 from ltrsys.models.signature import Signature
-from ltrsys.models.weights import save_network, save_tensors
+from ltrsys.models.stored.pretrained import load_pretrained
+from ltrsys.models.stored.weights import save_network, save_tensors
 from ltrsys.registry import load_plugin
 from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.trained_on import keep_record

@@ -15,9 +15,9 @@ from ltrsys.data.reading.opening import open_dataset
 from ltrsys.errors import UsageError
 from ltrsys.files import sha256_of
 from ltrsys.models.image_size import check_image_size
-from ltrsys.models.published import Published, load_published
 from ltrsys.models.signature import Signature, signature_in
-from ltrsys.models.weights import TORCH_SUFFIXES, save_tensors
+from ltrsys.models.stored.published import Published, load_published
+from ltrsys.models.stored.weights import TORCH_SUFFIXES, save_tensors
 from ltrsys.runs.folder import RunFolder
 
 CLASSES_SHOWN = 3

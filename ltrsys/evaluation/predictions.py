@@ -19,7 +19,7 @@ from ltrsys.classifiers.tau import TauConfig, sweep
 from ltrsys.errors import LtrsysError
 from ltrsys.evaluation.split import EvaluatedSplit
 from ltrsys.features.bank import FeatureBank, fingerprint
-from ltrsys.models.weights import save_tensors
+from ltrsys.models.stored.weights import save_tensors
 from ltrsys.second_stage.config import BalanceConfig
 from ltrsys.second_stage.store import Fitted
 

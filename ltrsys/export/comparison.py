@@ -17,7 +17,7 @@ from ltrsys.errors import DataError
 from ltrsys.export.folding import FoldedModel
 from ltrsys.export.images import TrialImages, as_bytes
 from ltrsys.export.subject import Precision, Runner
-from ltrsys.features.extraction import features_of
+from ltrsys.features.making.extraction import features_of
 from ltrsys.metrics.accuracy import ALL_COLUMNS, MEAN, accuracy_by_column, heading
 from ltrsys.prediction.loading import LoadedModel
 

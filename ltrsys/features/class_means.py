@@ -14,7 +14,7 @@ from ltrsys.data.reading.quarantine import Quarantine
 from ltrsys.errors import DataError, LtrsysError
 from ltrsys.features.bank import BankSplit
 from ltrsys.features.config import Featured
-from ltrsys.features.extraction import images_of_bank
+from ltrsys.features.making.extraction import images_of_bank
 from ltrsys.kernels import ClassSums
 from ltrsys.progress import Advance, progress, track
 from ltrsys.training.supervision.failures import first_failure

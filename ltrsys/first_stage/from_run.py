@@ -9,7 +9,7 @@ from ltrsys.data.index.dataset import Dataset
 from ltrsys.errors import UsageError
 from ltrsys.files import sha256_of
 from ltrsys.models.network import Network
-from ltrsys.models.weights import load_parts, metadata_of
+from ltrsys.models.stored.weights import load_parts, metadata_of
 from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.trained_on import changes_since
 

@@ -27,9 +27,9 @@ from ltrsys.models.image_size import build_without_memory
 from ltrsys.models.layers import check_layers
 from ltrsys.models.lora import add_adapters, check_adapters
 from ltrsys.models.network import Network, build_network
-from ltrsys.models.pretrained import load_pretrained
-from ltrsys.models.published_files import find_weights
-from ltrsys.models.weights import load_backbone
+from ltrsys.models.stored.pretrained import load_pretrained
+from ltrsys.models.stored.published_files import find_weights
+from ltrsys.models.stored.weights import load_backbone
 from ltrsys.runs.audit_log import begin_attempt
 from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.trained_on import changes_since

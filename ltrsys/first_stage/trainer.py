@@ -42,7 +42,7 @@ from ltrsys.first_stage.tracking import Ending, inputs_of_training, metadata_of_
 from ltrsys.models.image_size import check_image_size
 from ltrsys.models.network import Network
 from ltrsys.models.signature import Signature
-from ltrsys.models.weights import save_network
+from ltrsys.models.stored.weights import save_network
 from ltrsys.progress import Advance, progress
 from ltrsys.runs.artifacts import model_artifact
 from ltrsys.runs.audit_log import AuditLog

@@ -13,7 +13,7 @@ from ltrsys.data.config import DataConfig, Interpolation
 from ltrsys.data.index.difference import difference_of_classes
 from ltrsys.data.index.records import ClassRecord, DatasetRecord
 from ltrsys.errors import DataError, first_problem
-from ltrsys.models.weights import metadata_of
+from ltrsys.models.stored.weights import metadata_of
 
 KEY, DIGEST_KEY = "ltrsys.signature", "ltrsys.signature.sha256"
 

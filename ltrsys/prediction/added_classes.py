@@ -20,7 +20,7 @@ from ltrsys.data.index.records import ClassRecord
 from ltrsys.errors import DataError
 from ltrsys.features.bank import fingerprint
 from ltrsys.models.signature import Signature
-from ltrsys.models.weights import save_tensors
+from ltrsys.models.stored.weights import save_tensors
 from ltrsys.runs.folder import RunFolder
 from ltrsys.second_stage.store import Fitted
 

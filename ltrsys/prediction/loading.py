@@ -18,13 +18,13 @@ from ltrsys.errors import DataError, UsageError
 from ltrsys.evaluation.opening import open_trained
 from ltrsys.features.bank import BankIdentity, FeatureBank
 from ltrsys.features.config import data_of_bank
-from ltrsys.features.recalibration import restore
+from ltrsys.features.making.recalibration import restore
 from ltrsys.files import sha256_of
 from ltrsys.models.backbones.base import build_backbone
 from ltrsys.models.config import ELSEWHERE, Precision, Views, size_of_views
 from ltrsys.models.signature import Signature, signature_in
+from ltrsys.models.stored.weights import load_network
 from ltrsys.models.views import AVERAGED, InBfloat16, in_precision, with_views
-from ltrsys.models.weights import load_network
 from ltrsys.prediction.added_classes import AddedClasses, able_classifiers, can_take_classes, load_added
 from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.trained_on import kept_record

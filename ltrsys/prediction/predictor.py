@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ltrsys.device import choose_device, set_up_gpu, within_memory
 from ltrsys.errors import DataError, UsageError
-from ltrsys.features.extraction import features_of
+from ltrsys.features.making.extraction import features_of
 from ltrsys.kernels import top_classes
 from ltrsys.models.signature import Signature
 from ltrsys.prediction.answering import Answerer, Scored

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from ltrsys.classifiers.base import CLASSIFIERS, Classifier, SelectedOn
 from ltrsys.errors import DataError
 from ltrsys.models.signature import Signature
-from ltrsys.models.weights import save_tensors
+from ltrsys.models.stored.weights import save_tensors
 from ltrsys.second_stage.grids import Choice
 
 

@@ -24,8 +24,8 @@ from ltrsys.evaluation.results import Line
 from ltrsys.evaluation.split import EvaluatedSplit
 from ltrsys.evaluation.tilting import Tilting
 from ltrsys.features.bank import BankIdentity, FeatureBank, fingerprint
-from ltrsys.features.extraction import make_bank
-from ltrsys.models.weights import save_tensors
+from ltrsys.features.making.extraction import make_bank
+from ltrsys.models.stored.weights import save_tensors
 from ltrsys.second_stage.applying import kinds_of
 from ltrsys.second_stage.fitting import Fitter, evaluated_split, nothing_to_report_on, val_split
 from ltrsys.second_stage.store import Fitted

@@ -7,7 +7,7 @@ import numpy as np
 
 from ltrsys.classifiers.base import ValSplit
 from ltrsys.features.bank import BankIdentity, FeatureBank
-from ltrsys.models.weights import save_tensors
+from ltrsys.models.stored.weights import save_tensors
 from ltrsys.runs.folder import RunFolder
 from ltrsys.second_stage.config import BALANCE
 from ltrsys.second_stage.fitting import Fitter

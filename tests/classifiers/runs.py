@@ -11,7 +11,7 @@ from ltrsys.data.config import DataConfig
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.models.config import HeadName, ModelConfig
 from ltrsys.models.network import build_network
-from ltrsys.models.weights import save_network
+from ltrsys.models.stored.weights import save_network
 from ltrsys.runs.folder import RunFolder
 from ltrsys.second_stage.config import BALANCE
 

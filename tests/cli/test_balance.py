@@ -24,7 +24,7 @@ from ltrsys.data.index.dataset import Dataset
 from ltrsys.errors import DataError
 from ltrsys.evaluation.results import Results, read_results
 from ltrsys.features.bank import FeatureBank
-from ltrsys.models.weights import load_network, save_network
+from ltrsys.models.stored.weights import load_network, save_network
 from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.trained_on import keep_record
 from ltrsys.second_stage.store import load_fitted

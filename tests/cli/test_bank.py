@@ -14,7 +14,7 @@ from ltrsys.data.index.dataset import Dataset
 from ltrsys.evaluation.results import read_results
 from ltrsys.features.bank import FeatureBank
 from ltrsys.files import sha256_of
-from ltrsys.models.weights import metadata_of
+from ltrsys.models.stored.weights import metadata_of
 from ltrsys.runs.folder import RunFolder
 from ltrsys.second_stage.store import load_fitted
 from tests.conftest import on_one_thread

@@ -13,7 +13,7 @@ import pytest
 
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.models.signature import signature_in
-from ltrsys.models.weights import load_tensors, metadata_of, save_tensors
+from ltrsys.models.stored.weights import load_tensors, metadata_of, save_tensors
 from ltrsys.prediction.images import Samples
 from ltrsys.prediction.predictor import Predictor
 from ltrsys.runs.folder import RunFolder
@@ -33,7 +33,7 @@ PLUGIN = '''
 import torch
 
 from ltrsys.export.formats.base import EXPORTERS, Exporter
-from ltrsys.models.weights import load_tensors, save_tensors
+from ltrsys.models.stored.weights import load_tensors, save_tensors
 
 
 @EXPORTERS.register

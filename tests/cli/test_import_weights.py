@@ -12,11 +12,11 @@ from torchvision.models.resnet import BasicBlock, ResNet
 from ltrsys.config.reading import load_config, load_run_config, save_config
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.models.signature import Signature
-from ltrsys.models.weights import load_network, save_tensors
+from ltrsys.models.stored.weights import load_network, save_tensors
 from ltrsys.runs.folder import RunFolder
 from tests.classifiers.runs import make_config
 from tests.cli.test_balance import ltrsys
-from tests.models.test_published import paper_layout
+from tests.models.stored.test_published import paper_layout
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.long]
 

@@ -10,7 +10,7 @@ from ltrsys.data.reading.opening import open_dataset
 from ltrsys.errors import DataError
 from ltrsys.features.bank import BankSplit
 from ltrsys.features.class_means import means_of_bank, means_of_images
-from ltrsys.features.extraction import write_features
+from ltrsys.features.making.extraction import write_features
 from ltrsys.training.supervision.process_group import process_group
 from ltrsys.world import World
 

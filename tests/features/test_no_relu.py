@@ -13,9 +13,9 @@ from ltrsys.data.loading.loader import EvaluationLoader
 from ltrsys.errors import DataError
 from ltrsys.features.bank import FeatureBank
 from ltrsys.features.config import FeatureKind
-from ltrsys.features.extraction import make_bank, write_features
+from ltrsys.features.making.extraction import make_bank, write_features
 from ltrsys.models.last_relu import features_around_last_relu
-from ltrsys.models.weights import load_network, save_network
+from ltrsys.models.stored.weights import load_network, save_network
 from ltrsys.runs.folder import RunFolder
 from ltrsys.world import World
 from tests.classifiers.conftest import CPU

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ltrsys.config.schema import Config
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.loading.loader import EvaluationLoader
-from ltrsys.features.extraction import write_features
+from ltrsys.features.making.extraction import write_features
 from ltrsys.models.network import Network
 from ltrsys.training.supervision.process_group import process_group
 from ltrsys.training.validation import predict_split

@@ -11,7 +11,7 @@ from ltrsys.data.reading.opening import open_dataset
 from ltrsys.errors import UsageError
 from ltrsys.first_stage.starting import check_start
 from ltrsys.first_stage.trainer import train
-from ltrsys.models.weights import load_network
+from ltrsys.models.stored.weights import load_network
 from ltrsys.training.average import AverageNotFinite
 from ltrsys.training.checkpoints.folder import CheckpointFolder
 from ltrsys.training.supervision.process_group import process_group

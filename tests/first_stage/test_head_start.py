@@ -9,7 +9,7 @@ from torch.nn import functional
 from ltrsys.config.reading import load_config
 from ltrsys.data.reading.opening import open_dataset
 from ltrsys.errors import UsageError
-from ltrsys.features.extraction import make_bank
+from ltrsys.features.making.extraction import make_bank
 from ltrsys.first_stage import initial_means
 from ltrsys.first_stage.trainer import Trainer
 from ltrsys.models.heads import CosineHead

@@ -14,7 +14,7 @@ from ltrsys.first_stage import initial_means
 from ltrsys.first_stage.trainer import train
 from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import build_network
-from ltrsys.models.weights import load_network
+from ltrsys.models.stored.weights import load_network
 from ltrsys.training.checkpoints.checkpoint import Checkpoint
 from ltrsys.world import World
 from tests.first_stage.test_learned_losses import assert_equal_bits, last

@@ -11,10 +11,10 @@ from ltrsys.classifiers.joint import Joint
 from ltrsys.config.reading import load_config
 from ltrsys.data.reading.opening import open_dataset
 from ltrsys.errors import DataError, UsageError
-from ltrsys.features.extraction import make_bank
+from ltrsys.features.making.extraction import make_bank
 from ltrsys.first_stage import initial_means
 from ltrsys.first_stage.trainer import Trainer, train
-from ltrsys.models.weights import load_network
+from ltrsys.models.stored.weights import load_network
 from ltrsys.runs.folder import RunFolder
 from ltrsys.training.checkpoints.checkpoint import Checkpoint
 from ltrsys.training.supervision.process_group import process_group
@@ -198,7 +198,7 @@ def test_a_stage_1_without_a_linear_classifier_is_refused(trained, write_config,
 
 
 def test_features_that_are_not_finite_are_told_before_training(write_config, first, second, tmp_path):
-    from ltrsys.models.weights import save_tensors
+    from ltrsys.models.stored.weights import save_tensors
 
     shutil.copytree(first, tmp_path / "broken")
     weights = load_file(tmp_path / "broken" / "model.safetensors")

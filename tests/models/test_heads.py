@@ -10,7 +10,7 @@ from ltrsys.errors import DataError
 from ltrsys.models.config import ModelConfig
 from ltrsys.models.heads import CosineHead, OLTRCosineHead, build_head
 from ltrsys.models.network import Network, build_network
-from ltrsys.models.weights import load_backbone, load_network, save_network
+from ltrsys.models.stored.weights import load_backbone, load_network, save_network
 
 FEATURES = torch.tensor([[3.0, 4.0], [0.0, -2.0]])
 WEIGHTS = torch.tensor([[5.0, 0.0], [0.0, 0.1], [-1.0, 1.0]])

@@ -12,7 +12,7 @@ from ltrsys.models.freezing import freeze
 from ltrsys.models.image_size import build_without_memory
 from ltrsys.models.lora import add_adapters, check_adapters
 from ltrsys.models.network import build_network
-from ltrsys.models.weights import load_network, save_network
+from ltrsys.models.stored.weights import load_network, save_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

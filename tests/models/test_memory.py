@@ -7,7 +7,7 @@ import torch
 from ltrsys.models.config import ModelConfig
 from ltrsys.models.heads import OLTRMemoryHead
 from ltrsys.models.network import build_network
-from ltrsys.models.weights import load_network, save_network
+from ltrsys.models.stored.weights import load_network, save_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -11,7 +11,7 @@ from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.index.records import ClassRecord
 from ltrsys.errors import DataError
 from ltrsys.models.signature import DIGEST_KEY, KEY, Preprocessing, Signature, signature_in
-from ltrsys.models.weights import save_tensors
+from ltrsys.models.stored.weights import save_tensors
 from tests.conftest import TINY_COUNTS
 
 PREPROCESSING = Preprocessing(reduced_to=None, resize=16, image_size=12, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))

@@ -18,7 +18,7 @@ from ltrsys.data.index.columns import checksum, write_columns
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.index.records import ClassRecord, DatasetRecord, ShardRecord, SplitName, SplitRecord, write_record
 from ltrsys.features.bank import BankIdentity, FeatureBank, split_folder
-from ltrsys.models.weights import save_tensors
+from ltrsys.models.stored.weights import save_tensors
 from ltrsys.runs.folder import RunFolder
 from tests.classifiers.runs import make_config
 from tests.pages.browser import Browser

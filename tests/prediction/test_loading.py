@@ -8,7 +8,7 @@ import torch
 
 from ltrsys.errors import DataError, UsageError
 from ltrsys.models.signature import signature_in
-from ltrsys.models.weights import load_tensors, metadata_of, save_tensors
+from ltrsys.models.stored.weights import load_tensors, metadata_of, save_tensors
 from ltrsys.prediction.loading import load_model
 from ltrsys.runs.folder import RunFolder
 from tests.cli.test_balance import ltrsys

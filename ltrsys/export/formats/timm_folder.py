@@ -86,7 +86,7 @@ class TimmExporter(Exporter):
         from timm.models._hub import save_config_for_hf  # as timm's own `save_for_hf` writes it, weights aside
 
         from ltrsys.export.metadata import metadata_of
-        from ltrsys.models.weights import save_tensors
+        from ltrsys.models.stored.weights import save_tensors
 
         model, temperature = subject.model, subject.folded.temperature
         network = _network(model)

@@ -46,7 +46,7 @@ class TorchExporter(Exporter):
         from ltrsys.export.metadata import metadata_of
         from ltrsys.export.tracing import traced
         from ltrsys.files import replaced
-        from ltrsys.models.weights import save_tensors
+        from ltrsys.models.stored.weights import save_tensors
 
         program, metadata = traced(subject), metadata_of(subject)
         buffer = io.BytesIO()  # torch's own errors do not say that a disk is full

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ltrsys import __version__
 from ltrsys.errors import DataError
-from ltrsys.models.weights import load_tensors, save_tensors
+from ltrsys.models.stored.weights import load_tensors, save_tensors
 
 NETWORK, OPTIMIZER, RANKS, LOSS, AVERAGE = "network.", "optimizer.", "ranks.", "loss.", "average."
 MOMENTUM = "momentum."

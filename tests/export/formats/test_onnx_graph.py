@@ -19,7 +19,7 @@ from ltrsys.export.formats import onnx_graph
 from ltrsys.export.formats.onnx_graph import FILE, ONNXExporter
 from ltrsys.export.images import as_bytes, normalised
 from ltrsys.features.bank import BankSplit
-from ltrsys.features.extraction import features_of
+from ltrsys.features.making.extraction import features_of
 from ltrsys.models.backbones.base import build_backbone
 from ltrsys.models.config import ModelConfig
 from ltrsys.models.signature import DIGEST_KEY, KEY, Signature

@@ -9,7 +9,7 @@ import torch
 
 from ltrsys.export.formats.torch_program import PROGRAM, TENSORS, TorchExporter
 from ltrsys.models.signature import KEY, signature_in
-from ltrsys.models.weights import load_tensors
+from ltrsys.models.stored.weights import load_tensors
 from tests.classifiers.conftest import LongTail
 from tests.export.models import check, images, loaded, subject_of
 from tests.second_stage.test_store import make

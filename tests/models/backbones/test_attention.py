@@ -9,7 +9,7 @@ from ltrsys.models.backbones.attention import ModulatedAttention
 from ltrsys.models.config import ModelConfig
 from ltrsys.models.image_size import check_image_size
 from ltrsys.models.network import build_network
-from ltrsys.models.weights import load_backbone, load_network, save_network
+from ltrsys.models.stored.weights import load_backbone, load_network, save_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -8,7 +8,7 @@ from ltrsys.errors import DataError
 from ltrsys.models.backbones.base import build_backbone
 from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import build_network
-from ltrsys.models.weights import load_backbone, load_network, load_parts, save_network
+from ltrsys.models.stored.weights import load_backbone, load_network, load_parts, save_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -19,8 +19,8 @@ from ltrsys.data.plan.planner import Planner
 from ltrsys.data.reading.quarantine import quarantined, replacements
 from ltrsys.errors import DataError, LtrsysError
 from ltrsys.features.bank import FeatureBank
-from ltrsys.features.extraction import make_bank, write_features
-from ltrsys.models.weights import load_network, save_network
+from ltrsys.features.making.extraction import make_bank, write_features
+from ltrsys.models.stored.weights import load_network, save_network
 from ltrsys.runs.folder import RunFolder
 from ltrsys.world import World
 from tests.classifiers.conftest import CPU

@@ -14,7 +14,7 @@ from ltrsys.errors import UsageError
 from ltrsys.models.backbones.libraries.base import Published
 from ltrsys.models.backbones.libraries.torchvision import Torchvision
 from ltrsys.models.config import ModelConfig
-from ltrsys.models.published_files import find_weights
+from ltrsys.models.stored.published_files import find_weights
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = {

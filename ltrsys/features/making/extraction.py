@@ -22,15 +22,15 @@ from ltrsys.device import within_memory
 from ltrsys.errors import DataError
 from ltrsys.features.bank import FILES, BankIdentity, FeatureBank, split_folder
 from ltrsys.features.config import Featured, FeatureKind, data_of_bank
+from ltrsys.features.making.recalibration import recalibrate, restore
+from ltrsys.features.making.rows import RowFile
+from ltrsys.features.making.writing import WriterThread
 from ltrsys.features.ranks import barrier
-from ltrsys.features.recalibration import recalibrate, restore
-from ltrsys.features.rows import RowFile
-from ltrsys.features.writing import WriterThread
 from ltrsys.files import explained, write_array
 from ltrsys.models.last_relu import features_around_last_relu
 from ltrsys.models.signature import Signature
+from ltrsys.models.stored.weights import load_network
 from ltrsys.models.views import in_precision, with_views
-from ltrsys.models.weights import load_network
 from ltrsys.progress import track
 from ltrsys.runs.folder import RunFolder
 from ltrsys.world import World

@@ -9,8 +9,8 @@ from ltrsys.config.reading import config_of
 from ltrsys.errors import DataError, UsageError
 from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import Network, build_network
-from ltrsys.models.pretrained import load_pretrained
-from ltrsys.models.weights import save_network
+from ltrsys.models.stored.pretrained import load_pretrained
+from ltrsys.models.stored.weights import save_network
 from ltrsys.prediction.batches import BatchReader
 from ltrsys.prediction.images import InMemory
 from tests.models.pretrained_weights import BACKBONE, WEIGHTS

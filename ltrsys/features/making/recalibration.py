@@ -17,7 +17,7 @@ from ltrsys.data.plan.samplers.powers import ClassBalanced
 from ltrsys.data.reading.quarantine import Quarantine
 from ltrsys.errors import DataError
 from ltrsys.features.config import Featured
-from ltrsys.models.weights import load_tensors, save_tensors
+from ltrsys.models.stored.weights import load_tensors, save_tensors
 from ltrsys.progress import track
 from ltrsys.runs.folder import RunFolder
 from ltrsys.world import World

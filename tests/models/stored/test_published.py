@@ -13,8 +13,8 @@ from torchvision.models.resnet import BasicBlock, ResNet
 from ltrsys.errors import DataError
 from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import build_network
-from ltrsys.models.published import load_published
-from ltrsys.models.weights import save_network
+from ltrsys.models.stored.published import load_published
+from ltrsys.models.stored.weights import save_network
 
 CONFIG = ModelConfig(backbone="resnet10")
 NUM_CLASSES = 7

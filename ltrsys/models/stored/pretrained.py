@@ -9,10 +9,10 @@ from ltrsys.errors import DataError
 from ltrsys.models.backbones.base import added_parts, head_places
 from ltrsys.models.backbones.libraries.base import library_of
 from ltrsys.models.config import ModelConfig
-from ltrsys.models.matching import COUNTER, differences, fitting_backbone
 from ltrsys.models.network import Network
-from ltrsys.models.published_files import FoundFile, find_weights
-from ltrsys.models.weights import BACKBONE, read_plain
+from ltrsys.models.stored.matching import COUNTER, differences, fitting_backbone
+from ltrsys.models.stored.published_files import FoundFile, find_weights
+from ltrsys.models.stored.weights import BACKBONE, read_plain
 
 NESTED = ("state_dict_ema", "state_dict", "model_state_dict", "model")
 """Keys under which training programs keep the weights in a larger record; averaged ones are preferred."""

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from ltrsys.data.index.records import SPLITS, ClassRecord, DatasetRecord, SplitName, SplitRecord
 from ltrsys.errors import DataError, UsageError
-from ltrsys.features.arrays import GivenFeatures
 from ltrsys.features.bank import FILES, BankIdentity, FeatureBank, fingerprint, split_folder
+from ltrsys.features.making.arrays import GivenFeatures
 from ltrsys.files import explained, sha256_of, write_array
 from ltrsys.progress import progress
 from ltrsys.registry import nearest

@@ -7,8 +7,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from ltrsys.errors import DataError, UsageError
-from ltrsys.features import arrays
-from ltrsys.features.arrays import GivenFeatures
+from ltrsys.features.making import arrays
+from ltrsys.features.making.arrays import GivenFeatures
 
 FEATURES = np.random.default_rng(0).standard_normal((13, 5)).astype(np.float32)
 

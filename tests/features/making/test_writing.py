@@ -10,10 +10,10 @@ import torch
 from ltrsys.config.reading import load_run_config
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.errors import DataError, LtrsysError
-from ltrsys.features.extraction import features_of, images_of_bank, write_features
-from ltrsys.features.rows import RowFile
-from ltrsys.features.writing import WriterThread
-from ltrsys.models.weights import load_network
+from ltrsys.features.making.extraction import features_of, images_of_bank, write_features
+from ltrsys.features.making.rows import RowFile
+from ltrsys.features.making.writing import WriterThread
+from ltrsys.models.stored.weights import load_network
 from ltrsys.world import World
 from tests.classifiers.conftest import CPU
 from tests.classifiers.runs import make_run

@@ -25,9 +25,9 @@ from ltrsys.errors import DataError
 from ltrsys.models.backbones.base import head_places
 from ltrsys.models.backbones.resnet import RESNETS
 from ltrsys.models.config import ModelConfig
-from ltrsys.models.matching import differences
 from ltrsys.models.network import Network, build_network
-from ltrsys.models.weights import BACKBONE, read_plain
+from ltrsys.models.stored.matching import differences
+from ltrsys.models.stored.weights import BACKBONE, read_plain
 
 CLASSIFIER, SCALES = "classifier.", "classifier.scales"
 OURS = {
