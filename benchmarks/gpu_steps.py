@@ -97,7 +97,6 @@ def give_back_memory(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
 
 
 def synthetic(way: Way, batch_size: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -118,6 +117,7 @@ def batch_that_fits(way: Way, largest: int, device: torch.device) -> int:
     total = torch.cuda.get_device_properties(device).total_memory
     size = largest
     while True:
+        torch.cuda.reset_peak_memory_stats(device)
         try:
             seconds_of_steps(way, size, device, steps=1, warm_up=1)
             fits = torch.cuda.max_memory_reserved(device) <= (1 - SPARE) * total

@@ -106,22 +106,23 @@ def measure(quick: bool) -> Iterator[Table]:
     """
     begun, sizes = time.monotonic(), QUICK if quick else Sizes()
     networks = ["resnet50"] if quick else list(LARGEST_BATCH)
-    with tempfile.TemporaryDirectory(prefix="ltrsys-gpu-") as folder, process_group(World(), 600) as device:
-        set_up_gpu(device, cudnn_benchmark=True, tf32=True)
-        shards = _shards(Path(folder) / "shards", sizes)
-        measured = Measured(quick, device)
-        for task in _tasks(networks, device, quick=quick):
-            if time.monotonic() - begun > LAST_START:
-                measured.left_out.append(str(task))
-                continue
-            try:
-                task.run(measured, sizes, shards)
-            except Exception as error:
-                first_line = (str(error).splitlines() or [""])[0][:300]
-                measured.failed.append(f"{task} failed: {first_line or type(error).__name__}")
-                give_back_memory(device)
+    with tempfile.TemporaryDirectory(prefix="ltrsys-gpu-") as folder:
+        shards = _shards(Path(folder) / "shards", sizes)  # by processes, which had better start before CUDA does
+        with process_group(World(), timeout_seconds=600) as device:
+            set_up_gpu(device, cudnn_benchmark=True, tf32=True)
+            measured = Measured(quick, device)
+            for task in _tasks(networks, device, quick=quick):
+                if time.monotonic() - begun > LAST_START:
+                    measured.left_out.append(str(task))
+                    continue
+                try:
+                    task.run(measured, sizes, shards)
+                except Exception as error:
+                    first_line = (str(error).splitlines() or [""])[0][:300]
+                    measured.failed.append(f"{task} failed: {first_line or type(error).__name__}")
+                    give_back_memory(device)
+                yield from measured.tables()
             yield from measured.tables()
-        yield from measured.tables()
     if measured.failed:
         raise SystemExit("\n".join(measured.failed))
 

@@ -8,10 +8,12 @@ import sys
 import textwrap
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
+import torch
 
-from benchmarks import gpu, gpu_machine, gpu_tests
+from benchmarks import gpu, gpu_machine, gpu_steps, gpu_tests
 from benchmarks.gpu import Part, main
 from benchmarks.gpu_peaks import PEAKS, Work, peaks_of
 from benchmarks.gpu_steps import Way
@@ -25,13 +27,15 @@ MODULES = {
     "bad_part": "tell('Bad', 'half'); note('bad'); print('what went wrong'); sys.exit(3)",
     "slow_part": """
         tell('Slow', 'half')
+        usual = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which the child inherits
         child = subprocess.Popen(['sleep', '600'])
+        signal.signal(signal.SIGTERM, usual)
         note(f'slow {child.pid}')
         time.sleep(600)
         """,
 }
 WRITES = """
-import json, os, subprocess, sys, time
+import json, os, signal, subprocess, sys, time
 def tell(title, value):
     table = {'title': title, 'columns': ['what'], 'rows': [{'what': value}], 'notes': []}
     path = sys.argv[sys.argv.index('--json') + 1]
@@ -129,6 +133,7 @@ def test_a_part_that_hangs_is_ended_with_all_it_has_started(tmp_path, parts):
     slow = Part("slow", "Hangs.", "slow_part", 3)
     records, page = rehearse(tmp_path / "out", (parts[0], slow, parts[3]))
     assert records["slow"]["status"] == "out of time"
+    assert 3 <= records["slow"]["seconds"] < 15
     assert records["slow"]["tables"][0]["rows"] == [{"what": "half"}]
     assert records["good"]["status"] == "done"
     assert "its limit of 3 s" in page
@@ -187,6 +192,31 @@ def test_the_roofline_is_the_slower_of_memory_and_products():
 
 def test_the_operations_of_resnet_50_are_the_published_ones():
     assert operations_of_an_image(Way("resnet50")) == pytest.approx(2 * 4.09e9, rel=0.005)
+
+
+def test_the_batch_is_halved_until_a_quarter_of_the_memory_is_free(monkeypatch):
+    peak, tried = 0, []
+
+    def steps(way, batch_size, device, *, steps, warm_up):
+        nonlocal peak
+        tried.append(batch_size)
+        peak = max(peak, batch_size)
+        gpu_steps.give_back_memory(device)  # as at the end of real ones
+        if batch_size > 100:
+            raise torch.OutOfMemoryError
+        return 0.1
+
+    def reset(device):
+        nonlocal peak
+        peak = 0
+
+    monkeypatch.setattr(gpu_steps, "seconds_of_steps", steps)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=100))
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: peak)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", reset)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    assert gpu_steps.batch_that_fits(Way("resnet50"), 320, torch.device("cuda")) == 40
+    assert tried == [320, 160, 80, 40]
 
 
 def test_nvidia_smi_is_asked_one_by_one_where_it_does_not_know_a_question(tmp_path, monkeypatch):
