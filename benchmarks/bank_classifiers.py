@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from benchmarks.memory import extra_memory
 from benchmarks.report import Table, main
+from benchmarks.timing import wait_for
 from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, ValSplit
 from ltrsys.classifiers.joint import Joint
 from ltrsys.classifiers.knn import KNNConfig, NearestNeighbours
@@ -98,11 +99,9 @@ def _costs(train: BankSplit, queries: NDArray[np.float32], device: torch.device,
     given = torch.from_numpy(queries).to(device)
     rows: list[dict[str, Any]] = [_row("reading the bank once", None, reading, None, reading, 0.0)]
     for name, fit, epochs in _fits(context, share):
-        fitted: list[Classifier[Any]] = []
-        seconds: list[float] = []
-        memory = extra_memory(lambda: seconds.append(_seconds(lambda: fitted.append(fit()), device)))  # noqa: B023
-        ranking = min(_seconds(partial(fitted[0].rank, given, 5), device) for _ in range(2))
-        rows.append(_row(name, epochs, seconds[0] / (share if epochs else 1), ranking, reading, memory))
+        classifier, seconds, memory = _fitted(fit, device)
+        ranking = min(_seconds(partial(classifier.rank, given, 5), device) for _ in range(2))
+        rows.append(_row(name, epochs, seconds / (share if epochs else 1), ranking, reading, memory))
     notes = (
         f"N = {len(train):,}, D = {train.num_features:,}, C = {train.num_classes:,}, on {device}; the bank has "
         f"{train.features.nbytes / 2**20:,.0f} MiB, in the operating system's cache.",
@@ -111,6 +110,14 @@ def _costs(train: BankSplit, queries: NDArray[np.float32], device: torch.device,
         "adds to the peak of what is resident, files that are mapped included.",
     )
     return Table("Classifiers on a bank", list(rows[0]), rows, notes)
+
+
+def _fitted(fit: Callable[[], Classifier[Any]], device: torch.device) -> tuple[Classifier[Any], float, float]:
+    """Fit once; return the classifier, the seconds, and the bytes of memory that it took."""
+    found: list[Classifier[Any]] = []
+    seconds: list[float] = []
+    memory = extra_memory(lambda: seconds.append(_seconds(lambda: found.append(fit()), device)))
+    return found[0], seconds[0], memory
 
 
 def _fits(context: FitContext, share: float) -> Iterator[tuple[str, Callable[[], Classifier[Any]], int | None]]:
@@ -199,8 +206,7 @@ def _read(train: BankSplit, device: torch.device) -> None:
 def _seconds(task: Callable[[], Any], device: torch.device) -> float:
     def finished() -> None:
         task()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        wait_for(device)
 
     return _clocked(finished)
 

@@ -19,6 +19,7 @@ import torch
 from benchmarks.input_contenders import ours
 from benchmarks.photographs import photograph_source
 from benchmarks.report import Table, interleaved, main, summary
+from benchmarks.timing import wait_for
 from ltrsys.data.config import make_sampler
 from ltrsys.data.index.columns import checksum
 from ltrsys.data.index.dataset import Split
@@ -95,7 +96,7 @@ def _row(workload: Workload, folder: Path, world: World, device: torch.device, r
         started = time.perf_counter()
         engine.accumulate(images, labels, last=True)
         engine.step(1.0)
-        _wait_for(device)
+        wait_for(device)
         return time.perf_counter() - started
 
     checkpoints = CheckpointFolder(folder, kept=1)
@@ -109,7 +110,7 @@ def _row(workload: Workload, folder: Path, world: World, device: torch.device, r
         synchronous.append(time.perf_counter() - started)
         started = time.perf_counter()
         checkpoints.save(_checkpoint_of(engine, world, number))
-        _wait_for(device)
+        wait_for(device)
         copies.append(time.perf_counter() - started)
         while not (folder / f"step-{number:09d}.safetensors").exists():
             step()
@@ -196,11 +197,6 @@ def _checksums(split: Split, shards: list[bytes]) -> float:
 def _sha256(split: Split, shards: list[bytes]) -> float:
     """Return the seconds that the SHA-256 of the shards takes for so many images as a batch has."""
     return _seconds(lambda: [hashlib.sha256(shard).digest() for shard in shards]) * BATCH_SIZE / len(split)
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _seconds(task: Callable[[], object]) -> float:

@@ -5,7 +5,6 @@ script is rehearsed, times are those of the CPU, and nothing is known of the roo
 """
 
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from benchmarks.gpu_peaks import Peaks, Work, peaks_of
 from benchmarks.report import Table, interleaved, main
+from benchmarks.timing import clocked
 from ltrsys.kernels import class_sums, ncm_search, norm_factor, row_norms, tau_logits, tau_sweep
 
 COLUMNS = ("way", "ms", "ours / this", "least, ms", "share of the roofline", "as ours, %")
@@ -271,12 +271,12 @@ def _table(title: str, case: Case, rows: int, ways: Mapping[str, Way]) -> Table:
     for name, way in ways.items():
         try:
             found = way.run()  # once, to have everything compiled
-            _seconds(way.run, case.device)
+            clocked(way.run, case.device)
             answers[name] = None if way.classes is None else way.classes(found).cpu()
         except Exception as error:
             notes.append(f"{name} failed: {(str(error).splitlines() or [''])[0][:300] or type(error).__name__}")
     found = None
-    seconds = interleaved({name: partial(_seconds, ways[name].run, case.device) for name in answers}, case.sizes.rounds)
+    seconds = interleaved({name: partial(clocked, ways[name].run, case.device) for name in answers}, case.sizes.rounds)
     lines = []
     ours = next(iter(ways))
     for name, way in ways.items():
@@ -297,21 +297,6 @@ def _table(title: str, case: Case, rows: int, ways: Mapping[str, Way]) -> Table:
     if case.device.type == "cuda" and case.peaks is None:
         notes.append("Nothing is known here of what this GPU can do at most, so there is no roofline.")
     return Table(title, COLUMNS, lines, notes)
-
-
-def _seconds(task: Callable[[], Any], device: torch.device) -> float:
-    """Time a task by the clock of the GPU, what it makes the host do included; on a CPU by its own."""
-    if device.type == "cpu":
-        started = time.perf_counter()
-        task()
-        return time.perf_counter() - started
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    torch.cuda.synchronize(device)
-    begin.record()
-    task()
-    end.record()
-    end.synchronize()
-    return begin.elapsed_time(end) / 1000
 
 
 if __name__ == "__main__":

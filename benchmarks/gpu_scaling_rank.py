@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from benchmarks.gpu_steps import Way, clocked, seconds_of_steps, tiny
+from benchmarks.gpu_steps import Way, seconds_of_steps, tiny
+from benchmarks.timing import clocked
 from ltrsys.device import set_up_gpu
 from ltrsys.training.supervision.process_group import process_group
 from ltrsys.world import World

@@ -1,7 +1,6 @@
 """A training step through the project's engines, on synthetic images, for the benchmarks of a GPU."""
 
 import gc
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.timing import clocked
 from ltrsys.models.backbones.base import BACKBONES, Backbone
 from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import build_network
@@ -137,21 +137,6 @@ def seconds_of_steps(way: Way, batch_size: int, device: torch.device, *, steps: 
         for _ in range(warm_up):
             step(images, labels)
         return clocked(lambda: [step(images, labels) for _ in range(steps)], device) / steps
-
-
-def clocked(task: Callable[[], object], device: torch.device) -> float:
-    """Return the seconds of a task, by CUDA's events on a GPU and by the host's clock on a CPU."""
-    if device.type == "cpu":
-        begun = time.perf_counter()
-        task()
-        return time.perf_counter() - begun
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    torch.cuda.synchronize(device)
-    begin.record()
-    task()
-    end.record()
-    end.synchronize()
-    return begin.elapsed_time(end) / 1000
 
 
 def tiny(way: Way) -> Way:

@@ -24,7 +24,6 @@ from benchmarks.gpu_steps import (
     NUM_CLASSES,
     Way,
     batch_that_fits,
-    clocked,
     give_back_memory,
     seconds_of_steps,
     started,
@@ -33,6 +32,7 @@ from benchmarks.gpu_steps import (
 )
 from benchmarks.photographs import photograph_source
 from benchmarks.report import Table, main
+from benchmarks.timing import clocked, wait_for
 from ltrsys.data.config import DataConfig, make_sampler
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.loading.loader import Batch, TrainLoader
@@ -217,8 +217,7 @@ def _real_row(way: Way, decode: str, measured: Measured, sizes: Sizes, shards: P
             turns["synthetic"].append(clocked(lambda: [step(*given) for _ in range(sizes.steps)], device))
             for batch in islice(batches, sizes.settling):
                 step(batch.images, batch.labels)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            wait_for(device)
             before = loader.stall_seconds
             turns["real"].append(
                 clocked(lambda: [step(batch.images, batch.labels) for batch in islice(batches, sizes.steps)], device)

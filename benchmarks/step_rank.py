@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional
 
+from benchmarks.timing import wait_for
 from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import Network, build_network
 from ltrsys.training.config import TrainConfig
@@ -61,10 +62,10 @@ def measure(workload: Workload, rounds: int, world: World, device: torch.device)
     for round_number in range(WARM_UP + rounds):
         for way, step in steps.items():
             dist.barrier()
-            _wait_for(device)
+            wait_for(device)
             started = time.perf_counter()
             step()
-            _wait_for(device)
+            wait_for(device)
             if round_number >= WARM_UP:
                 seconds[way].append(time.perf_counter() - started)
     return seconds
@@ -113,11 +114,6 @@ def _start_deepspeed(network: Network, config: TrainConfig, workload: Workload, 
         config=settings if clips else settings | {"gradient_clipping": 0.0},
     )
     return engine
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 if __name__ == "__main__":

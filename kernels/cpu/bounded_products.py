@@ -208,9 +208,8 @@ class PlainScreen:
 
     def __init__(self, vectors_CD: Tensor, factor_C: Tensor | None, bias_C: Tensor | None, grouping: Grouping) -> None:
         self.grouping = grouping
-        self._vectors_PD = vectors_CD[
-            grouping.class_of_place
-        ]  # the columns of a score matrix would be moved in each block
+        # moved once: the columns of a matrix of scores would be moved in each block
+        self._vectors_PD = vectors_CD[grouping.class_of_place]
         self._factor_P = None if factor_C is None else factor_C.float()[grouping.class_of_place]
         self._bias_P = None if bias_C is None else bias_C.float()[grouping.class_of_place]
         norm_C = vectors_CD.norm(dim=1) if factor_C is None else vectors_CD.new_ones(1)

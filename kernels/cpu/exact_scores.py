@@ -6,7 +6,7 @@ N samples, C classes, D features, Q candidates (pairs of a sample and a class), 
 import functools
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +21,7 @@ pays to make it smaller."""
 EXACT_STRETCH = 512
 """Features of which the class vectors that are compared are held in float64 at a time: 32 MiB of 8,142 classes."""
 EXACT_BLOCK_ELEMENTS = 1 << 18
-"""Numbers that are gathered at once for products in float64: 2 MiB of either factor, for the caches."""
+"""Numbers that are gathered at once for distances in float64: 2 MiB of either factor, for the caches."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,8 @@ def sampled_product(
     Each stretch of features is multiplied in float32, and the products of the stretches are added in float64.
     """
     first_N = torch.cat([first_N, first_N.new_tensor([len(classes_Q)])])
-    products_Q = torch.zeros(len(classes_Q), dtype=torch.float64)
     pattern = _sparse(first_N, classes_Q, features_ND.new_zeros(len(classes_Q)), (len(features_ND), len(vectors_CD)))
-    for features, vectors in zip(features_ND.split(stretch, dim=1), vectors_CD.split(stretch, dim=1), strict=True):
-        products_Q += torch.sparse.sampled_addmm(pattern, features, vectors.T, beta=0.0).values()
-    return products_Q
+    return _sum_at(pattern, zip(features_ND.split(stretch, dim=1), vectors_CD.split(stretch, dim=1), strict=True))
 
 
 def exact_products_of_pairs(
@@ -93,19 +90,24 @@ def exact_products_of_pairs(
     Equal rows stand one after the other. Each pair is added up in the same way: equal vectors give equal bits, and so
     tie.
     """
-    products_Q = torch.zeros(len(rows_Q), dtype=torch.float64)
     if not len(rows_Q):
-        return products_Q
+        return torch.zeros(0, dtype=torch.float64)
     rows_R, counts_R = rows_Q.unique_consecutive(return_counts=True)
     classes_K, place_Q = classes_Q.unique(return_inverse=True)
     first_R = functional.pad(counts_R.cumsum(0), (1, 0))
-    pattern = _sparse(first_R, place_Q, torch.zeros_like(products_Q), (len(rows_R), len(classes_K)))
+    pattern = _sparse(first_R, place_Q, torch.zeros(len(rows_Q), dtype=torch.float64), (len(rows_R), len(classes_K)))
     stretches = zip(
         features_of(rows_R).split(EXACT_STRETCH, dim=1), vectors_CD.split(EXACT_STRETCH, dim=1), strict=True
     )
-    for features, vectors in stretches:
-        products_Q += torch.sparse.sampled_addmm(pattern, features, vectors[classes_K].double().T, beta=0.0).values()
-    return products_Q
+    return _sum_at(pattern, ((features, vectors[classes_K].double()) for features, vectors in stretches))
+
+
+def _sum_at(pattern: Tensor, factors: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    """Return the sum of the products of features and vectors, stretch by stretch, at the places of a pattern."""
+    sums_Q = torch.zeros(len(pattern.values()), dtype=torch.float64)
+    for features, vectors in factors:
+        sums_Q += torch.sparse.sampled_addmm(pattern, features, vectors.T, beta=0.0).values()
+    return sums_Q
 
 
 def _sparse(first_R: Tensor, columns_Q: Tensor, values_Q: Tensor, size: tuple[int, int]) -> Tensor:
@@ -129,14 +131,10 @@ def _hear_about_beta() -> None:
         torch.sparse_csr_tensor(zero, zero[:0], torch.zeros(0, device="cpu"), size=(0, 0), check_invariants=False)
 
 
-def exact_sums_of_pairs(
-    term: Callable[[Tensor, Tensor], Tensor],
-    rows_Q: Tensor,
-    classes_Q: Tensor,
-    features_of: Callable[[Tensor], Tensor],
-    vectors_CD: Tensor,
+def exact_squared_distances_of_pairs(
+    rows_Q: Tensor, classes_Q: Tensor, features_of: Callable[[Tensor], Tensor], vectors_CD: Tensor
 ) -> Tensor:
-    """Return the sum over d of term(x_nd, w_jd) in float64 for some pairs, [Q]; `features_of` gives rows in float64.
+    """Return |x_n - w_j|^2 for some pairs, float64 [Q]; `features_of` gives rows in float64.
 
     Each pair is added up in the same way: equal vectors give equal bits, and so tie.
     """
@@ -144,5 +142,6 @@ def exact_sums_of_pairs(
     step = max(1, EXACT_BLOCK_ELEMENTS // max(1, vectors_CD.shape[1]))
     for first in range(0, len(rows_Q), step):
         part = slice(first, first + step)
-        sums_Q[part] = term(features_of(rows_Q[part]), vectors_CD[classes_Q[part]].double()).sum(dim=1)
+        differences = features_of(rows_Q[part]).sub_(vectors_CD[classes_Q[part]].double())
+        sums_Q[part] = differences.square_().sum(dim=1)
     return sums_Q

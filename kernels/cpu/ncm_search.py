@@ -18,7 +18,7 @@ from ltrsys.kernels import reference
 from ltrsys.kernels.checks import Metric
 from ltrsys.kernels.cpu.block_search import MOST_CANDIDATES, BlockSearch, can_be_screened, search_in_blocks
 from ltrsys.kernels.cpu.bounded_products import ByteScreen, Cascade, PlainScreen, RoundedScreen, ScreenMaker
-from ltrsys.kernels.cpu.exact_scores import ScoredCandidates, exact_sums_of_pairs
+from ltrsys.kernels.cpu.exact_scores import ScoredCandidates, exact_squared_distances_of_pairs
 from ltrsys.kernels.cpu.screening import Grouping, Scores, Screen, members_for
 from ltrsys.kernels.reproducible_sums import lengths_in_blocks
 
@@ -177,7 +177,7 @@ class _NearestMeansOfBlock(BlockSearch):
         return self._squared_distances(rows_Q, classes_Q) / -2
 
     def _squared_distances(self, rows_Q: Tensor, classes_Q: Tensor) -> Tensor:
-        return exact_sums_of_pairs(_squared_difference, rows_Q, classes_Q, self.exact_features, self.vectors_CD)
+        return exact_squared_distances_of_pairs(rows_Q, classes_Q, self.exact_features, self.vectors_CD)
 
     def _scores(self, rows_N: Tensor, classes_Nk: Tensor, values_Nk: Tensor, length_N1: Tensor) -> Tensor:
         """Turn what was ranked by into cosines or minus distances."""
@@ -188,10 +188,6 @@ class _NearestMeansOfBlock(BlockSearch):
         rows, places = (squared_Nk < CANCELLED * total_Nk).nonzero(as_tuple=True)
         squared_Nk[rows, places] = self._squared_distances(rows_N[rows], classes_Nk[rows, places])
         return -squared_Nk.sqrt()
-
-
-def _squared_difference(first: Tensor, second: Tensor) -> Tensor:
-    return first.sub_(second).square_()
 
 
 def _ranked(values_NK: Tensor) -> tuple[Tensor, Tensor]:
