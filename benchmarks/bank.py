@@ -26,7 +26,7 @@ from ltrsys.data.shards.building import build_shards
 from ltrsys.features.making.extraction import make_bank
 from ltrsys.models.network import build_network
 from ltrsys.models.stored.weights import save_network
-from ltrsys.prediction.images import Samples
+from ltrsys.prediction.images.collections import Samples
 from ltrsys.runs.folder import RunFolder
 from ltrsys.world import World
 

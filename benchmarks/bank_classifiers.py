@@ -23,7 +23,7 @@ from benchmarks.report import Table, main
 from benchmarks.timing import wait_for
 from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, ValSplit
 from ltrsys.classifiers.joint import Joint
-from ltrsys.classifiers.knn import KNNConfig, NearestNeighbours
+from ltrsys.classifiers.nearest.knn import KNNConfig, NearestNeighbours
 from ltrsys.features.bank import BLOCK_ROWS, BankSplit
 
 LEFT_OUT = {"cosine_no_relu", "fslwf"}

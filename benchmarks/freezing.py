@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from benchmarks.report import Table, interleaved, main, summary
 from ltrsys.models.config import ModelConfig, Trainable
-from ltrsys.models.freezing import freeze
 from ltrsys.models.network import build_network
+from ltrsys.models.trainable.freezing import freeze
 
 NUM_CLASSES = 1000
 COLUMNS = ("network", "trained", "ms", "ms p20", "ms p80", "over all")

@@ -19,7 +19,7 @@ from torchvision import transforms
 from benchmarks.photographs import photograph_source
 from benchmarks.report import Table, interleaved, main, summary
 from ltrsys.classifiers.joint import Joint
-from ltrsys.commands.predict import predict_missing
+from ltrsys.commands.results.predict import predict_missing
 from ltrsys.config.schema import Config
 from ltrsys.data.config import IMAGENET_MEAN, IMAGENET_STD, DataConfig
 from ltrsys.data.index.dataset import Dataset as Shards
@@ -34,7 +34,7 @@ from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import build_network
 from ltrsys.models.signature import Signature
 from ltrsys.prediction.answers import Wanted
-from ltrsys.prediction.images import Files, Images, Samples
+from ltrsys.prediction.images.collections import Files, Images, Samples
 from ltrsys.prediction.job import Job
 from ltrsys.prediction.loading import LoadedModel
 from ltrsys.prediction.predictor import Predictor

@@ -34,7 +34,7 @@ from ltrsys.runs.folder import RunFolder
 from ltrsys.second_stage.store import Fitted
 from ltrsys.serving.app import create_app
 from ltrsys.serving.batching import Batcher
-from ltrsys.serving.limits import Limits
+from ltrsys.serving.guards.limits import Limits
 from ltrsys.serving.served import Served
 from ltrsys.serving.server import Server, listen
 from ltrsys.serving.service import Service

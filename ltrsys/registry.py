@@ -1,8 +1,8 @@
 """Methods by name: a file of a package, or of a user's own, makes a method known everywhere.
 
-A kind of method (a sampler, a loss, a classifier, ...) has one `Registry`. It imports the files of its package when it
-is first asked for a name; each of them registers what it holds. Files of methods import torch and the like only where
-they use them, so that a config is read in no time.
+A kind of method (a sampler, a loss, a classifier, ...) has one `Registry`. It imports the files of its packages
+when it is first asked for a name; each of them registers what it holds. Files of methods import torch and the like only
+where they use them, so that a config is read in no time.
 """
 
 import difflib
@@ -43,14 +43,14 @@ REGISTRIES: dict[str, "Registry[Any]"] = {}
 class Registry(Generic[M]):
     """The methods of one kind."""
 
-    def __init__(self, kind: str, package: str) -> None:
+    def __init__(self, kind: str, *packages: str) -> None:
         """Make a kind known.
 
         Args:
             kind: What one of them is called, such as `sampler`.
-            package: The package whose modules hold the methods that come with ltrsys.
+            packages: Those whose modules hold the methods that come with ltrsys.
         """
-        self.kind, self.package = kind, package
+        self.kind, self.packages = kind, packages
         self._methods: dict[str, M] = {}
         self._loaded = False
         REGISTRIES[kind] = self
@@ -99,9 +99,9 @@ class Registry(Generic[M]):
     def _all(self) -> dict[str, M]:
         if not self._loaded:
             self._loaded = True
-            package = importlib.import_module(self.package)
-            for module in pkgutil.iter_modules(package.__path__):
-                importlib.import_module(f"{self.package}.{module.name}")
+            for package in self.packages:
+                for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+                    importlib.import_module(f"{package}.{module.name}")
         return self._methods
 
 

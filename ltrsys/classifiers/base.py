@@ -281,4 +281,10 @@ class Classifier(Method, ABC, Generic[C]):
         """Make the classifier that gave `tensors`, `params` and `selected_on`; it ranks with the same bits."""
 
 
-CLASSIFIERS: Registry[type[Classifier[Any]]] = Registry("classifier", "ltrsys.classifiers")
+CLASSIFIERS: Registry[type[Classifier[Any]]] = Registry(
+    "classifier",
+    "ltrsys.classifiers",
+    "ltrsys.classifiers.nearest",
+    "ltrsys.classifiers.adjusted",
+    "ltrsys.classifiers.retrained",
+)

@@ -10,22 +10,22 @@ import typer
 from typer.exceptions import TyperException
 
 from ltrsys import __version__
-from ltrsys.cli import study
-from ltrsys.cli.add_class import add_class
-from ltrsys.cli.audit import audit
-from ltrsys.cli.balance import balance, evaluate
-from ltrsys.cli.bank import bank
-from ltrsys.cli.export import export
-from ltrsys.cli.import_weights import import_weights
-from ltrsys.cli.init import init
-from ltrsys.cli.inspect import inspect
+from ltrsys.cli.data.audit import audit
+from ltrsys.cli.data.init import init
+from ltrsys.cli.data.inspect import inspect
+from ltrsys.cli.data.shards import shards
 from ltrsys.cli.methods import methods
-from ltrsys.cli.predict import predict
-from ltrsys.cli.report import compare, report
-from ltrsys.cli.serve import serve
-from ltrsys.cli.shards import shards
-from ltrsys.cli.train import train
-from ltrsys.cli.wandb_workspace import wandb_workspace
+from ltrsys.cli.results.add_class import add_class
+from ltrsys.cli.results.export import export
+from ltrsys.cli.results.predict import predict
+from ltrsys.cli.results.report import compare, report
+from ltrsys.cli.results.serve import serve
+from ltrsys.cli.results.wandb_workspace import wandb_workspace
+from ltrsys.cli.training import study
+from ltrsys.cli.training.balance import balance, evaluate
+from ltrsys.cli.training.bank import bank
+from ltrsys.cli.training.import_weights import import_weights
+from ltrsys.cli.training.train import train
 from ltrsys.errors import LtrsysError
 
 INTERRUPTED = 130

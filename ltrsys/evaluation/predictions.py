@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from ltrsys.classifiers.adjusted.tau import TauConfig, sweep
 from ltrsys.classifiers.joint import Joint
-from ltrsys.classifiers.tau import TauConfig, sweep
 from ltrsys.errors import LtrsysError
 from ltrsys.evaluation.split import EvaluatedSplit
 from ltrsys.features.bank import FeatureBank, fingerprint

@@ -15,8 +15,8 @@ from ltrsys.data.config import DataConfig
 from ltrsys.data.index.dataset import Split
 from ltrsys.errors import DataError
 from ltrsys.models.signature import Preprocessing
-from ltrsys.prediction.batches import BatchReader
-from ltrsys.prediction.images import Samples
+from ltrsys.prediction.images.batches import BatchReader
+from ltrsys.prediction.images.collections import Samples
 from ltrsys.random import Stream, permutation, words
 
 BATCH = 32

@@ -21,15 +21,15 @@ from ltrsys.files import sha256_of
 from ltrsys.first_stage.from_run import check_from_run, digest_of_weights, fill_from_run, parts_to_begin
 from ltrsys.first_stage.memory import check_memory
 from ltrsys.first_stage.resuming import check_same_experiment, check_same_plan
-from ltrsys.models.freezing import freeze
 from ltrsys.models.heads import CosineHead
 from ltrsys.models.image_size import build_without_memory
-from ltrsys.models.layers import check_layers
-from ltrsys.models.lora import add_adapters, check_adapters
 from ltrsys.models.network import Network, build_network
 from ltrsys.models.stored.pretrained import load_pretrained
 from ltrsys.models.stored.published_files import find_weights
 from ltrsys.models.stored.weights import load_backbone
+from ltrsys.models.trainable.freezing import freeze
+from ltrsys.models.trainable.layers import check_layers
+from ltrsys.models.trainable.lora import add_adapters, check_adapters
 from ltrsys.runs.audit_log import begin_attempt
 from ltrsys.runs.folder import RunFolder
 from ltrsys.runs.trained_on import changes_since

@@ -1,7 +1,7 @@
 """What is asked of images, and what is said of each: its classes, best first, and how sure that is."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 Status = Literal["ok", "not sure", "unreadable"]
@@ -101,8 +101,13 @@ class Prediction:
         return self.answers[0]
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        return asdict(self)
+        """Return it as JSON values, which share what they hold with it."""
+        # dataclasses.asdict copies the taxonomy of each answer, and takes a sixth of all the time of `ltrsys predict`.
+        return vars(self) | {
+            "answers": [dict(vars(answer)) for answer in self.answers],
+            "taxon": self.taxon and dict(vars(self.taxon)),
+            "unlikeness": self.unlikeness and dict(vars(self.unlikeness)),
+        }
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:

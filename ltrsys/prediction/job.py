@@ -22,7 +22,7 @@ from typing import Any
 from ltrsys.errors import DataError, UsageError
 from ltrsys.files import explained, read_json, replaced, write_json
 from ltrsys.prediction.answers import Prediction
-from ltrsys.prediction.images import Images
+from ltrsys.prediction.images.collections import Images
 from ltrsys.prediction.tables import Layout, writer_for
 
 IMAGES_OF_A_PART, SECONDS_OF_A_PART = 4096, 20.0

@@ -20,8 +20,8 @@ from ltrsys.kernels import top_classes
 from ltrsys.models.signature import Signature
 from ltrsys.prediction.answering import Answerer, Scored
 from ltrsys.prediction.answers import Prediction, Wanted
-from ltrsys.prediction.batches import BatchReader, Decoded
-from ltrsys.prediction.images import Images, InMemory
+from ltrsys.prediction.images.batches import BatchReader, Decoded
+from ltrsys.prediction.images.collections import Images, InMemory
 from ltrsys.prediction.loading import LoadedModel, load_model
 from ltrsys.prediction.prior import log_shift
 from ltrsys.section import DeviceName

@@ -12,8 +12,9 @@ from starlette.requests import ClientDisconnect
 from ltrsys import __version__
 from ltrsys.data.index.records import SplitName
 from ltrsys.prediction.answers import Wanted
-from ltrsys.serving.headers import Headers
-from ltrsys.serving.limits import Limits, Refusal
+from ltrsys.serving.guards.headers import Headers
+from ltrsys.serving.guards.limits import Limits, Refusal
+from ltrsys.serving.guards.uploads import MULTIPART, RAW
 from ltrsys.serving.schemas import (
     ClassesResponse,
     ErrorResponse,
@@ -22,7 +23,6 @@ from ltrsys.serving.schemas import (
     QueueInfo,
 )
 from ltrsys.serving.service import Service
-from ltrsys.serving.uploads import MULTIPART, RAW
 
 MOST_CLASSES = 100
 """Of an answer."""

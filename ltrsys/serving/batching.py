@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ltrsys.data.validation.images import StoredImage
 from ltrsys.prediction.answers import Prediction, Wanted
-from ltrsys.prediction.images import InMemory
+from ltrsys.prediction.images.collections import InMemory
 from ltrsys.prediction.predictor import Predictor
 
 log = logging.getLogger("ltrsys")

@@ -12,7 +12,7 @@ from ltrsys.metrics.accuracy import shot_of_class
 from ltrsys.prediction.predictor import Predictor
 from ltrsys.registry import nearest
 from ltrsys.section import DeviceName
-from ltrsys.serving.limits import Refusal
+from ltrsys.serving.guards.limits import Refusal
 from ltrsys.serving.neighbours import Neighbours
 from ltrsys.serving.schemas import ClassInfo
 from ltrsys.serving.thumbnails import Thumbnails

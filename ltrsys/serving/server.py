@@ -12,8 +12,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from ltrsys.errors import UsageError
-from ltrsys.serving.connections import limited
-from ltrsys.serving.limits import Limits
+from ltrsys.serving.guards.connections import limited
+from ltrsys.serving.guards.limits import Limits
 
 BACKLOG = 128
 """Connections that are accepted at once, before those too many are ended."""

@@ -18,11 +18,11 @@ from ltrsys.data.validation.images import ImageRejectedError, as_stored
 from ltrsys.errors import DataError, UsageError
 from ltrsys.prediction.answers import Prediction, Wanted
 from ltrsys.serving.batching import Batcher, Inferred
-from ltrsys.serving.limits import Budget, Limits, Refusal
+from ltrsys.serving.guards.limits import Budget, Limits, Refusal
+from ltrsys.serving.guards.uploads import Upload, read_uploads
 from ltrsys.serving.neighbours import SPLIT
 from ltrsys.serving.schemas import AnswerInfo, PredictionInfo, PredictResponse, SimilarImage
 from ltrsys.serving.served import Served
-from ltrsys.serving.uploads import Upload, read_uploads
 
 log = logging.getLogger("ltrsys")
 T = TypeVar("T")

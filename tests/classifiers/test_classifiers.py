@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from ltrsys.classifiers.adjusted.lws import LearnableWeightScaling
+from ltrsys.classifiers.adjusted.tau import TauConfig, TauNorm, norms_follow_counts, sweep
 from ltrsys.classifiers.base import Classifier
-from ltrsys.classifiers.crt import RetrainedClassifier
 from ltrsys.classifiers.joint import Joint
-from ltrsys.classifiers.lws import LearnableWeightScaling
-from ltrsys.classifiers.ncm import NCMConfig, NearestClassMean
-from ltrsys.classifiers.tau import TauConfig, TauNorm, norms_follow_counts, sweep
+from ltrsys.classifiers.nearest.ncm import NCMConfig, NearestClassMean
+from ltrsys.classifiers.retrained.crt import RetrainedClassifier
 from ltrsys.errors import DataError
 from ltrsys.features.bank import BankSplit
 from ltrsys.features.config import RetrainConfig

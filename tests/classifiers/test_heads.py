@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from ltrsys.classifiers.adjusted.logit_adjusted import LogitAdjusted, LogitAdjustedConfig
 from ltrsys.classifiers.base import ValSplit
-from ltrsys.classifiers.cosine import CosineClassifier, CosineConfig
 from ltrsys.classifiers.joint import Joint
-from ltrsys.classifiers.logit_adjusted import LogitAdjusted, LogitAdjustedConfig
-from ltrsys.classifiers.mlp import MLPConfig, MultiLayerPerceptron
+from ltrsys.classifiers.retrained.cosine import CosineClassifier, CosineConfig
+from ltrsys.classifiers.retrained.mlp import MLPConfig, MultiLayerPerceptron
 from ltrsys.classifiers.tilt import log_prior, tilted_predictions
 from ltrsys.errors import DataError, UsageError
 from ltrsys.features.bank import BankSplit

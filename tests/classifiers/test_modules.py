@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ltrsys.classifiers.base import CLASSIFIERS, Classifier
 from ltrsys.classifiers.joint import Joint
-from ltrsys.classifiers.ncm import NCMConfig, NearestClassMean
+from ltrsys.classifiers.nearest.ncm import NCMConfig, NearestClassMean
 from ltrsys.features.bank import BankSplit
 from ltrsys.models.memory import Memory
 from tests.classifiers.conftest import NUM_CLASSES, NUM_FEATURES, LongTail, context

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from ltrsys.classifiers.base import CLASSIFIERS, Classifier
-from ltrsys.classifiers.knn import KNNConfig, NearestNeighbours
-from ltrsys.classifiers.lda import LDAConfig, LinearDiscriminant
-from ltrsys.classifiers.ncm import NCMConfig, NearestClassMean
+from ltrsys.classifiers.nearest.knn import KNNConfig, NearestNeighbours
+from ltrsys.classifiers.nearest.lda import LDAConfig, LinearDiscriminant
+from ltrsys.classifiers.nearest.ncm import NCMConfig, NearestClassMean
 from ltrsys.errors import UsageError
 from ltrsys.features.bank import BankSplit
 from tests.classifiers.conftest import NUM_CLASSES, LongTail, context

@@ -31,7 +31,7 @@ def test_nothing_slow_is_imported_before_a_command_needs_it():
     ask = "import sys, ltrsys.cli.main; print(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
     imported = set(done.stdout.split())
-    assert "ltrsys.cli.shards" in imported
+    assert "ltrsys.cli.data.shards" in imported
     assert not imported & set(slow.split(", "))
 
 
@@ -82,7 +82,7 @@ def test_ctrl_c_in_a_command_says_that_what_is_finished_is_kept(capsys, monkeypa
     def interrupted(path):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ltrsys.commands.audit.audit_run", interrupted)
+    monkeypatch.setattr("ltrsys.commands.data.audit.audit_run", interrupted)
     with pytest.raises(SystemExit) as stopped:
         main(["audit", "nowhere"])
     assert stopped.value.code == 130

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ltrsys.commands.balance import balance_run
+from ltrsys.commands.training.balance import balance_run
 from ltrsys.evaluation.results import read_results
 from tests.classifiers.runs import make_run
 from tests.cluster.jobs import program, submit_script, wait_for_end

@@ -11,7 +11,7 @@ from typing import IO
 import psutil
 import pytest
 
-from ltrsys.commands.audit import audit_run
+from ltrsys.commands.data.audit import audit_run
 from tests.cluster.hosts import ADDRESSES, INTERFACE, TwoHosts
 from tests.trainings import ROOT, config_writer, read_metrics
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ltrsys.commands.audit import audit_run
+from ltrsys.commands.data.audit import audit_run
 from tests.cluster.jobs import program, submit_script, wait_for_end
 from tests.cluster.slurm import SlurmCluster
 from tests.trainings import ROOT, config_writer, read_metrics

@@ -7,9 +7,9 @@ import yaml
 
 from ltrsys.config.changes import differences
 from ltrsys.config.reading import load_config
-from ltrsys.models.freezing import freeze
 from ltrsys.models.image_size import build_without_memory, check_image_size
-from ltrsys.models.lora import add_adapters, check_adapters
+from ltrsys.models.trainable.freezing import freeze
+from ltrsys.models.trainable.lora import add_adapters, check_adapters
 from ltrsys.section import MayChange
 from ltrsys.studies.figures.base import figure_of
 from ltrsys.studies.study import OpenStudy

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ltrsys.classifiers.ncm import NCMConfig, NearestClassMean
+from ltrsys.classifiers.nearest.ncm import NCMConfig, NearestClassMean
 from ltrsys.evaluation.predictions import Predictions
 from ltrsys.evaluation.split import EvaluatedSplit
 from ltrsys.metrics.config import ShotsConfig

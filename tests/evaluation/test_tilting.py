@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from ltrsys.classifiers.cosine import CosineConfig
-from ltrsys.classifiers.cosine_no_relu import CosineBeforeLastReLU
-from ltrsys.classifiers.crt import RetrainedClassifier
+from ltrsys.classifiers.adjusted.logit_adjusted import LogitAdjusted, LogitAdjustedConfig
 from ltrsys.classifiers.joint import Joint
-from ltrsys.classifiers.logit_adjusted import LogitAdjusted, LogitAdjustedConfig
+from ltrsys.classifiers.retrained.cosine import CosineConfig
+from ltrsys.classifiers.retrained.cosine_no_relu import CosineBeforeLastReLU
+from ltrsys.classifiers.retrained.crt import RetrainedClassifier
 from ltrsys.classifiers.tilt import log_prior
 from ltrsys.evaluation.results import Line
 from ltrsys.evaluation.split import EvaluatedSplit

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ltrsys.classifiers.joint import Joint
-from ltrsys.classifiers.ncm import NCMConfig, NearestClassMean
+from ltrsys.classifiers.nearest.ncm import NCMConfig, NearestClassMean
 from ltrsys.errors import DataError
 from ltrsys.export.comparison import Comparison, accuracy_lines, compare, exact_scores, lost
 from ltrsys.export.images import Noise

@@ -17,8 +17,8 @@ from ltrsys.export.companions import write_classes, write_preprocessing
 from ltrsys.export.comparison import Comparison
 from ltrsys.export.formats.onnx_graph import ONNXExporter
 from ltrsys.export.model_card import PREPARE, ModelCard
-from ltrsys.prediction.batches import BatchReader
-from ltrsys.prediction.images import Files
+from ltrsys.prediction.images.batches import BatchReader
+from ltrsys.prediction.images.collections import Files
 from ltrsys.prediction.loading import load_model
 from ltrsys.runs.folder import RunFolder
 from tests.classifiers.conftest import CPU, LongTail

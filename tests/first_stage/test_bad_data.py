@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from ltrsys.cli.main import main
-from ltrsys.commands.audit import audit_run
+from ltrsys.commands.data.audit import audit_run
 from ltrsys.config.reading import load_config
 from ltrsys.data.config import make_sampler
 from ltrsys.data.index.dataset import Dataset

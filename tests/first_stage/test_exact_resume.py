@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ltrsys.commands.audit import audit_run
+from ltrsys.commands.data.audit import audit_run
 from ltrsys.config.reading import load_config
 from ltrsys.errors import DataError, LtrsysError, UsageError
 from ltrsys.first_stage.trainer import train

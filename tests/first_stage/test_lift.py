@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
-from ltrsys.commands.balance import balance_run
+from ltrsys.commands.training.balance import balance_run
 from ltrsys.config.reading import load_config
 from ltrsys.errors import UsageError
 from ltrsys.first_stage import initial_means

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ltrsys.commands.audit import audit_run
+from ltrsys.commands.data.audit import audit_run
 from ltrsys.config.reading import load_config
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.data.shards.building import build_shards

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ltrsys.commands.balance import balance_run
+from ltrsys.commands.training.balance import balance_run
 from ltrsys.evaluation.balanced_run import BalancedRun
 from ltrsys.runs.folder import RunFolder
 from tests.classifiers.conftest import _one_thread

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ltrsys.commands.balance import balance_run
-from ltrsys.commands.report import report_runs
+from ltrsys.commands.results.report import report_runs
+from ltrsys.commands.training.balance import balance_run
 from ltrsys.config.reading import save_config
 from ltrsys.data.index.columns import checksum, write_columns
 from ltrsys.data.index.dataset import Dataset

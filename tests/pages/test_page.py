@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ltrsys.commands.report import report_runs
+from ltrsys.commands.results.report import report_runs
 from ltrsys.evaluation.balanced_run import BalancedRun
 from ltrsys.metrics.accuracy import class_accuracy
 from tests.pages.browser import Browser, Keys

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from ltrsys.data.index.dataset import Dataset
-from ltrsys.prediction.images import Samples
+from ltrsys.prediction.images.collections import Samples
 from ltrsys.prediction.predictor import Predictor
 from ltrsys.runs.folder import RunFolder
-from tests.cli.test_balance import ltrsys
+from tests.cli.training.test_balance import ltrsys
 from tests.conftest import on_one_thread
 
 SHORT = ["balance.crt={epochs: 2, lr: 0.1, batch_size: 64}", "balance.feature_batch_size=64"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ltrsys.commands.predict import PredictOptions, predict
+from ltrsys.commands.results.predict import PredictOptions, predict
 from ltrsys.errors import DataError, UsageError
 from ltrsys.prediction import job as jobs
 from ltrsys.prediction.answers import Wanted
@@ -65,7 +65,7 @@ import os, signal, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from ltrsys.commands.predict import PredictOptions, predict
+from ltrsys.commands.results.predict import PredictOptions, predict
 from ltrsys.prediction import job
 job.SECONDS_OF_A_PART = 0.0  # a part a batch
 flush = job.PartWriter.flush

@@ -11,7 +11,7 @@ from ltrsys.models.signature import signature_in
 from ltrsys.models.stored.weights import load_tensors, metadata_of, save_tensors
 from ltrsys.prediction.loading import load_model
 from ltrsys.runs.folder import RunFolder
-from tests.cli.test_balance import ltrsys
+from tests.cli.training.test_balance import ltrsys
 from tests.prediction.conftest import SHORT
 
 pytestmark = pytest.mark.long

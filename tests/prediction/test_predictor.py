@@ -15,7 +15,7 @@ from ltrsys.data.index.dataset import Dataset
 from ltrsys.errors import DataError, UsageError
 from ltrsys.evaluation.split import EvaluatedSplit
 from ltrsys.features.bank import FeatureBank
-from ltrsys.prediction.images import Samples
+from ltrsys.prediction.images.collections import Samples
 from ltrsys.prediction.predictor import Predictor
 from ltrsys.runs.folder import RunFolder
 from ltrsys.second_stage.store import load_fitted

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from ltrsys.classifiers.adjusted.tau import TauConfig, TauNorm
 from ltrsys.classifiers.base import FitContext, Selection, ValSplit
-from ltrsys.classifiers.cosine import CosineClassifier, CosineConfig
-from ltrsys.classifiers.cosine_no_relu import CosineBeforeLastReLU
-from ltrsys.classifiers.tau import TauConfig, TauNorm
+from ltrsys.classifiers.retrained.cosine import CosineClassifier, CosineConfig
+from ltrsys.classifiers.retrained.cosine_no_relu import CosineBeforeLastReLU
 from ltrsys.data.index.dataset import Dataset
 from ltrsys.errors import UsageError
 from ltrsys.features.bank import FILES, BankIdentity, FeatureBank

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from ltrsys.classifiers.base import ValSplit
-from ltrsys.classifiers.crt import RetrainedClassifier
 from ltrsys.classifiers.joint import Joint
-from ltrsys.classifiers.ncm import NCMConfig, NearestClassMean
+from ltrsys.classifiers.nearest.ncm import NCMConfig, NearestClassMean
+from ltrsys.classifiers.retrained.crt import RetrainedClassifier
 from ltrsys.errors import DataError
 from ltrsys.features.bank import BankSplit
 from ltrsys.features.folds import FOLDS, fold_of_row

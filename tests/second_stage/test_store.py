@@ -5,25 +5,25 @@ from pathlib import Path
 import pytest
 import torch
 
-from ltrsys.classifiers.balanced_softmax import BalancedSoftmaxClassifier, BalancedSoftmaxConfig
+from ltrsys.classifiers.adjusted.disalign import DisAlign, DisAlignConfig
+from ltrsys.classifiers.adjusted.logit_adjusted import LogitAdjusted, LogitAdjustedConfig
+from ltrsys.classifiers.adjusted.lws import LearnableWeightScaling
+from ltrsys.classifiers.adjusted.tau import TauNorm
 from ltrsys.classifiers.base import CLASSIFIERS, Classifier, Member
-from ltrsys.classifiers.cosine import CosineClassifier, CosineConfig
-from ltrsys.classifiers.cosine_no_relu import CosineBeforeLastReLU
-from ltrsys.classifiers.crt import RetrainedClassifier
-from ltrsys.classifiers.crt_memory import CRTMemoryConfig, RetrainedMemory
-from ltrsys.classifiers.disalign import DisAlign, DisAlignConfig
 from ltrsys.classifiers.ensemble import Ensemble
-from ltrsys.classifiers.fslwf import FSLwF, FSLwFConfig
 from ltrsys.classifiers.joint import Joint
-from ltrsys.classifiers.knn import KNNConfig, NearestNeighbours
-from ltrsys.classifiers.lda import LDAConfig, LinearDiscriminant
-from ltrsys.classifiers.linear import LinearConfig, LinearProbe
-from ltrsys.classifiers.logit_adjusted import LogitAdjusted, LogitAdjustedConfig
-from ltrsys.classifiers.lws import LearnableWeightScaling
-from ltrsys.classifiers.mlp import MLPConfig, MultiLayerPerceptron
-from ltrsys.classifiers.ncm import NCMConfig, NearestClassMean
-from ltrsys.classifiers.tau import TauNorm
-from ltrsys.classifiers.weight_balancing import WeightBalancing, WeightBalancingConfig
+from ltrsys.classifiers.nearest.knn import KNNConfig, NearestNeighbours
+from ltrsys.classifiers.nearest.lda import LDAConfig, LinearDiscriminant
+from ltrsys.classifiers.nearest.ncm import NCMConfig, NearestClassMean
+from ltrsys.classifiers.retrained.balanced_softmax import BalancedSoftmaxClassifier, BalancedSoftmaxConfig
+from ltrsys.classifiers.retrained.cosine import CosineClassifier, CosineConfig
+from ltrsys.classifiers.retrained.cosine_no_relu import CosineBeforeLastReLU
+from ltrsys.classifiers.retrained.crt import RetrainedClassifier
+from ltrsys.classifiers.retrained.crt_memory import CRTMemoryConfig, RetrainedMemory
+from ltrsys.classifiers.retrained.fslwf import FSLwF, FSLwFConfig
+from ltrsys.classifiers.retrained.linear import LinearConfig, LinearProbe
+from ltrsys.classifiers.retrained.mlp import MLPConfig, MultiLayerPerceptron
+from ltrsys.classifiers.retrained.weight_balancing import WeightBalancing, WeightBalancingConfig
 from ltrsys.errors import DataError
 from ltrsys.features.config import RetrainConfig
 from ltrsys.second_stage.store import Fitted, classifier_path, load_fitted, save_fitted

@@ -12,12 +12,12 @@ import httpx
 import pytest
 from PIL import Image
 
-from ltrsys.prediction.images import Images
+from ltrsys.prediction.images.collections import Images
 from ltrsys.prediction.predictor import Predictor, Scored
 from ltrsys.runs.folder import RunFolder
 from ltrsys.serving.app import create_app
-from ltrsys.serving.headers import LOOPBACK
-from ltrsys.serving.limits import Limits
+from ltrsys.serving.guards.headers import LOOPBACK
+from ltrsys.serving.guards.limits import Limits
 from ltrsys.serving.served import Served
 from ltrsys.serving.server import Server, address_of, listen
 from ltrsys.serving.service import Service

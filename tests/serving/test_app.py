@@ -16,7 +16,7 @@ from ltrsys.features.bank import FeatureBank
 from ltrsys.prediction.predictor import Predictor
 from ltrsys.runs.folder import RunFolder
 from ltrsys.serving.app import PAGE
-from ltrsys.serving.limits import Limits
+from ltrsys.serving.guards.limits import Limits
 from ltrsys.serving.served import Served
 from tests.conftest import TINY_COUNTS
 from tests.serving.conftest import Running, running

@@ -12,7 +12,7 @@ from ltrsys.data.validation.images import StoredImage, as_stored
 from ltrsys.prediction.answers import Wanted
 from ltrsys.serving import batching
 from ltrsys.serving.batching import Batcher, Inferred
-from ltrsys.serving.limits import Limits
+from ltrsys.serving.guards.limits import Limits
 from ltrsys.serving.served import Served
 from tests.serving.conftest import ENOUGH, Gated, running
 

@@ -11,7 +11,7 @@ from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from ltrsys.serving.limits import Limits
+from ltrsys.serving.guards.limits import Limits
 from ltrsys.serving.served import Served
 from tests.browser import chromium, complaints
 from tests.serving.conftest import ENOUGH, Gated, Running, running

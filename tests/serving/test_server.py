@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from ltrsys.errors import UsageError
-from ltrsys.serving.connections import LimitedConnection
-from ltrsys.serving.limits import Limits
+from ltrsys.serving.guards.connections import LimitedConnection
+from ltrsys.serving.guards.limits import Limits
 from ltrsys.serving.server import address_of, listen, make_room_for
 from tests.serving.conftest import Running
 

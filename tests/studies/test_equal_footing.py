@@ -3,7 +3,7 @@
 import pytest
 
 from ltrsys.classifiers.base import Classifier
-from ltrsys.classifiers.crt import RetrainedClassifier
+from ltrsys.classifiers.retrained.crt import RetrainedClassifier
 from ltrsys.evaluation.split import EvaluatedSplit
 from ltrsys.evaluation.tilting import Tilting
 from ltrsys.features.config import RetrainConfig

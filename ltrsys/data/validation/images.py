@@ -6,6 +6,7 @@ transparency, CMYK or 16 bits.
 """
 
 import io
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,12 @@ ORIENTATION = 0x0112
 """The EXIF tag with the camera's rotation."""
 BASELINE_OR_PROGRESSIVE = frozenset({0xC0, 0xC1, 0xC2})
 """Start-of-frame markers of the JPEGs that every decoder reads; others are lossless or arithmetically coded."""
+
+_TABLES_AND_COMMENTS = frozenset({0xC4, 0xDB, 0xDD, 0xFE})
+"""Markers of Huffman and quantisation tables, of restarts, and of comments."""
+_JFIF = (0xE0, b"JFIF\0")
+"""The marker of the header that says that the three colours are YCbCr, and how it begins."""
+_START_OF_SCAN = 0xDA
 
 
 class ImageRejectedError(DataError):
@@ -92,6 +99,10 @@ def as_stored(data: bytes, *, resize: int | None = None, max_pixels: int = MAX_P
         ImageRejectedError: As `check_image` does.
     """
     if data.startswith(START_OF_JPEG) and data.endswith(END_OF_JPEG):
+        plain = _plain_jpeg_size(data)  # a fifth of the time that Pillow takes
+        if plain is not None and _reduced(*plain, resize) == plain:
+            _check_size(*plain, max_pixels)
+            return StoredImage(data, *plain)
         with warnings.catch_warnings(), _decoding():
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(data), formats=["JPEG"])
@@ -203,6 +214,28 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", layer.size, "white")
         return Image.alpha_composite(white, layer).convert("RGB")
     return image.convert("RGB")
+
+
+def _plain_jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Return width and height of a JPEG of three colours that nothing but its pixels tells anything of.
+
+    None for one that may have a rotation, a colour space or further images, and for all that has to be looked at
+    closely.
+    """
+    place, size = 2, None
+    while data[place : place + 1] == b"\xff" and place + 4 <= len(data):
+        marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
+        if marker == _START_OF_SCAN:
+            return size
+        if marker in BASELINE_OR_PROGRESSIVE:
+            precision, height, width, colours = struct.unpack_from(">BHHB", data.ljust(place + 10, b"\0"), place + 4)
+            if size is not None or precision != 8 or colours != 3 or 0 in (height, width):
+                return None
+            size = width, height
+        elif marker not in _TABLES_AND_COMMENTS and (marker, data[place + 4 : place + 9]) != _JFIF:
+            return None
+        place += 2 + length
+    return None
 
 
 def _frame_marker(data: bytes) -> int | None:

@@ -17,8 +17,8 @@ from ltrsys.errors import DataError
 from ltrsys.files import write_with
 from ltrsys.models.backbones.base import added_parts, head_places
 from ltrsys.models.config import ModelConfig
-from ltrsys.models.lora import plain_tensors
 from ltrsys.models.network import Network, build_network
+from ltrsys.models.trainable.lora import plain_tensors
 
 BACKBONE = "backbone."
 TORCH_SUFFIXES = (".pt", ".pth", ".tar", ".bin", ".ckpt")

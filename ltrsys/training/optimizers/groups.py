@@ -81,7 +81,7 @@ def _scales(network: Network, config: Optimizer) -> dict[str, float]:
     """Return what layer-wise decay multiplies the learning rate of each of the network's parameters by."""
     if config.layer_decay is None:
         return {}
-    from ltrsys.models.layers import layers_of
+    from ltrsys.models.trainable.layers import layers_of
 
     layers = layers_of(network)
     last = max(layers.values())

@@ -18,7 +18,7 @@ from ltrsys.data.shards.build_folder import BuildOptions
 from ltrsys.data.shards.building import build_shards
 from ltrsys.data.sources.folder import read_folder
 from ltrsys.metrics.config import ShotsConfig
-from ltrsys.reporting.dataset_summary import summarize
+from ltrsys.reporting.dataset.summary import summarize
 from tests.data.interruptions import Noted
 from tests.data.shards.datasets import add, assert_same, of_dataset, times
 

@@ -248,6 +248,43 @@ def test_a_damaged_file_is_refused_or_decoded_but_never_crashes(
             pixels(check_image(damaged))
 
 
+EXIF_OF_A_ROTATION = Image.Exif()
+EXIF_OF_A_ROTATION[ORIENTATION] = 6
+SEGMENTS = [
+    *[(marker, content) for marker in range(0xE0, 0xF0) for content in (b"", b"JFIF\0", b"any")],
+    (0xE1, EXIF_OF_A_ROTATION.tobytes()),
+    (0xEE, b"Adobe\0\x64\0\0\0\0\0"),  # its last byte says that the colours are RGB
+    (0xFE, b"a comment"),
+    (0xC0, b"\x08\0\x08\0\x08\x01\x01\x11\0"),  # a second frame
+]
+
+
+@given(
+    st.sampled_from(["RGB", "L", "CMYK"]),
+    st.booleans(),
+    st.sampled_from(SEGMENTS),
+    st.booleans(),
+    st.none() | st.tuples(st.integers(2, 400), st.integers(0, 255)),
+)
+@example("RGB", False, (0xE1, EXIF_OF_A_ROTATION.tobytes()), True, None)
+@settings(max_examples=400, deadline=None)
+def test_what_is_not_decoded_is_what_the_check_makes(
+    mode: str, progressive: bool, segment: tuple[int, bytes], is_last: bool, damage: tuple[int, int] | None
+) -> None:
+    data = bytearray(encode(picture(24, 16).convert(mode), "JPEG", progressive=progressive))
+    marker, content = segment
+    place = data.index(b"\xff\xda") if is_last else 2
+    data[place:place] = bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
+    if damage is not None:
+        data[min(damage[0], len(data) - 1)] = damage[1]
+    try:
+        checked = check_image(bytes(data))
+    except ImageRejectedError:
+        return
+    stored = as_stored(bytes(data))
+    assert (stored.jpeg, stored.width, stored.height) == (checked.jpeg, checked.width, checked.height)
+
+
 @functools.cache
 def _valid(image_format: str) -> bytes:
     return encode(picture(), image_format)

@@ -12,7 +12,7 @@ from torch import nn
 from torchvision.models import VisionTransformer
 
 from ltrsys.classifiers.base import CLASSIFIERS
-from ltrsys.classifiers.ncm import NCMConfig, NearestClassMean
+from ltrsys.classifiers.nearest.ncm import NCMConfig, NearestClassMean
 from ltrsys.errors import DataError, UsageError
 from ltrsys.export import onnx_sessions
 from ltrsys.export.formats import onnx_graph

@@ -11,9 +11,9 @@ import timm
 import torch
 from torchvision.transforms import CenterCrop, Resize
 
+from ltrsys.classifiers.adjusted.tau import TauNorm
 from ltrsys.classifiers.joint import Joint
-from ltrsys.classifiers.ncm import NCMConfig, NearestClassMean
-from ltrsys.classifiers.tau import TauNorm
+from ltrsys.classifiers.nearest.ncm import NCMConfig, NearestClassMean
 from ltrsys.data.config import Interpolation
 from ltrsys.errors import UsageError
 from ltrsys.export.formats.timm_folder import CONFIG, TENSORS, TimmExporter, crop_share, unique_names

@@ -11,8 +11,8 @@ from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import Network, build_network
 from ltrsys.models.stored.pretrained import load_pretrained
 from ltrsys.models.stored.weights import save_network
-from ltrsys.prediction.batches import BatchReader
-from ltrsys.prediction.images import InMemory
+from ltrsys.prediction.images.batches import BatchReader
+from ltrsys.prediction.images.collections import InMemory
 from tests.models.pretrained_weights import BACKBONE, WEIGHTS
 
 pytestmark = pytest.mark.usefixtures("one_thread")

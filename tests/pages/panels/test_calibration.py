@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from selenium.webdriver.support.select import Select
 
-from ltrsys.commands.report import report_runs
+from ltrsys.commands.results.report import report_runs
 from ltrsys.evaluation.balanced_run import BalancedRun
 from ltrsys.pages.panels.base import Material
 from ltrsys.pages.panels.calibration import Calibration, CalibrationData

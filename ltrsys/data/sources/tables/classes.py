@@ -135,6 +135,12 @@ class ClassTable:
             raise DataError(f"{where()}: the label is empty. Each image needs one: fill it in or remove the row.")
         if has_name and name is None:
             raise DataError(f"{where()}: the class name is empty. Each image needs one: fill it in or remove the row.")
+        for what, text in ("label", label), ("class name", name):
+            if text is not None and "\n" in text:
+                raise DataError(
+                    f"{where()}: the {what} has several lines: {quoted(text[:80])}. Perhaps a quote is not closed. "
+                    "Close it, or write the name in one line."
+                )
         digits = _WHOLE_NUMBER.fullmatch(label) if label is not None else None
         by_label = has_label and (has_name or digits is not None or self._by_label is True)
         if self._by_label is None:

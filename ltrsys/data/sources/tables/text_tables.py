@@ -87,7 +87,12 @@ class TextTable:
         self.header += [f"column {number}" for number in range(len(self.header), len(row) if header else 0)]
 
     def pieces(self, columns: Sequence[int]) -> "Iterator[list[pa.Array]]":
-        """Yield the rows; an empty value is an empty text."""
+        """Yield the rows; an empty value is an empty text.
+
+        Raises:
+            DataError: Where a value holds lines that look like rows, or the table ends within quotes: a quote is not
+                closed, and rows would be lost in a value.
+        """
         import pyarrow as pa
         from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions, open_csv
 
@@ -97,8 +102,9 @@ class TextTable:
         try:
             with self._opened() as file:
                 file.read(self._num_before)
+                counting = _QuoteCounter(file, (self._quote or "").encode())
                 reader = open_csv(
-                    pa.PythonFile(file, mode="r"),
+                    pa.PythonFile(counting, mode="r"),
                     # One thread, for which rows have numbers.
                     ReadOptions(
                         use_threads=False,
@@ -120,8 +126,12 @@ class TextTable:
                 for batch in reader:
                     if batch.num_rows:
                         is_empty = False
-                        yield [batch.column(number) for number in numbers]
+                        values = [batch.column(number) for number in numbers]
+                        self._check_lines(values, done)
+                        yield values
                         done += batch.num_rows
+                if counting.num_quotes % 2:
+                    self._check_end()
         except pa.ArrowException as error:
             if "mpty CSV file" not in str(error):
                 raise self._explained(str(error), done) from None
@@ -129,6 +139,38 @@ class TextTable:
             raise self._damaged(error) from None
         if is_empty:
             raise self._has_no_row()
+
+    def _check_lines(self, columns: "Sequence[pa.Array]", done: int) -> None:
+        """Refuse a value that has swallowed a row."""
+        import pyarrow.compute as pc
+
+        for values in columns:
+            for row in pc.indices_nonzero(pc.match_substring(values, "\n")).to_pylist():
+                text = values[row].as_py()
+                rows = csv.reader(text.splitlines()[1:], delimiter=self._delimiter)
+                if any(len(row) == len(self.header) for row in rows):
+                    raise DataError(
+                        f"{self.where(done + row)}: a value holds the rows below it: {quoted(text[:80])}. A quote is "
+                        "not closed. Close it."
+                    )
+
+    def _check_end(self) -> None:
+        """Refuse a file whose end is within quotes; one of an odd number of quotes may also have them within values."""
+        with self._opened() as file:
+            text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="")
+            lines = csv.reader(text, delimiter=self._delimiter, quotechar=self._quote, strict=True)
+            line = 1
+            try:
+                for _ in lines:
+                    line = lines.line_num + 1
+            except csv.Error as error:
+                if "unexpected end" in str(error):
+                    raise DataError(
+                        f"{self.place}:{line}: a quote that this row opens is not closed before the end of the table. "
+                        "Close it."
+                    ) from None
+            finally:
+                text.detach()  # whoever opened the file closes it
 
     def where(self, row: int) -> str:
         """Name the line that a row begins in. It is read again from the start, since only an error asks for it."""
@@ -206,3 +248,23 @@ class TextTable:
             return DataError(f"{self.place}: cannot read this table: {error.strerror}.")
         reason = one_line(" ".join(str(error).split())[:200])
         return DataError(f"{self.place}: this file is damaged or cut ({reason}). Fetch or write it again.")
+
+
+class _QuoteCounter:
+    """A file that counts the quotes in what is read of it."""
+
+    def __init__(self, file: IO[bytes], quote: bytes) -> None:
+        self._file, self._quote = file, quote
+        self.num_quotes = 0
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self.num_quotes += data.count(self._quote) if self._quote else 0
+        return data
+
+    @property
+    def closed(self) -> bool:
+        return self._file.closed
+
+    def close(self) -> None:
+        """Leave the file to whoever opened it."""

@@ -1,0 +1,1 @@
+"""Classifiers that adjust the joint one: its weights or its logits."""

@@ -1,0 +1,1 @@
+"""Classifiers that compare a feature with those of the training images, or their means: nothing is trained."""

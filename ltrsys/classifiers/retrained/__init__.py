@@ -1,0 +1,1 @@
+"""Classifiers that are trained anew on the bank."""

@@ -1,0 +1,1 @@
+"""What the subcommands around a dataset do."""

@@ -1,0 +1,1 @@
+"""What the subcommands for the results of a run do."""

@@ -1,0 +1,1 @@
+"""What the subcommands that train and fit do."""

@@ -1,0 +1,1 @@
+"""A dataset as people look at it: figures, tables, pictures."""
