@@ -1,1 +1,1 @@
-"""The second stage: the feature bank and the classifiers fitted on it."""
+"""The feature bank and the trained classifier in, a re-balanced classifier out: each method is a file."""
