@@ -2,7 +2,7 @@
 
 `python -m ltrsys.kernels.compile` compiles Triton's kernels in every tile configuration that is used, and
 `gpu/cuda/class_sums.cu` by nvcc where there is one, for each generation of GPU. Registers that do not fit are spilled
-to memory, which is slow: that is an error.
+to memory, which is slow: that is an error, as is a block that does not fit a multiprocessor.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import triton
@@ -27,18 +28,35 @@ from triton.compiler import ASTSource
 
 from ltrsys.kernels.gpu import class_sums, exact_scores, prepared_rows, screening, tau_logits
 from ltrsys.kernels.gpu.tau_sweep import CAPACITY
-from ltrsys.kernels.gpu.tiles import TILES
+from ltrsys.kernels.gpu.tiles import tiles_of_capability
 from ltrsys.kernels.gpu.variants import Variant
 
 WARP = 32
 REGISTERS = 65536
 """Of a multiprocessor; a warp gets them by 256."""
-THREADS = 2048
-BLOCKS = 32
 RESERVED_SHARED = 1024
 """Bytes of shared memory that each block takes beside its own."""
-SHARED = {80: 164 * 1024, 90: 228 * 1024, 100: 228 * 1024}
-"""Shared memory of a multiprocessor, bytes."""
+
+
+class Multiprocessor(NamedTuple):
+    """What the blocks of one multiprocessor share (CUDA C++ Programming Guide, technical specifications)."""
+
+    shared: int
+    """Bytes of shared memory; a block may have all but `RESERVED_SHARED` of them."""
+    threads: int
+    blocks: int
+
+
+MULTIPROCESSORS = {
+    80: Multiprocessor(164 * 1024, threads=2048, blocks=32),  # A100
+    86: Multiprocessor(100 * 1024, threads=1536, blocks=16),  # RTX 3090, A10, A40
+    89: Multiprocessor(100 * 1024, threads=1536, blocks=24),  # RTX 4090, L4, L40
+    90: Multiprocessor(228 * 1024, threads=2048, blocks=32),  # H100, H200
+    100: Multiprocessor(228 * 1024, threads=2048, blocks=32),  # B200
+    103: Multiprocessor(228 * 1024, threads=2048, blocks=32),  # B300
+    120: Multiprocessor(100 * 1024, threads=1536, blocks=24),  # RTX 5090
+}
+"""By compute capability, times ten."""
 TENSOR_COLUMNS = 512
 """Columns of tensor memory of a multiprocessor, from 10.0 on."""
 
@@ -72,20 +90,21 @@ class Compiled:
     @property
     def blocks(self) -> int:
         """Blocks that one multiprocessor holds at a time."""
+        shared, threads, blocks = MULTIPROCESSORS[self.architecture]
         by_registers = REGISTERS // (-(-self.registers * WARP // 256) * 256 * self.warps)
-        by_shared = SHARED[self.architecture] // (self.shared + RESERVED_SHARED)
-        by_tensor_memory = TENSOR_COLUMNS // self.tensor_columns if self.tensor_columns else BLOCKS
-        return min(by_registers, by_shared, by_tensor_memory, THREADS // (WARP * self.warps), BLOCKS)
+        by_shared = shared // (self.shared + RESERVED_SHARED)
+        by_tensor_memory = TENSOR_COLUMNS // self.tensor_columns if self.tensor_columns else blocks
+        return min(by_registers, by_shared, by_tensor_memory, threads // (WARP * self.warps), blocks)
 
     @property
     def occupancy(self) -> float:
         """Share of a multiprocessor's threads that these blocks are."""
-        return self.blocks * self.warps * WARP / THREADS
+        return self.blocks * self.warps * WARP / MULTIPROCESSORS[self.architecture].threads
 
 
 def variants_of(architecture: int) -> list[Variant]:
     """Return all launches of Triton's kernels on one generation."""
-    tiles = TILES[architecture]
+    tiles = tiles_of_capability(architecture // 10)
     return [
         *screening.variants(tiles.screen),
         *tau_logits.variants(tiles),
@@ -164,9 +183,9 @@ def compile_all(architectures: Iterable[int], *, quick: bool, nvcc: str | None) 
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the report; return 1 if a kernel spills registers."""
+    """Print the report; return 1 if a kernel spills registers, or a multiprocessor cannot hold a block of it."""
     parser = argparse.ArgumentParser(prog="python -m ltrsys.kernels.compile", description=__doc__.splitlines()[0])
-    parser.add_argument("--architectures", type=int, nargs="+", choices=sorted(TILES), default=sorted(TILES))
+    parser.add_argument("--architectures", type=int, nargs="+", choices=MULTIPROCESSORS, default=[*MULTIPROCESSORS])
     parser.add_argument("--quick", action="store_true", help="float32 only")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report to FILE too")
     options = parser.parse_args(arguments)
@@ -185,7 +204,10 @@ def main(arguments: list[str] | None = None) -> int:
     spilling = [f"{each.kernel} on sm_{each.architecture}" for each in done if each.spills]
     if spilling:
         print(f"Registers are spilled by {', '.join(spilling)}: choose smaller tiles.", file=sys.stderr)
-    return 1 if spilling else 0
+    too_large = [f"{each.kernel} on sm_{each.architecture}" for each in done if not each.blocks]
+    if too_large:
+        print(f"No multiprocessor holds a block of {', '.join(too_large)}: choose smaller tiles.", file=sys.stderr)
+    return 1 if spilling or too_large else 0
 
 
 def _table(done: Iterable[Compiled]) -> Table:

@@ -75,6 +75,11 @@ def tiles_of(device: torch.device) -> Tiles:
     if (reason := reason_against(device)) is not None:
         raise ValueError(f"there are no tiles of the kernels for {torch.cuda.get_device_name(device)}: {reason}.")
     major, _ = torch.cuda.get_device_capability(device)
+    return tiles_of_capability(major)
+
+
+def tiles_of_capability(major: int) -> Tiles:
+    """Return the tiles for a compute capability, by its first number."""
     # 12.x has less shared memory a block than 9.0 and 10.x: 99 KiB, which the tiles of 8.0 fit
     return TILES[{9: 90, 10: 100, 11: 100}.get(major, 80)]
 

@@ -15,9 +15,15 @@ import pytest
 pytest.importorskip("triton", reason="the kernels are Triton's, and it is not installed")
 
 from ltrsys.kernels import compile as module
-from ltrsys.kernels.compile import Compiled, compile_cuda, main, variants_of
+from ltrsys.kernels.compile import MULTIPROCESSORS, Compiled, compile_cuda, main, variants_of
 from ltrsys.kernels.gpu import class_sums
 from ltrsys.kernels.gpu.tiles import TILES
+
+ARCHITECTURES = [
+    architecture if architecture in TILES else pytest.param(architecture, marks=pytest.mark.slow)
+    for architecture in MULTIPROCESSORS
+]
+"""Those that share their tiles with another, and compile as it does, are tried by hand."""
 
 LAUNCH = re.compile(r"\b(_\w+)\[\(")
 
@@ -38,7 +44,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], tuple[
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("architecture", sorted(TILES))
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_configuration_compiles_without_spills(
     architecture: int, compiled: Callable[[int], tuple[list[dict[str, Any]], str]]
 ) -> None:
@@ -52,7 +58,7 @@ def test_every_configuration_compiles_without_spills(
 
 @pytest.mark.long
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc was not found")
-@pytest.mark.parametrize("architecture", sorted(TILES))
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_cuda_source_compiles_without_spills(architecture: int) -> None:
     report = compile_cuda(architecture, "nvcc")
     names = {
@@ -85,7 +91,17 @@ def test_a_kernel_that_spills_is_an_error_that_names_it(
     spilling = Compiled(90, "some_kernel", "", 4, 255, 0, 0, 16)
     monkeypatch.setattr(module, "compile_all", lambda *args, **more: [spilling])
     assert main(["--architectures", "90"]) == 1
-    assert "some_kernel on sm_90" in capsys.readouterr().err
+    assert "Registers are spilled by some_kernel on sm_90" in capsys.readouterr().err
+
+
+def test_a_block_that_no_multiprocessor_holds_is_an_error_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fits, does_not = (Compiled(each, "some_kernel", "", 4, 64, 163 * 1024, 0, 0) for each in (80, 120))
+    assert (fits.blocks, does_not.blocks) == (1, 0)
+    monkeypatch.setattr(module, "compile_all", lambda *args, **more: [fits, does_not])
+    assert main(["--architectures", "80", "120"]) == 1
+    assert "holds a block of some_kernel on sm_120: choose" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
