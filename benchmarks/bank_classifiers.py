@@ -1,4 +1,4 @@
-"""What each classifier of the second stage costs on a bank on disk: seconds, memory, and kNN beside faiss.
+"""What each classifier of the second stage costs on a bank on disk: seconds, memory, reading, and kNN beside faiss.
 
 At the size of iNaturalist 2018: 437,513 training images of 8,142 classes, 2,048 features; LTRSYS_BANK=40000,512,2000
 is another (images, features, classes). What is trained is trained for one epoch, of the ten or five of its default. On
@@ -21,16 +21,20 @@ from numpy.typing import NDArray
 from benchmarks.memory import extra_memory
 from benchmarks.report import Table, main
 from benchmarks.timing import wait_for
+from ltrsys.classifiers.adjusted.lws import LearnableWeightScaling, LWSConfig
 from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, ValSplit
 from ltrsys.classifiers.joint import Joint
 from ltrsys.classifiers.nearest.knn import KNNConfig, NearestNeighbours
-from ltrsys.features.bank import BLOCK_ROWS, BankSplit
+from ltrsys.classifiers.retrained.crt import CRTConfig, RetrainedClassifier
+from ltrsys.features.bank import BLOCK_ROWS, BankSplit, give_back
 
 LEFT_OUT = {"cosine_no_relu", "fslwf"}
 """The first is `cosine` on other features, the second `cosine` and then episodes, whose number says what they cost. An
 ensemble costs what its members do."""
 TRAINED_SHARE = 1 / 16
 """Of the images, on which what is trained in epochs is trained: each of their steps costs as much as any other."""
+BATCHES_READ = 32
+"""Of random rows, whose reading is measured."""
 RANKED = 512
 """Images that are ranked, which is what kNN takes its time for."""
 
@@ -56,7 +60,12 @@ def measure(quick: bool) -> list[Table]:
     with tempfile.TemporaryDirectory() as folder:
         train = _bank(size, Path(folder))
         queries = _queries(train)
-        return [_costs(train, queries, device, 1.0 if quick else TRAINED_SHARE), _neighbours(train, queries, device)]
+        share = 1.0 if quick else TRAINED_SHARE
+        return [
+            _costs(train, queries, device, share),
+            _reading(train, device, share),
+            _neighbours(train, queries, device),
+        ]
 
 
 def _bank(size: Size, folder: Path) -> BankSplit:
@@ -87,15 +96,7 @@ def _queries(train: BankSplit) -> NDArray[np.float32]:
 
 def _costs(train: BankSplit, queries: NDArray[np.float32], device: torch.device, share: float) -> Table:
     reading = min(_seconds(lambda: _read(train, device), device) for _ in range(3))
-    weight = torch.randn(train.num_classes, train.num_features, device=device)
-    context = FitContext(
-        train=train,
-        val=None,
-        selection=None,
-        joint=lambda: Joint(weight, torch.zeros(train.num_classes, device=device)),
-        seed=0,
-        device=device,
-    )
+    context = _context(train, device)
     given = torch.from_numpy(queries).to(device)
     rows: list[dict[str, Any]] = [_row("reading the bank once", None, reading, None, reading, 0.0)]
     for name, fit, epochs in _fits(context, share):
@@ -110,6 +111,56 @@ def _costs(train: BankSplit, queries: NDArray[np.float32], device: torch.device,
         "adds to the peak of what is resident, files that are mapped included.",
     )
     return Table("Classifiers on a bank", list(rows[0]), rows, notes)
+
+
+def _context(train: BankSplit, device: torch.device) -> FitContext:
+    weight = torch.randn(train.num_classes, train.num_features, device=device)
+    joint = Joint(weight, torch.zeros(train.num_classes, device=device))
+    return FitContext(train=train, val=None, selection=None, joint=lambda: joint, seed=0, device=device)
+
+
+def _reading(train: BankSplit, device: torch.device, share: float) -> Table:
+    """Compare what a step of SGD takes with what reading its rows at random from the file takes."""
+    config = CRTConfig()
+    batches = np.array_split(np.random.default_rng(3).permutation(len(train)), round(len(train) / config.batch_size))
+    batches = batches[:BATCHES_READ]
+    assert isinstance(train.features, np.memmap)
+    path, read = str(train.features.filename), train.reader(device)
+
+    def milliseconds() -> float:
+        return 1000 * _seconds(lambda: [read(batch) for batch in batches], device) / len(batches)
+
+    cold = []
+    for _ in range(3):
+        give_back(train.features)
+        with open(path, "rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        cold.append(milliseconds())
+    _read(train, device)
+    warm = [milliseconds() for _ in range(3)]
+    context, rows = _context(_first(train, share), device), []
+    fits: dict[str, Callable[[], object]] = {
+        "crt": lambda: RetrainedClassifier.fit(context, config.model_copy(update={"epochs": 1})),
+        "lws": lambda: LearnableWeightScaling.fit(context, LWSConfig(epochs=1)),
+    }
+    steps = max(1, round(len(context.train) / config.batch_size))
+    for name, fit in fits.items():
+        step = 1000 * min(_seconds(fit, device) for _ in range(2)) / steps
+        rows.append(
+            {
+                "step of": name,
+                "ms": step,
+                "reading, cached, ms": min(warm),
+                "share, %": 100 * min(warm) / step,
+                "reading, from disk, ms": float(np.median(cold)),
+                "share from disk, %": 100 * float(np.median(cold)) / (step - min(warm) + float(np.median(cold))),
+            }
+        )
+    notes = (
+        f"{len(batches)} batches of {len(batches[0])} rows at random among {len(train):,} of {train.num_features:,} "
+        "features; a step reads from the cache. From disk: after the system was asked to forget the file.",
+    )
+    return Table("Reading rows for gradient descent", list(rows[0]), rows, notes)
 
 
 def _fitted(fit: Callable[[], Classifier[Any]], device: torch.device) -> tuple[Classifier[Any], float, float]:
