@@ -44,6 +44,7 @@ benchmarks: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.augmentation
 	$(BIN)/python -m benchmarks.feeding
 	$(BIN)/python -m benchmarks.step
+	$(BIN)/python -m benchmarks.precision
 	$(BIN)/python -m benchmarks.losses
 	$(BIN)/python -m benchmarks.freezing
 	$(BIN)/python -m benchmarks.checkpoint
