@@ -77,7 +77,8 @@ def build(
     workers = workers or len(os.sched_getaffinity(0))
     dataset = build_shards(source, out, options, workers=workers, on_reject=on_reject, update=update)
     images = ", ".join(f"{split} {record.samples}" for split, record in dataset.record.splits.items())
-    print(f"{out}: {dataset.num_classes} classes; images: {images}. Look at it with `ltrsys inspect {out}`.")
+    classes = f"{dataset.num_classes} {'class' if dataset.num_classes == 1 else 'classes'}"
+    print(f"{out}: {classes}; images: {images}. Look at it with `ltrsys inspect {out}`.")
     _warn_of_missing_splits(dataset)
 
 

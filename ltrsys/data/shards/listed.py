@@ -89,7 +89,9 @@ def write_rejected(path: Path, source: Source, staged: Staged, *, refuse: bool) 
         raise refusal(staged, path)
     if len(staged.rejected) == len(staged):
         raise DataError(f"{source.name}: no image is left; {path} says why.")
-    log.warning("%d images were left out; %s says which and why.", len(staged.rejected), path)
+    number = len(staged.rejected)
+    were = "image was" if number == 1 else "images were"
+    log.warning("%d %s left out; %s says which and why.", number, were, path)
 
 
 def warn_of_empty_classes(source: Source, listed: Listed) -> None:

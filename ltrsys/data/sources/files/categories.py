@@ -48,7 +48,8 @@ class Categories:
                 )
             self.classes[label] = before.model_copy(update={"source_id": f"{before.source_id},{entry['id']}"})
         if len(self.classes) < len(categories):
-            log.info("%s: %d categories became %d classes.", path, len(categories), len(self.classes))
+            classes = "class" if len(self.classes) == 1 else "classes"
+            log.info("%s: %d categories became %d %s.", path, len(categories), len(self.classes), classes)
 
     def label(self, identity: int | str) -> int | None:
         """Return the class of the category with an id, or None where there is none."""
