@@ -10,6 +10,7 @@ from ltrsys.config.changes import changeable_keys, may_change
 from ltrsys.config.reading import load_run_config
 from ltrsys.config.schema import Config
 from ltrsys.data.index.dataset import Dataset
+from ltrsys.data.index.difference import Difference
 from ltrsys.data.index.records import SplitName
 from ltrsys.device import choose_device, set_up_gpu
 from ltrsys.errors import DataError, UsageError
@@ -18,6 +19,7 @@ from ltrsys.evaluation.split import EvaluatedSplit
 from ltrsys.features.bank import BankIdentity, FeatureBank
 from ltrsys.registry import load_plugin
 from ltrsys.runs.folder import RunFolder
+from ltrsys.runs.trained_on import changes_since
 from ltrsys.second_stage.store import Fitted, load_fitted
 from ltrsys.section import MayChange
 from ltrsys.world import World
@@ -53,16 +55,33 @@ def open_device(world: World, config: Config) -> torch.device:
     return device
 
 
+def changes_of_data(run: RunFolder, config: Config, dataset: Dataset) -> Difference | None:
+    """Return how the shards differ from those of the training; None where they do not, or nobody knows.
+
+    Raises:
+        UsageError: Where the classes are others.
+    """
+    changes = changes_since(run, dataset)
+    if changes is not None and changes.classes:
+        raise UsageError(
+            f"{run.path}: data.shards={config.data.shards} has other classes than it was trained on: {changes}. Give "
+            "the shards it was trained on, or train a new run on these."
+        )
+    return changes
+
+
 def open_bank(run: RunFolder, config: Config, dataset: Dataset) -> FeatureBank:
     """Open the run's feature bank.
 
     Raises:
         DataError: Where there is none, or what it was made from has changed since.
+        UsageError: Where the shards have other classes than the training's had.
     """
     bank = FeatureBank.open(run.features)
     # BatchNorm and the like may have been set on the command line of `balance`: the bank's own settings hold
     difference = bank.identity.difference(BankIdentity.of(run, config, dataset, settings=bank.identity.settings))
     if difference:
+        changes_of_data(run, config, dataset)  # balancing again would be refused where the classes are others
         raise DataError(
             f"{run.features}: {difference} since this bank was made. Run `ltrsys balance {run.path}` again."
         )

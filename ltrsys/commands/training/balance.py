@@ -16,7 +16,15 @@ from ltrsys.data.index.records import SPLITS
 from ltrsys.data.reading.opening import open_dataset
 from ltrsys.errors import DataError, UsageError
 from ltrsys.evaluation.calibrating import with_calibration
-from ltrsys.evaluation.opening import check_known, evaluated, open_bank, open_device, open_fitted, open_trained
+from ltrsys.evaluation.opening import (
+    changes_of_data,
+    check_known,
+    evaluated,
+    open_bank,
+    open_device,
+    open_fitted,
+    open_trained,
+)
 from ltrsys.evaluation.predictions import Predictions, tau_grid
 from ltrsys.evaluation.results import Line, Results, read_results, write_results
 from ltrsys.evaluation.split import EvaluatedSplit
@@ -28,7 +36,6 @@ from ltrsys.files import sync_folder
 from ltrsys.reporting.balance_report import BalanceReport
 from ltrsys.reporting.table import print_table
 from ltrsys.runs.folder import RunFolder
-from ltrsys.runs.trained_on import changes_since
 from ltrsys.second_stage.applying import all_that_apply, check_applicable, kinds_of, with_members
 from ltrsys.second_stage.fitting import (
     Fitter,
@@ -182,14 +189,9 @@ def evaluate_run(
 
 def _compare_with_training(run: RunFolder, config: Config, dataset: Dataset) -> None:
     """Say how the shards differ from those of the training; refuse them where the classes are others."""
-    changes = changes_since(run, dataset)
+    changes = changes_of_data(run, config, dataset)
     if changes is None:
         return
-    if changes.classes:
-        raise UsageError(
-            f"{run.path}: data.shards={config.data.shards} has other classes than it was trained on: {changes}. Give "
-            "the shards it was trained on, or train a new run on these."
-        )
     log.warning("%s: data.shards=%s has changed since it was trained: %s.", run.path, config.data.shards, changes)
 
 

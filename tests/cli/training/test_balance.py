@@ -431,6 +431,8 @@ def test_shards_that_have_changed_since_the_training_are_told_and_other_classes_
     printed = capsys.readouterr().err
     assert printed.count("\n") == 1
     assert "has other classes than it was trained on: 2 classes numbered anew (" in printed
+    assert ltrsys("evaluate", again.path, f"data.shards={others}", "--classifier", "joint") == 2
+    assert capsys.readouterr().err == printed, "balancing again would be no way out"
     assert times(again) == before
 
 
