@@ -229,7 +229,7 @@ def _plain_jpeg_size(data: bytes) -> tuple[int, int] | None:
             return size
         if marker in BASELINE_OR_PROGRESSIVE:
             precision, height, width, colours = struct.unpack_from(">BHHB", data.ljust(place + 10, b"\0"), place + 4)
-            if size is not None or precision != 8 or colours != 3 or 0 in (height, width):
+            if size is not None or precision != 8 or colours != 3 or not 0 < height * width <= MAX_PIXELS:
                 return None
             size = width, height
         elif marker not in _TABLES_AND_COMMENTS and (marker, data[place + 4 : place + 9]) != _JFIF:
