@@ -68,6 +68,24 @@ def describe_device(device: torch.device) -> str:
 
 
 @contextmanager
+def on_one_thread(device: torch.device) -> Iterator[None]:
+    """Have torch use the calling thread alone meanwhile, on a CPU.
+
+    For small operations beside threads that decode: where these hold all cores, torch's own wait longer for one another
+    than one of them would work.
+    """
+    if device.type != "cpu":
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def within_memory(images: int, rank: int, advice: str) -> Iterator[None]:
     """Tell what to do where the memory of a GPU does not hold so many images at once.
 

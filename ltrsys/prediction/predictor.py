@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ltrsys.device import choose_device, set_up_gpu, within_memory
+from ltrsys.device import choose_device, on_one_thread, set_up_gpu, within_memory
 from ltrsys.errors import DataError, UsageError
 from ltrsys.features.making.extraction import features_of
 from ltrsys.kernels import top_classes
@@ -186,7 +186,7 @@ class Predictor:
 
     def answers(self, images: Images, scored: Scored, answerer: Answerer) -> list[Prediction]:
         """Put what was scored into words."""
-        with torch.inference_mode():
+        with torch.inference_mode(), on_one_thread(self.device):
             names = [images.name(place) for place in scored.places]
             return answerer.predictions(names, scored, self.ranking(scored, answerer.wanted.top))
 
@@ -249,15 +249,17 @@ class Predictor:
         ].float()
         scores_BC = classifier.scores(features_BD)
         temperature = 1.0 if self.model.calibration is None else self.model.calibration.temperature
-        log_BC = (scores_BC.double() / temperature).log_softmax(dim=1)
-        if self.shift_C is not None:
-            log_BC = (log_BC + self.shift_C).log_softmax(dim=1)
+        with on_one_thread(self.device):
+            log_BC = (scores_BC.double() / temperature).log_softmax(dim=1)
+            if self.shift_C is not None:
+                log_BC = (log_BC + self.shift_C).log_softmax(dim=1)
+            probabilities_BC = log_BC.exp()
+            finite_B = torch.isfinite(features_BD).all(dim=1).tolist()
         problems = list(decoded.problems)
-        finite_B = torch.isfinite(features_BD).all(dim=1).tolist()
         for row, finite in enumerate(finite_B):
             if not finite and problems[row] is None:
                 problems[row] = "the network gives NaN or infinite features for it"
-        return Scored(decoded.places, problems, features_BD, scores_BC, log_BC.exp())
+        return Scored(decoded.places, problems, features_BD, scores_BC, probabilities_BC)
 
     def _shifted(self, shift_C: NDArray[np.float64]) -> Self:
         nothing = torch.zeros(1, self.model.feature_dim, device=self.device)
