@@ -114,7 +114,9 @@ def _costs(train: BankSplit, queries: NDArray[np.float32], device: torch.device,
 
 
 def _context(train: BankSplit, device: torch.device) -> FitContext:
-    weight = torch.randn(train.num_classes, train.num_features, device=device)
+    # Of the size of trained ones. Shares by far larger logits are denormal numbers, with which a product takes 24 times
+    # as long.
+    weight = torch.randn(train.num_classes, train.num_features, device=device) / train.num_features**0.5
     joint = Joint(weight, torch.zeros(train.num_classes, device=device))
     return FitContext(train=train, val=None, selection=None, joint=lambda: joint, seed=0, device=device)
 
