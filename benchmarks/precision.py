@@ -6,7 +6,6 @@ on its instructions and on the network: this table says it for the machine at ha
 
 import os
 import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Literal
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 
 from benchmarks.report import Table, interleaved, main, summary
+from benchmarks.timing import clocked
 from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import build_network
 from ltrsys.training.config import TrainConfig
@@ -25,6 +25,7 @@ from ltrsys.training.optimizers.sgd import SGD
 from ltrsys.training.supervision.process_group import process_group
 from ltrsys.world import World
 
+CPU = torch.device("cpu")
 CLASSES = 1000
 NETWORKS = ("resnet50", "resnext50", "shufflenet_v2_x0_5", "timm/tf_efficientnet_lite0", "timm/vit_tiny_patch16_224")
 WAYS: dict[str, tuple[Literal["float32", "bf16"], bool]] = {
@@ -63,8 +64,8 @@ def _rows(
     for way, (precision, compiled) in ways.items():
         torch._dynamo.reset()  # it compiles no more than eight versions of a function
         step = _step(backbone, image_size, batch_size, precision, compiled=compiled)
-        first[way] = _seconds(step)
-        steps[way] = partial(_seconds, step)
+        first[way] = clocked(step, CPU)
+        steps[way] = partial(clocked, step, CPU)
     seconds = interleaved(steps, rounds)
     return [
         {
@@ -98,12 +99,6 @@ def _step(
         engine.step(1.0)
 
     return step
-
-
-def _seconds(step: Callable[[], None]) -> float:
-    started = time.perf_counter()
-    step()
-    return time.perf_counter() - started
 
 
 def _instructions() -> str:

@@ -222,31 +222,33 @@ def _plain_jpeg_size(data: bytes) -> tuple[int, int] | None:
     None for one that may have a rotation, a colour space or further images, and for all that has to be looked at
     closely.
     """
-    place, size = 2, None
-    while data[place : place + 1] == b"\xff" and place + 4 <= len(data):
-        marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
+    size = None
+    for marker, start in _segments(data):
         if marker == _START_OF_SCAN:
             return size
         if marker in BASELINE_OR_PROGRESSIVE:
-            precision, height, width, colours = struct.unpack_from(">BHHB", data.ljust(place + 10, b"\0"), place + 4)
+            precision, height, width, colours = struct.unpack_from(">BHHB", data.ljust(start + 6, b"\0"), start)
             if size is not None or precision != 8 or colours != 3 or not 0 < height * width <= MAX_PIXELS:
                 return None
             size = width, height
-        elif marker not in _TABLES_AND_COMMENTS and (marker, data[place + 4 : place + 9]) != _JFIF:
+        elif marker not in _TABLES_AND_COMMENTS and (marker, data[start : start + 5]) != _JFIF:
             return None
-        place += 2 + length
     return None
 
 
 def _frame_marker(data: bytes) -> int | None:
     """Return the second byte of a JPEG's start-of-frame marker."""
+    frames = (marker for marker, _ in _segments(data) if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC))
+    return next(frames, None)
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the second byte of each marker of a JPEG's header, and where what stands behind it begins."""
     place = 2
     while place + 4 <= len(data) and data[place] == 0xFF:
         marker = data[place + 1]
         if marker == 0xFF:  # a fill byte
             place += 1
             continue
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return marker
+        yield marker, place + 4
         place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-    return None
