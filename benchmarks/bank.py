@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 import time
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 import timm
 import torch
 from PIL import Image
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.photographs import photograph_source
@@ -23,7 +25,7 @@ from ltrsys.config.schema import Config
 from ltrsys.data.index.dataset import Dataset as Shards
 from ltrsys.data.shards.build_folder import BuildOptions
 from ltrsys.data.shards.building import build_shards
-from ltrsys.features.making.extraction import make_bank
+from ltrsys.features.making.extraction import images_of_bank, make_bank, write_features
 from ltrsys.models.network import build_network
 from ltrsys.models.stored.weights import save_network
 from ltrsys.prediction.images.collections import Samples
@@ -48,13 +50,14 @@ def measure(quick: bool) -> list[Table]:
         for place, path in enumerate(paths):
             path.write_bytes(samples.read(place))
         rows = [row for name in networks for row in _rows(name, Path(folder), paths, rounds, workers, device)]
+        over_input = _over_input(Path(folder), rounds if quick else 9, workers, device)
     where = f"{workers} threads for the network in all" if device.type == "cpu" else torch.cuda.get_device_name()
     notes = [
         f"{len(paths):,} JPEGs, short side 300; batches of {BATCH_SIZE}; {where}, and {workers} threads or workers "
         f"that decode; medians of {rounds} turns in changing order.",
         "The bank is also checked for what is not finite, and written to disk.",
     ]
-    return [Table("Making a feature bank", list(rows[0]), rows, notes)]
+    return [Table("Making a feature bank", list(rows[0]), rows, notes), over_input]
 
 
 def _rows(
@@ -98,6 +101,41 @@ def _bank(run: RunFolder, config: Config, device: torch.device) -> float:
     started = time.perf_counter()
     make_bank(run, config, Shards.open(Path(config.data.shards)), world=World(), device=device)
     return time.perf_counter() - started
+
+
+def _over_input(folder: Path, rounds: int, workers: int, device: torch.device) -> Table:
+    """Compare what makes features of a network that costs next to nothing with its input pipeline alone."""
+    _, config = _run(folder, "resnet18", "float32", workers)  # whose weights are not asked for
+    split, path = Shards.open(folder / "shards").split("train"), folder / "pooled.npy"
+    backbone = nn.Sequential(nn.AdaptiveAvgPool2d(16), nn.Flatten()).to(device).eval()
+    np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(len(split), 3 * 16 * 16))
+
+    def alone() -> float:
+        started = time.perf_counter()
+        with closing(images_of_bank(split, config, world=World(), device=device)) as loader:
+            for batch in loader:
+                assert len(batch.images)
+        return time.perf_counter() - started
+
+    def extracted() -> float:
+        started = time.perf_counter()
+        write_features(backbone, split, {"last": path}, config, world=World(), device=device)
+        return time.perf_counter() - started
+
+    seconds = interleaved({"the input pipeline alone": alone, "features, pooled pixels": extracted}, rounds)
+    of_input = seconds["the input pipeline alone"]
+    rows: list[dict[str, object]] = [
+        {
+            "what": case,
+            "images/s": len(split) / summary(values)["median"],
+            "over the input pipeline": summary([one / own for one, own in zip(of_input, values, strict=True)])[
+                "median"
+            ],
+        }
+        for case, values in seconds.items()
+    ]
+    note = f"{len(split):,} JPEGs, batches of {BATCH_SIZE}; 768 features of an image, checked and written to disk."
+    return Table("Features over their input pipeline", list(rows[0]), rows, [note])
 
 
 class _Photographs(Dataset[torch.Tensor]):

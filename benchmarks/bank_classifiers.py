@@ -7,34 +7,38 @@ a GPU where there is one.
 
 import os
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
 from benchmarks.memory import extra_memory
 from benchmarks.report import Table, main
-from benchmarks.timing import wait_for
-from ltrsys.classifiers.adjusted.lws import LearnableWeightScaling, LWSConfig
+from benchmarks.timing import clocked
 from ltrsys.classifiers.base import CLASSIFIERS, Classifier, FitContext, ValSplit
 from ltrsys.classifiers.joint import Joint
 from ltrsys.classifiers.nearest.knn import KNNConfig, NearestNeighbours
-from ltrsys.classifiers.retrained.crt import CRTConfig, RetrainedClassifier
+from ltrsys.classifiers.retrained.crt import CRTConfig
 from ltrsys.features.bank import BLOCK_ROWS, BankSplit, give_back
+from ltrsys.features.row_reading import MappedRows, RowReader, RowsReadAhead, bring_to_cache
 
+CPU = torch.device("cpu")
 LEFT_OUT = {"cosine_no_relu", "fslwf"}
 """The first is `cosine` on other features, the second `cosine` and then episodes, whose number says what they cost. An
 ensemble costs what its members do."""
 TRAINED_SHARE = 1 / 16
 """Of the images, on which what is trained in epochs is trained: each of their steps costs as much as any other."""
-BATCHES_READ = 32
-"""Of random rows, whose reading is measured."""
+STEPS_READ = 48
+"""Steps on rows at random, whose reading is measured."""
 RANKED = 512
 """Images that are ranked, which is what kNN takes its time for."""
 
@@ -63,7 +67,7 @@ def measure(quick: bool) -> list[Table]:
         share = 1.0 if quick else TRAINED_SHARE
         return [
             _costs(train, queries, device, share),
-            _reading(train, device, share),
+            _reading(train, device),
             _neighbours(train, queries, device),
         ]
 
@@ -95,13 +99,13 @@ def _queries(train: BankSplit) -> NDArray[np.float32]:
 
 
 def _costs(train: BankSplit, queries: NDArray[np.float32], device: torch.device, share: float) -> Table:
-    reading = min(_seconds(lambda: _read(train, device), device) for _ in range(3))
+    reading = min(clocked(lambda: _read(train, device), device) for _ in range(3))
     context = _context(train, device)
     given = torch.from_numpy(queries).to(device)
     rows: list[dict[str, Any]] = [_row("reading the bank once", None, reading, None, reading, 0.0)]
     for name, fit, epochs in _fits(context, share):
         classifier, seconds, memory = _fitted(fit, device)
-        ranking = min(_seconds(partial(classifier.rank, given, 5), device) for _ in range(2))
+        ranking = min(clocked(partial(classifier.rank, given, 5), device) for _ in range(2))
         rows.append(_row(name, epochs, seconds / (share if epochs else 1), ranking, reading, memory))
     notes = (
         f"N = {len(train):,}, D = {train.num_features:,}, C = {train.num_classes:,}, on {device}; the bank has "
@@ -121,55 +125,84 @@ def _context(train: BankSplit, device: torch.device) -> FitContext:
     return FitContext(train=train, val=None, selection=None, joint=lambda: joint, seed=0, device=device)
 
 
-def _reading(train: BankSplit, device: torch.device, share: float) -> Table:
-    """Compare what a step of SGD takes with what reading its rows at random from the file takes."""
+def _reading(train: BankSplit, device: torch.device) -> Table:
+    """Compare steps of cRT on rows at random, read in each way, with steps on the same rows again and again."""
     config = CRTConfig()
-    batches = np.array_split(np.random.default_rng(3).permutation(len(train)), round(len(train) / config.batch_size))
-    batches = batches[:BATCHES_READ]
+    steps = max(1, round(len(train) / config.batch_size))
+    batches = np.array_split(np.random.default_rng(3).permutation(len(train)), steps)[:STEPS_READ]
     assert isinstance(train.features, np.memmap)
-    path, read = str(train.features.filename), train.reader(device)
+    path = Path(str(train.features.filename))
 
-    def milliseconds() -> float:
-        return 1000 * _seconds(lambda: [read(batch) for batch in batches], device) / len(batches)
+    def asked() -> MappedRows:
+        bringing.submit(bring_to_cache, path)
+        return MappedRows(train, device)
 
-    cold = []
-    for _ in range(3):
-        give_back(train.features)
-        with open(path, "rb") as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        cold.append(milliseconds())
-    _read(train, device)
-    warm = [milliseconds() for _ in range(3)]
-    context, rows = _context(_first(train, share), device), []
-    fits: dict[str, Callable[[], object]] = {
-        "crt": lambda: RetrainedClassifier.fit(context, config.model_copy(update={"epochs": 1})),
-        "lws": lambda: LearnableWeightScaling.fit(context, LWSConfig(epochs=1)),
+    ways: dict[str, tuple[Callable[[], RowReader], bool]] = {
+        "mapped, from the cache": (lambda: MappedRows(train, device), True),
+        "read ahead, from the cache": (lambda: RowsReadAhead(train, path, device), True),
+        "mapped, from disk": (lambda: MappedRows(train, device), False),
+        "mapped, the file asked for in one piece, from disk": (asked, False),
+        "read ahead, from disk": (lambda: RowsReadAhead(train, path, device), False),
     }
-    steps = max(1, round(len(context.train) / config.batch_size))
-    for name, fit in fits.items():
-        step = 1000 * min(_seconds(fit, device) for _ in range(2)) / steps
-        rows.append(
-            {
-                "step of": name,
-                "ms": step,
-                "reading, cached, ms": min(warm),
-                "share, %": 100 * min(warm) / step,
-                "reading, from disk, ms": float(np.median(cold)),
-                "share from disk, %": 100 * float(np.median(cold)) / (step - min(warm) + float(np.median(cold))),
-            }
-        )
+    same = MappedRows(train, device).rows(batches[0])
+
+    def timed(make: Callable[[], RowReader], cached: bool) -> tuple[float, float]:
+        """Return the seconds of the steps on the same rows, and of those on rows that are read."""
+        bringing.submit(int).result()  # what an earlier round asked for has been asked for
+        alone = clocked(partial(_steps, repeat(same, len(batches)), train.num_classes), device)
+        if cached:
+            _read(train, device)
+        else:
+            _forget(train, path)
+        reader = make()
+        return alone, clocked(lambda: _steps(reader.batches(batches), train.num_classes), device)
+
+    rows: list[dict[str, Any]] = []
+    with ThreadPoolExecutor(1) as bringing:
+        for name, (make, cached) in ways.items():
+            alone, reading = np.median([timed(make, cached) for _ in range(3)], axis=0)
+            more = 100 * (reading / alone - 1)
+            rows.append(
+                {
+                    "rows": name,
+                    "a step, ms": 1000 * reading / len(batches),
+                    "the same rows, ms": 1000 * alone / len(batches),
+                    "more, of these steps, %": more,
+                    "more, of an epoch, %": more * len(batches) / steps if make is asked else more,
+                }
+            )
     notes = (
-        f"{len(batches)} batches of {len(batches[0])} rows at random among {len(train):,} of {train.num_features:,} "
-        "features; a step reads from the cache. From disk: after the system was asked to forget the file.",
+        f"{len(batches)} steps of cRT, of {len(batches[0])} rows at random among {len(train):,} of "
+        f"{train.num_features:,} features each. From disk: after the system was asked to forget the file.",
+        f"Asked for in one piece, the file is in the cache after some seconds; an epoch has {steps} steps.",
     )
     return Table("Reading rows for gradient descent", list(rows[0]), rows, notes)
+
+
+def _steps(batches: Iterable[tuple[Tensor, Tensor]], num_classes: int) -> None:
+    weight_CD: Tensor | None = None
+    for features_BD, labels_B in batches:
+        if weight_CD is None:
+            weight_CD = torch.zeros(num_classes, features_BD.shape[1], device=features_BD.device, requires_grad=True)
+            optimizer = torch.optim.SGD([weight_CD], lr=0.2, momentum=0.9)
+        loss = functional.cross_entropy(functional.linear(features_BD, weight_CD), labels_B)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def _forget(train: BankSplit, path: Path) -> None:
+    """Have the system forget what it holds of the bank's file."""
+    give_back(train.features)
+    with path.open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _fitted(fit: Callable[[], Classifier[Any]], device: torch.device) -> tuple[Classifier[Any], float, float]:
     """Fit once; return the classifier, the seconds, and the bytes of memory that it took."""
     found: list[Classifier[Any]] = []
     seconds: list[float] = []
-    memory = extra_memory(lambda: seconds.append(_seconds(lambda: found.append(fit()), device)))
+    memory = extra_memory(lambda: seconds.append(clocked(lambda: found.append(fit()), device)))
     return found[0], seconds[0], memory
 
 
@@ -219,7 +252,7 @@ def _neighbours(train: BankSplit, queries: NDArray[np.float32], device: torch.de
     ):
         knn = NearestNeighbours.fit(context, KNNConfig.model_validate({"distance": distance}))
         normalised = distance == "cosine"
-        for features, _ in train.blocks(torch.device("cpu")):
+        for features, _ in train.blocks(CPU):
             index.add(_unit(features.numpy()) if normalised else features.numpy())
         asked = _unit(queries) if normalised else queries
         search, their_search = partial(knn.neighbours, given), partial(index.search, asked, knn.config.k)
@@ -227,8 +260,8 @@ def _neighbours(train: BankSplit, queries: NDArray[np.float32], device: torch.de
         rows.append(
             {
                 "distance": distance,
-                "ours, seconds": min(_seconds(search, device) for _ in range(2)),
-                "faiss, seconds": min(_clocked(their_search) for _ in range(2)),
+                "ours, seconds": min(clocked(search, device) for _ in range(2)),
+                "faiss, seconds": min(clocked(their_search, CPU) for _ in range(2)),
                 "same ids, %": 100 * float((ours == theirs).mean()),
                 "ours, MiB": extra_memory(search) / 2**20,
                 "the bank, MiB": train.features.nbytes / 2**20,
@@ -254,20 +287,6 @@ def _no_joint() -> Joint:
 def _read(train: BankSplit, device: torch.device) -> None:
     for features, _ in train.blocks(device):
         features.sum()
-
-
-def _seconds(task: Callable[[], Any], device: torch.device) -> float:
-    def finished() -> None:
-        task()
-        wait_for(device)
-
-    return _clocked(finished)
-
-
-def _clocked(task: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    task()
-    return time.perf_counter() - started
 
 
 if __name__ == "__main__":

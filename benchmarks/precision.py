@@ -10,17 +10,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
-import numpy as np
 import torch
 
 from benchmarks.report import Table, interleaved, main, summary
+from benchmarks.step_rank import step_of_engine
 from benchmarks.timing import clocked
 from ltrsys.models.config import ModelConfig
 from ltrsys.models.network import build_network
 from ltrsys.training.config import TrainConfig
-from ltrsys.training.engines.starting import start_engine
-from ltrsys.training.losses.base import LossContext
-from ltrsys.training.objective import Objective
 from ltrsys.training.optimizers.sgd import SGD
 from ltrsys.training.supervision.process_group import process_group
 from ltrsys.world import World
@@ -91,14 +88,7 @@ def _step(
     config = TrainConfig(
         engine="ddp", precision=precision, compile=compiled, channels_last=True, optimizer=SGD(lr=0.001)
     )
-    context = LossContext(np.ones(CLASSES, dtype=np.int64), 0.0, images.device, network.feature_dim)
-    engine = start_engine(network, config, Objective(config.loss, context), accumulation=1, micro_batch_size=batch_size)
-
-    def step() -> None:
-        engine.accumulate(images, labels, last=True)
-        engine.step(1.0)
-
-    return step
+    return step_of_engine(network, config, images, labels)
 
 
 def _instructions() -> str:

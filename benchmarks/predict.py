@@ -67,7 +67,7 @@ def _table(folder: Path, images: int, rounds: int) -> Table:
         def work() -> None:
             job.begin()
             predict_missing(predictor, job, job.missing(), answerer, World())
-            job.finish(Layout())
+            job.finish(Layout(), answerer.answer)
 
         return _seconds(work)
 

@@ -71,6 +71,22 @@ def measure(workload: Workload, rounds: int, world: World, device: torch.device)
     return seconds
 
 
+def step_of_engine(
+    network: Network, config: TrainConfig, images: torch.Tensor, labels: torch.Tensor
+) -> Callable[[], None]:
+    """Return what takes a step of training, as ltrsys does it, on the same images again and again."""
+    class_counts = np.ones(len(network.classifier.weight), dtype=np.int64)
+    context = LossContext(class_counts, 0.0, images.device, network.feature_dim)
+    objective = Objective(config.loss, context)
+    engine = start_engine(network, config, objective, accumulation=1, micro_batch_size=len(images))
+
+    def step() -> None:
+        engine.accumulate(images, labels, last=True)
+        engine.step(1.0)
+
+    return step
+
+
 def _make_step(way: str, workload: Workload, images: torch.Tensor, labels: torch.Tensor) -> Callable[[], None]:
     network = _make_network(workload).to(images.device)
     config = TrainConfig(
@@ -80,15 +96,7 @@ def _make_step(way: str, workload: Workload, images: torch.Tensor, labels: torch
         optimizer=SGD(lr=0.01),
     )
     if way in ("ddp", "deepspeed"):
-        context = LossContext(np.ones(NUM_CLASSES, dtype=np.int64), 0.0, images.device, network.feature_dim)
-        objective = Objective(config.loss, context)
-        engine = start_engine(network, config, objective, accumulation=1, micro_batch_size=workload.batch_size)
-
-        def step() -> None:
-            engine.accumulate(images, labels, last=True)
-            engine.step(1.0)
-
-        return step
+        return step_of_engine(network, config, images, labels)
     deepspeed_engine = _start_deepspeed(network, config, workload, clips=way == "deepspeed-default")
 
     def step_of_deepspeed() -> None:

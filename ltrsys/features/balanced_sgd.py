@@ -15,6 +15,7 @@ from ltrsys.data.plan.sampling import class_weights, quotas
 from ltrsys.errors import DataError
 from ltrsys.features.bank import BankSplit
 from ltrsys.features.config import RetrainConfig
+from ltrsys.features.row_reading import row_reader
 from ltrsys.progress import progress
 from ltrsys.random import Stream, permutation
 
@@ -88,13 +89,12 @@ def minimise(
     optimizer = torch.optim.SGD(
         list(parameters), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
     )
-    read = train.reader(device)
+    reader = row_reader(train, device)
     schedule = CosineAnnealingLR(optimizer, T_max=config.epochs * steps_per_epoch)
     with progress(description, config.epochs * steps_per_epoch) as advance:
         for epoch in range(config.epochs):
             drawn = rows[order(labels, train.num_classes, seed=seed, epoch=epoch)]
-            for batch in np.array_split(drawn, steps_per_epoch):
-                features_BD, labels_B = read(batch)
+            for features_BD, labels_B in reader.batches(np.array_split(drawn, steps_per_epoch)):
                 loss = _loss(logits(features_BD), labels_B, class_weight_C)
                 optimizer.zero_grad()
                 loss.backward()

@@ -10,7 +10,7 @@ RUN/features/batch_norm.safetensors       with `balance.bn: recalibrate`, the st
 import hashlib
 import json
 import mmap
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -39,15 +39,6 @@ FIRST_AUGMENTATIONS = {"min_area", "aspect_ratio", "flip", "brightness", "contra
 
 BLOCK_ROWS = 8192
 """Rows that are read at once: 64 MB of 2048 features. A bank may be larger than the memory."""
-
-GIVEN_BACK_AFTER = 32 * 2**20
-"""Bytes of single rows; with each, the operating system maps up to 64 KiB around it."""
-
-SHARE_OF_A_GPU = 0.5
-"""Part of a GPU's free memory that a copy of a split's features may take."""
-
-RowReader = Callable[[NDArray[np.int64]], tuple[Tensor, Tensor]]
-"""From row numbers, [k], to features, [k, D], and labels, [k], on a device."""
 
 
 @dataclass(frozen=True)
@@ -89,42 +80,6 @@ class BankSplit:
     def rows(self, rows: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
         """Return the features [k, D] and labels [k] of the given rows."""
         return torch.from_numpy(self.features[rows]).to(device), torch.from_numpy(self.labels[rows]).to(device)
-
-    def reader(self, device: torch.device) -> RowReader:
-        """Return what gives the features and labels of any rows; on a GPU that has room, from a copy that is there."""
-        if device.type == "cuda" and self.features.nbytes <= SHARE_OF_A_GPU * torch.cuda.mem_get_info(device)[0]:
-            return self.copied(device)
-        return self._sparing_reader(device)
-
-    def _sparing_reader(self, device: torch.device) -> RowReader:
-        """Read rows from the file, and give back the memory of those that were read now and then."""
-        row_bytes, read_bytes = self.features.nbytes // max(1, len(self)), 0
-
-        def read(rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-            nonlocal read_bytes
-            found = self.rows(rows, device)
-            read_bytes += len(rows) * row_bytes
-            if read_bytes >= GIVEN_BACK_AFTER:
-                give_back(self.features)
-                read_bytes = 0
-            return found
-
-        return read
-
-    def copied(self, device: torch.device) -> RowReader:
-        """Copy all rows to the device; return what gives the features and labels of any of them from there."""
-        features = torch.empty(self.features.shape, dtype=torch.float32, device=device)
-        first = 0
-        for block, _ in self.blocks(device):
-            features[first : first + len(block)] = block
-            first += len(block)
-        labels = torch.from_numpy(self.labels).to(device)
-
-        def read(rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-            place = torch.from_numpy(rows).to(device)
-            return features[place], labels[place]
-
-        return read
 
     def blocks(self, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the features [<=BLOCK_ROWS, D] and labels of all rows, in their order.

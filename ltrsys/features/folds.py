@@ -47,4 +47,5 @@ def part_of(train: BankSplit, rows_n: NDArray[np.int64], folder: Path) -> Iterat
                 give_back(train.features)
             file.flush()
         features = np.memmap(file, dtype=np.float32, mode="r", shape=(len(rows_n), train.num_features))
+        features.filename = f"/proc/self/fd/{file.fileno()}"  # by which it can be opened again
         yield BankSplit(features, train.labels[rows_n], train.num_classes, train.kind, {train.kind: features})

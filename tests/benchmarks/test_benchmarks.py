@@ -23,10 +23,10 @@ TABLES = {
     "losses": {"Losses, 8,142 classes": 12 + (find_spec("pytorch_metric_learning") is not None)},
     "predict": {"Naming photographs": 5, "An exported network": 3},
     "freezing": {"Training a part of the network": 4},
-    "bank": {"Making a feature bank": 3},
+    "bank": {"Making a feature bank": 3, "Features over their input pipeline": 2},
     "bank_classifiers": {
         "Classifiers on a bank": 16,
-        "Reading rows for gradient descent": 2,
+        "Reading rows for gradient descent": 5,
         "Nearest training images": 2,
     },
     "checkpoint": {"A save": 1, "Records and checksums": 4},

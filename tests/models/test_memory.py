@@ -6,6 +6,7 @@ import torch
 
 from ltrsys.models.config import ModelConfig
 from ltrsys.models.heads import OLTRMemoryHead
+from ltrsys.models.memory import _shares
 from ltrsys.models.network import build_network
 from ltrsys.models.stored.weights import load_network, save_network
 
@@ -41,6 +42,20 @@ def test_the_logits_are_the_formula():
     np.testing.assert_allclose(
         head(features).detach().numpy(), logits_by_hand(head, features.numpy()), rtol=1e-12, atol=1e-12
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_large_logits_give_no_denormal_shares_and_the_same_sums(dtype):
+    logits = torch.tensor([[500.0, 499, 440.5, 300, -500], [0, -1, -2, -3, -90]], dtype=dtype, requires_grad=True)
+    shares = _shares(logits)
+    plain = logits.detach().double().softmax(dim=1)
+    assert shares.dtype == dtype
+    if dtype != torch.float16:  # which has no such small numbers at all, and rounds them to 0
+        assert shares.min() > 1e-27
+    torch.testing.assert_close(shares.double(), plain, rtol=torch.finfo(dtype).eps, atol=1e-25)
+    torch.testing.assert_close(shares.float() @ torch.ones(5), torch.ones(2), rtol=torch.finfo(dtype).eps, atol=0)
+    (gradient,) = torch.autograd.grad(shares[:, 0].sum(), logits)
+    assert torch.isfinite(gradient).all()
 
 
 def test_the_gradients_are_those_of_the_values_and_the_centroids_have_none():

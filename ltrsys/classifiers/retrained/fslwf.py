@@ -145,6 +145,7 @@ def _train_on_episodes(
 
     from ltrsys.features.balanced_sgd import refuse_divergence
     from ltrsys.features.episodes import Episodes
+    from ltrsys.features.row_reading import row_reader
     from ltrsys.models.weight_generator import WeightGenerator
     from ltrsys.progress import progress
 
@@ -164,12 +165,12 @@ def _train_on_episodes(
     parameters = [*generator.parameters(), base_BD, scale]
     optimizer = torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
     schedule = CosineAnnealingLR(optimizer, T_max=config.episodes)
-    read = train.reader(device)
+    reader = row_reader(train, device)
     with progress(FSLwF.label, config.episodes) as advance:
         for number in range(config.episodes):
             episode = episodes.episode(number)
-            support_KD, _ = read(episode.support_VS.reshape(-1))
-            queries_QD, labels_Q = read(episode.query_Q)
+            support_KD, _ = reader.rows(episode.support_VS.reshape(-1))
+            queries_QD, labels_Q = reader.rows(episode.query_Q)
             novel_V = torch.from_numpy(episode.novel_V).to(device)
             hidden_B = torch.zeros(len(base_B), dtype=torch.bool, device=device).index_fill(0, novel_V, True)
             generated_VD = generator.weights(support_KD.unflatten(0, (-1, config.shots)), base_BD, hidden_B)

@@ -49,7 +49,8 @@ def recalibrate(
         norm.train()
     loader = TrainLoader(
         split,
-        config.data.model_copy(update={"progressive": None}),  # the images of its only epoch are of the full size
+        # the images of its only epoch are of the full size, and meet a network without autocast
+        config.data.model_copy(update={"progressive": None, "pixels": "float32"}),
         planner=planner,
         batching=batching,
         seed=config.seed,

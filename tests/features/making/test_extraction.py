@@ -161,11 +161,11 @@ def test_recalibration_averages_the_statistics_of_a_class_balanced_epoch(run: Ru
     torch.testing.assert_close(saved["conv1.1.running_mean"], torch.stack(means).mean(dim=0), rtol=1e-4, atol=1e-5)
 
 
-def test_recalibration_takes_images_of_full_size_where_training_grew_to_it(run: RunFolder) -> None:
+def test_recalibration_takes_images_of_full_size_and_precision_whatever_training_took(run: RunFolder) -> None:
     plain = np.array(bank_of(run, "balance.bn=recalibrate").split("test").features)
     shutil.rmtree(run.features)
-    growing = "data.progressive={from_size: 16, until_epoch: 1}"
-    assert np.array_equal(bank_of(run, "balance.bn=recalibrate", growing).split("test").features, plain)
+    other = ["data.progressive={from_size: 16, until_epoch: 1}", "data.pixels=float16", "train.precision=bf16"]
+    assert np.array_equal(bank_of(run, "balance.bn=recalibrate", *other).split("test").features, plain)
 
 
 @pytest.mark.parametrize("bn", ["eval", "recalibrate"])
