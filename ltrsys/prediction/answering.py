@@ -134,6 +134,18 @@ class Answerer:
             predictions.append(Prediction(name, listed[row], status, None, taxon, unlikeness[row]))
         return predictions
 
+    def answer(self, class_id: int, probability: float) -> Answer:
+        """Return what is said of a class that an image is of with this probability."""
+        known = self.signature.classes[class_id]
+        return Answer(
+            class_id,
+            known.name,
+            probability,
+            self.signature.train_counts[class_id],
+            self._shots[class_id],
+            known.taxonomy,
+        )
+
     @cached_property
     def _taxonomy(self) -> Taxonomy:
         return Taxonomy.of(self.signature.classes)
@@ -163,11 +175,7 @@ class Answerer:
         return [self._named(*row) for row in zip(ranking_BK.tolist(), chosen.tolist(), strict=True)]
 
     def _named(self, classes: Sequence[int], probabilities: Sequence[float]) -> list[Answer]:
-        known, counts = self.signature.classes, self.signature.train_counts
-        return [
-            Answer(number, known[number].name, probability, counts[number], self._shots[number], known[number].taxonomy)
-            for number, probability in zip(classes, probabilities, strict=True)
-        ]
+        return [self.answer(number, probability) for number, probability in zip(classes, probabilities, strict=True)]
 
     def _sets(self, probabilities_BC: Tensor, ranking_BK: Tensor) -> list[list[Answer]]:
         """Return the prediction set of each image, the most probable first; at least the best class."""

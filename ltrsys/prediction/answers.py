@@ -108,16 +108,3 @@ class Prediction:
             "taxon": self.taxon and dict(vars(self.taxon)),
             "unlikeness": self.unlikeness and dict(vars(self.unlikeness)),
         }
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Self:
-        """Make it from what `to_json` returned."""
-        taxon, unlikeness = values["taxon"], values["unlikeness"]
-        return cls(
-            **values
-            | {
-                "answers": tuple(Answer(**answer) for answer in values["answers"]),
-                "taxon": taxon and Taxon(**taxon),
-                "unlikeness": unlikeness and Unlikeness(**unlikeness),
-            }
-        )

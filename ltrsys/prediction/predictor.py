@@ -243,10 +243,12 @@ class Predictor:
         return torch.cat(rows)
 
     def _scored(self, decoded: Decoded) -> Scored:
-        classifier = self.model.classifier
-        features_BD = features_of(self.model.backbone, decoded.pixels, [classifier.features])[
-            classifier.features
-        ].float()
+        classifier, problems = self.model.classifier, list(decoded.problems)
+        if None in problems:
+            kinds = [classifier.features]
+            features_BD = features_of(self.model.backbone, decoded.pixels, kinds)[classifier.features].float()
+        else:
+            features_BD = torch.zeros(len(problems), self.model.feature_dim, device=self.device)
         scores_BC = classifier.scores(features_BD)
         temperature = 1.0 if self.model.calibration is None else self.model.calibration.temperature
         with on_one_thread(self.device):
@@ -255,7 +257,6 @@ class Predictor:
                 log_BC = (log_BC + self.shift_C).log_softmax(dim=1)
             probabilities_BC = log_BC.exp()
             finite_B = torch.isfinite(features_BD).all(dim=1).tolist()
-        problems = list(decoded.problems)
         for row, finite in enumerate(finite_B):
             if not finite and problems[row] is None:
                 problems[row] = "the network gives NaN or infinite features for it"

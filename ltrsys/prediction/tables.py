@@ -4,13 +4,13 @@ import csv
 import io
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
 
 from ltrsys.errors import UsageError
-from ltrsys.prediction.answers import Answer, Prediction
+from ltrsys.prediction.answers import Prediction
 
 FIRST_COLUMNS = ("path", "rank", "class_name", "class_id", "probability", "train_images", "shot")
 TAXON_COLUMNS = ("taxon_rank", "taxon", "taxon_probability")
@@ -36,26 +36,37 @@ class Layout:
         taxon, unlikeness = TAXON_COLUMNS * self.taxon, UNLIKENESS_COLUMNS * self.unlikeness
         return [*FIRST_COLUMNS, *self.ranks, *taxon, *unlikeness, *LAST_COLUMNS]
 
-    def rows(self, prediction: Prediction) -> list[list[Any]]:
-        """Return the rows of an image: one for each class, best first; one that says why, where it cannot be read."""
+    def rows(self, prediction: Prediction, number: Callable[[float], Any] = float) -> list[list[Any]]:
+        """Return the rows of an image: one for each class, best first; one that says why, where it cannot be read.
+
+        Args:
+            prediction: What is said of it.
+            number: What stands for a probability or a share.
+        """
         after: list[Any] = []
         if self.taxon:
             taxon = prediction.taxon
-            after += [None] * 3 if taxon is None else [taxon.rank, taxon.name, taxon.probability]
+            after += [None] * 3 if taxon is None else [taxon.rank, taxon.name, number(taxon.probability)]
         if self.unlikeness:
             found = prediction.unlikeness
-            after += [None] * 2 if found is None else [found.energy_share, found.distance_share]
+            after += [None] * 2 if found is None else [number(found.energy_share), number(found.distance_share)]
         after += [prediction.status, prediction.problem]
         if not prediction.answers:
             return [[prediction.path, *[None] * (len(FIRST_COLUMNS) - 1 + len(self.ranks)), *after]]
         return [
-            [prediction.path, rank, *_values(answer), *(answer.taxonomy.get(name) for name in self.ranks), *after]
+            [
+                prediction.path,
+                rank,
+                answer.name,
+                answer.class_id,
+                number(answer.probability),
+                answer.train_images,
+                answer.shot,
+                *map(answer.taxonomy.get, self.ranks),
+                *after,
+            ]
             for rank, answer in enumerate(prediction.answers, start=1)
         ]
-
-
-def _values(answer: Answer) -> tuple[Any, ...]:
-    return answer.name, answer.class_id, answer.probability, answer.train_images, answer.shot
 
 
 class TableWriter(ABC):
@@ -86,14 +97,13 @@ class CSVWriter(TableWriter):
 
     def __init__(self, file: IO[bytes], layout: Layout) -> None:
         super().__init__(file, layout)
-        self._text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="", write_through=True)
+        self._text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
         self._writer = csv.writer(self._text, lineterminator="\r\n")
         self._writer.writerow(layout.columns)
 
     def write(self, prediction: Prediction) -> None:
         """Write a row a class; probabilities and shares with six digits, an empty field for what is not known."""
-        for row in self.layout.rows(prediction):
-            self._writer.writerow([f"{value:.6f}" if isinstance(value, float) else value for value in row])
+        self._writer.writerows(self.layout.rows(prediction, "{:.6f}".format))
 
     def close(self) -> None:
         """Leave the file open to whoever opened it."""

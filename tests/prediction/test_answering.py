@@ -1,7 +1,5 @@
 """How sure an answer is, groups of classes, and sets of them: by hand on few classes."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
@@ -176,14 +174,3 @@ def test_without_a_calibration_it_is_not_known_how_sure_it_is(wanted: Wanted) ->
 def test_without_a_taxonomy_there_are_no_ranks() -> None:
     with pytest.raises(UsageError, match="the taxonomy of the classes is not known"):
         Answerer(Wanted(rank="auto"), signature(taxonomy=False), ShotsConfig(), calibration())
-
-
-def test_predictions_come_back_from_json(request: pytest.FixtureRequest) -> None:
-    rows: list[list[float]] = [[0.5, 0.45, 0.05, 0]]
-    ways: list[Callable[[], Wanted]] = [Wanted, lambda: Wanted(rank="auto", novelty=True), lambda: Wanted(rank="genus")]
-    for way in ways:
-        (prediction,) = say(rows, way())
-        again = Prediction.from_json(prediction.to_json())
-        assert (list(again.answers), again.taxon, again.unlikeness) == (
-            list(prediction.answers), prediction.taxon, prediction.unlikeness,
-        )  # fmt: skip

@@ -66,14 +66,14 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from ltrsys.commands.results.predict import PredictOptions, predict
-from ltrsys.prediction import job
-job.SECONDS_OF_A_PART = 0.0  # a part a batch
-flush = job.PartWriter.flush
+from ltrsys.prediction import parts
+parts.SECONDS_OF_A_PART = 0.0  # a part a batch
+flush = parts.PartWriter.flush
 def killing(self):
     flush(self)
     if self._number == 3:
         os.kill(os.getpid(), signal.SIGKILL)
-job.PartWriter.flush = killing
+parts.PartWriter.flush = killing
 predict(Path(sys.argv[1]), [sys.argv[2]], PredictOptions(out=Path(sys.argv[3]), batch_size=int(sys.argv[4])))
 """
 
@@ -124,7 +124,7 @@ def begun(named: RunFolder, folder: Path, out: Path, monkeypatch: pytest.MonkeyP
     """Do all of a job but for putting its table together."""
     with monkeypatch.context() as patch:
 
-        def stop(self: jobs.Job, layout: object) -> None:
+        def stop(self: jobs.Job, layout: object, answer: object) -> None:
             raise KeyboardInterrupt
 
         patch.setattr(jobs.Job, "finish", stop)
@@ -194,7 +194,7 @@ def test_a_damaged_part_is_named_and_the_advice_works(
     begun(named, folder, out, monkeypatch)
     (part,) = out.with_name("names.csv.partial").glob("*.jsonl")
     whole = part.read_text()
-    for damage in (whole[: len(whole) // 2], "", "[1]\n", whole.replace('"status"', '"state"', 1)):
+    for damage in (whole[: len(whole) // 2], "", "[1]\n", whole.replace(', "ok", null', "", 1)):
         part.write_text(damage)
         with pytest.raises(DataError, match=r"00000-000000\.jsonl: a damaged part of the predictions .* Remove it"):
             name_all(named, folder, out)

@@ -139,6 +139,15 @@ def test_what_cannot_be_read_is_said_of_the_image_and_ends_nothing(
         predictor.features(given[2:])
 
 
+def test_where_nothing_can_be_read_the_network_is_not_asked(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(predictor.model.backbone), "forward", None)
+    size = predictor.batch_size + 3
+    predictions = predictor.predict([f"/gone/{number}.jpg" for number in range(size)])
+    assert [(prediction.status, prediction.answers) for prediction in predictions] == [("unreadable", ())] * size
+
+
 def test_an_image_has_the_same_features_whatever_is_wrong_with_its_neighbours(
     predictor: Predictor, test_files: list[str]
 ) -> None:

@@ -183,7 +183,7 @@ def _write(predictor: Predictor, images: Images, answerer: Answerer, options: Pr
         predict_missing(predictor, job, missing, answerer, world)
         barrier(world)
         if world.is_main:
-            problems = job.finish(_layout(predictor, options.wanted))
+            problems = job.finish(_layout(predictor, options.wanted), answerer.answer)
             print(_conclusion(options.out, len(images), problems))
 
 

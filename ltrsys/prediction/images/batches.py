@@ -1,7 +1,8 @@
 """Images → batches of tensors, oriented, decoded and normalised as in evaluation; what cannot be read is told.
 
 Every batch but the last has the same size, whatever is wrong with its images: a blank image stands in the place of one
-that cannot be read. So what the network makes of an image does not depend on its neighbours.
+that cannot be read. So what the network makes of an image does not depend on its neighbours. A batch of which no image
+can be read is not decoded at all.
 """
 
 import io
@@ -49,6 +50,11 @@ class _Read:
     images: list[StoredImage | str]
     """Each of them, or why it cannot be read."""
 
+    @property
+    def any_readable(self) -> bool:
+        """Whether there is anything to decode."""
+        return not all(isinstance(image, str) for image in self.images)
+
 
 class BatchReader:
     """Reads, decodes and normalises images, some batches ahead of use."""
@@ -74,7 +80,7 @@ class BatchReader:
         Raises:
             UsageError: Where decoding on a GPU is asked for and `device` is none.
         """
-        self.batch_size = batch_size
+        self.batch_size, self._device = batch_size, device
         self._config, self._reduced_to = config, reduced_to
         self._blank = _blank(config.image_size)
         self._pipeline = ImagePipeline(config, batch_size=batch_size, device=device, channels_last=channels_last)
@@ -128,6 +134,9 @@ class BatchReader:
             return str(error)
 
     def _feed(self, batch: _Read) -> None:
+        self._in_work.append(batch)
+        if not batch.any_readable:
+            return
         stored = [self._blank if isinstance(image, str) else image for image in batch.images]
         width, height = (np.array([getattr(image, side) for image in stored]) for side in ("width", "height"))
         config = self._config
@@ -138,13 +147,14 @@ class BatchReader:
             image_size=config.image_size,
             interpolation=config.interpolation,
         )
-        self._in_work.append(batch)
         self._pipeline.feed([image.jpeg for image in stored], augmentation)
 
     def _take(self) -> Decoded:
         """Wait for the oldest batch; where DALI cannot decode an image of it, without that."""
         while True:
             batch = self._in_work.popleft()
+            if not batch.any_readable:  # of a list whose folder has moved all images are missing
+                return self._blank_batch(batch)
             try:
                 pixels = self._pipeline.take()
             except DecodingError as error:
@@ -152,6 +162,11 @@ class BatchReader:
             else:
                 problems = [image if isinstance(image, str) else None for image in batch.images]
                 return Decoded(batch.places, pixels, problems)
+
+    def _blank_batch(self, batch: _Read) -> Decoded:
+        side = self._config.image_size
+        pixels = torch.zeros(len(batch.images), 3, side, side, device=self._device)
+        return Decoded(batch.places, pixels, [str(image) for image in batch.images])
 
     def _feed_without_damaged(self, batch: _Read, error: DecodingError) -> None:
         """Feed a batch anew, and those in work after it, once what cannot be decoded in it is found."""

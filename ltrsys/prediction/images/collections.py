@@ -75,11 +75,11 @@ class Files(Images):
     def read(self, place: int) -> bytes:
         """Return the content of the file."""
         try:
-            with open(self.paths[place], "rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                if size > MAX_BYTES:
-                    raise UnreadableError(f"it has {size} bytes, more than {MAX_BYTES}")
-                return file.read(MAX_BYTES)
+            descriptor = os.open(self.paths[place], os.O_RDONLY)
+            try:
+                return _content(descriptor)
+            finally:
+                os.close(descriptor)
         except FileNotFoundError:
             raise UnreadableError("there is no such file") from None
         except (OSError, ValueError) as error:  # a NUL byte in a path of a list
@@ -235,6 +235,23 @@ class Concatenated(Images):
         """Return what its part says."""
         part, own = self._part(place)
         return part.version(own)
+
+
+def _content(descriptor: int) -> bytes:
+    """Return all that an open file holds.
+
+    Raises:
+        UnreadableError: Where that is too much.
+        OSError: Where it cannot be read.
+    """
+    size = os.fstat(descriptor).st_size
+    if size > MAX_BYTES:
+        raise UnreadableError(f"it has {size} bytes, more than {MAX_BYTES}")
+    content = os.read(descriptor, size)  # asked for MAX_BYTES, Python would make room for as much: 15 times slower
+    if 0 < len(content) == size:
+        return content
+    with os.fdopen(descriptor, "rb", closefd=False) as file:  # a pipe, or a file system that gives less at once
+        return content + file.read(MAX_BYTES)
 
 
 def encoded(image: Image.Image) -> bytes:

@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from PIL import Image
 
 from ltrsys.data.config import DataConfig, Interpolation
 from ltrsys.data.index.dataset import Dataset
+from ltrsys.data.loading.augmentation import Augmentation
 from ltrsys.data.loading.loader import EvaluationLoader
+from ltrsys.data.loading.pipeline import ImagePipeline
 from ltrsys.data.shards.build_folder import BuildOptions
 from ltrsys.data.shards.building import build_shards
 from ltrsys.data.sources.folder import read_folder
@@ -147,3 +150,19 @@ def test_an_iterator_that_was_left_harms_none_that_follows() -> None:
 def test_no_image_gives_no_batch() -> None:
     with BatchReader(CONFIG, reduced_to=None, batch_size=2, device=CPU) as reader:
         assert list(reader.batches(InMemory([]), [])) == []
+
+
+def test_batches_of_which_nothing_can_be_read_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    fed: list[int] = []
+    feed = ImagePipeline.feed
+
+    def counted(self: ImagePipeline, encoded: Sequence[bytes], augmentation: Augmentation) -> None:
+        fed.append(len(encoded))
+        feed(self, encoded, augmentation)
+
+    monkeypatch.setattr(ImagePipeline, "feed", counted)
+    whole = [encode(photograph(seed), "JPEG") for seed in range(5)]
+    pixels, problems = read([b"", b"", *whole[:2], whole[2], b"", b"", b"", b"", b"", *whole[3:]], batch_size=2)
+    assert fed == [2, 2, 2]
+    assert [place for place, problem in enumerate(problems) if problem is None] == [2, 3, 4, 10, 11]
+    assert torch.equal(pixels[[2, 3, 4, 10, 11]], read(whole, batch_size=2)[0])
