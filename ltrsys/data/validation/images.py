@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -78,8 +79,7 @@ def check_image(data: bytes, *, resize: int | None = None, max_pixels: int = MAX
     if not data:
         raise ImageRejectedError("the file is empty")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata and on size, which is checked here
+        with _QUIET:
             return _checked(data, resize, max_pixels)
     except (OSError, ValueError) as error:  # of a conversion
         raise _cannot_be_decoded(error) from None
@@ -103,13 +103,41 @@ def as_stored(data: bytes, *, resize: int | None = None, max_pixels: int = MAX_P
         if plain is not None and _reduced(*plain, resize) == plain:
             _check_size(*plain, max_pixels)
             return StoredImage(data, *plain)
-        with warnings.catch_warnings(), _decoding():
-            warnings.simplefilter("ignore")
+        with _QUIET, _decoding():
             image = Image.open(io.BytesIO(data), formats=["JPEG"])
         if image.format == "JPEG" and _reduced(*image.size, resize) == image.size and _stays(image, data):
             _check_size(*image.size, max_pixels)
             return StoredImage(data, *image.size)
     return check_image(data, resize=resize, max_pixels=max_pixels)
+
+
+class _Quiet:
+    """Leaves out Pillow's warnings, of odd metadata and of sizes, which are checked here.
+
+    How warnings are treated belongs to the whole process, and images are read by several threads: the first of them
+    that comes in changes it, and the last that leaves changes it back.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = Lock(), 0
+        self._before = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._before = warnings.catch_warnings()
+                self._before.__enter__()
+                warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif|pi_heif)\b")
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._before.__exit__(None, None, None)
+
+
+_QUIET = _Quiet()
 
 
 @contextmanager

@@ -4,8 +4,11 @@ import contextlib
 import functools
 import io
 import struct
+import threading
+import warnings
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pillow_heif
@@ -300,3 +303,27 @@ def test_whatever_a_decoder_raises_is_a_refusal_of_one_line(error: Exception, mo
     monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
     with pytest.raises(ImageRejectedError, match=r"^it cannot be decoded \(.+\)$"):
         check_image(data)
+
+
+def test_threads_that_read_images_leave_warnings_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, opened, before = encode(picture(), "TIFF"), Image.open, list(warnings.filters)
+    one_is_inside, both_are, one_has_left = threading.Event(), threading.Event(), threading.Event()
+
+    def open_in_turn(*given: object, **named: object) -> Image.Image:
+        if threading.current_thread() is threading.main_thread():
+            both_are.set()
+            assert one_has_left.wait(60)
+            warnings.warn_explicit("about the picture", UserWarning, "Image.py", 1, module="PIL.Image")
+        else:
+            one_is_inside.set()
+            assert both_are.wait(60)
+        return opened(*given, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Image, "open", open_in_turn)
+    with ThreadPoolExecutor(1) as other:
+        first = other.submit(check_image, data)
+        first.add_done_callback(lambda _: one_has_left.set())
+        assert one_is_inside.wait(60)
+        assert check_image(data).jpeg
+        assert first.result().jpeg
+    assert list(warnings.filters) == before
