@@ -104,6 +104,11 @@ class Config(Section):
             )
         if self.data.image_size > self.data.resize:
             raise ValueError(f"data.image_size={self.data.image_size} does not fit into data.resize={self.data.resize}")
+        if self.data.pixels == "float16" and self.train.precision == "float32":
+            raise ValueError(
+                "data.pixels=float16 loses digits that train.precision=float32 computes with: give "
+                "train.precision=bf16 or fp16, or leave data.pixels out"
+            )
         growing = self.data.progressive
         if growing is not None and growing.until_epoch >= self.train.epochs:
             raise ValueError(

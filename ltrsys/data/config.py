@@ -159,6 +159,9 @@ class DataConfig(Section):
     augmentation: AugmentationConfig = AugmentationConfig()
     progressive: ProgressiveConfig | None = None
     """Sizes of the training images by epoch; `image_size` throughout if not given. Evaluation is not touched by it."""
+    pixels: Literal["float32", "float16"] = "float32"
+    """Type of the training images that DALI hands over. float16 is half as large, for `train.precision` bf16 and fp16,
+    whose products round them anyway; what is evaluated stays float32."""
     samples_per_epoch: Count | None = None
     """Length of an epoch; the number of training images if not given."""
     lanes: Count = 192

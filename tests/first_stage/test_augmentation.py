@@ -43,6 +43,16 @@ def test_a_run_that_goes_on_ends_with_the_bits_of_one_that_never_stopped(stop_af
     assert_equal_bits(load_config(path).run_folder, trained(**EVERYTHING))
 
 
+def test_so_does_one_that_gets_its_pixels_in_half_the_size(trained, copied):
+    changes = {**EVERYTHING, "train__precision": "bf16", "data__pixels": "float16"}
+    path = copied(stop_after=4, **changes)
+    run_on_one_thread(path, None)
+    straight = trained(**changes)
+    assert_equal_bits(load_config(path).run_folder, straight)
+    whole = losses_of(trained(**{**changes, "data__pixels": "float32"}))
+    assert losses_of(straight)[0] == pytest.approx(whole[0], rel=2e-3), "before the first step they differ by rounding"
+
+
 @pytest.mark.distributed
 def test_so_does_one_of_two_ranks(trained, copied):
     path = copied(ranks=2, stop_after=1, **EVERYTHING)
@@ -75,6 +85,7 @@ def test_a_network_that_does_not_take_the_small_images_is_refused_before_anythin
     ("overrides", "message"),
     [
         (["data.interpolation=nearest"], r"data\.interpolation"),
+        (["data.pixels=float16"], r"data\.pixels=float16 loses digits that train\.precision=float32 computes with"),
         (["data.augmentation.policy.kind=auto"], r"data\.augmentation\.policy\.kind"),
         (["data.augmentation.policy.kind=rand_augment", "data.augmentation.policy.magnitude=31"], r"magnitude"),
         (

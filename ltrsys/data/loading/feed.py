@@ -102,7 +102,7 @@ class Feed:
         self._running: Batches | None = None
 
     def batches(self, work: Work) -> Batches:
-        """Read ahead, then yield images, float32 [B, 3, H, W] on the device, and their sample ids, [B].
+        """Read ahead, then yield images, [B, 3, H, W] on the device, and their sample ids, [B].
 
         What an earlier call still had in work is dropped, and its iterator ends.
 

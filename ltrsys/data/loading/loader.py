@@ -33,7 +33,7 @@ class Batch:
     """B images of a split."""
 
     images: Tensor
-    """float32 [B, 3, H, W], normalised, on the device."""
+    """[B, 3, H, W], normalised, on the device; float32, or in training as `data.pixels` says."""
     labels: Tensor
     """int64 [B], on the device."""
     samples: Tensor

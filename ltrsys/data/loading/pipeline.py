@@ -56,7 +56,8 @@ class ImagePipeline:
             config: Image size, normalisation, threads, and where to decode.
             batch_size: Images of the largest batch.
             device: Where the batches are wanted.
-            training: Whether batches come with all that `config.augmentation` asks for, in sizes by epoch.
+            training: Whether batches come with all that `config.augmentation` asks for, in sizes by epoch, and in
+                the type that `config.pixels` says.
             channels_last: Whether the images' memory format is torch's channels_last.
 
         Raises:
@@ -95,7 +96,7 @@ class ImagePipeline:
         self._schedule()
 
     def take(self) -> Tensor:
-        """Wait for the oldest batch: float32 [B, 3, H, W], on the device.
+        """Wait for the oldest batch: [B, 3, H, W], on the device; float32, or in training as `config.pixels` says.
 
         Raises:
             DecodingError: Where DALI could not decode an image of it.
@@ -190,7 +191,7 @@ def _graph(config: DataConfig, *, on_gpu: bool, training: bool, channels_last: b
         mirror=geometry[4],
         mean=[255 * mean for mean in config.mean],
         std=[255 * std for std in config.std],
-        dtype=DALIDataType.FLOAT,
+        dtype=DALIDataType.FLOAT16 if training and config.pixels == "float16" else DALIDataType.FLOAT,
         output_layout="HWC" if channels_last else "CHW",
     )
     if training and config.augmentation.erasing.probability > 0:

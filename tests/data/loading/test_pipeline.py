@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ltrsys.data.config import AugmentationConfig, DataConfig
+from ltrsys.data.config import IMAGENET_MEAN, IMAGENET_STD, AugmentationConfig, DataConfig
 from ltrsys.data.loading.augmentation import Augmentation, evaluation_augmentation, training_augmentation
 from ltrsys.data.loading.pipeline import DecodingError, ImagePipeline
 from ltrsys.errors import UsageError
@@ -63,6 +63,27 @@ def test_training_pixels_are_those_of_pil_and_torchvision(pipeline, interpolatio
         expected = [training_image(one, done, number, 224, interpolation) for number, one in enumerate(ENCODED)]
         assert max(differences(decode.take(), expected)) < 0.5
     assert 0 < mirrored < 8 * COUNT
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("augmentation", [CROP_AND_FLIP, AugmentationConfig(erasing={"probability": 1.0})], ids=str)
+def test_training_pixels_of_half_the_size_are_those_of_float32_rounded(pipeline, augmentation, channels_last):
+    changes = {"augmentation": augmentation, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+    whole, half = (
+        pipeline(training=True, channels_last=channels_last, pixels=pixels, **changes)
+        for pixels in ("float32", "float16")
+    )
+    done = augment(augmentation)
+    for one in (whole, half):
+        one.feed(ENCODED, done)
+    images, rounded = whole.take(), half.take()
+    assert rounded.dtype == torch.float16
+    assert rounded.stride() == images.stride()
+    assert torch.equal(rounded, images.half())
+    done = evaluation_augmentation(WIDTH, HEIGHT, resize=256, image_size=224)
+    evaluated = pipeline(pixels="float16", channels_last=channels_last)
+    evaluated.feed(ENCODED, done)
+    assert evaluated.take().dtype == torch.float32
 
 
 @both_interpolations
