@@ -5,14 +5,16 @@ import html
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as RichTable
 
 from ltrsys.reporting.table import p_value
 from ltrsys.studies.table import FEW_AT_EQUAL, Line, StudyTable, as_json, title_of
 
-PUBLISHED = "published"
+PUBLISHED, PARAMETERS = "published", "parameters"
 _DIFFERENCE = ["difference", "difference low", "difference high"]
 
 
@@ -21,7 +23,7 @@ def headings(table: StudyTable) -> list[str]:
     ours = [title_of(column) for column in table.columns]
     tested = ["difference"] * (table.versus is not None) + [title for title, _ in _tests(table)]
     published = [f"{PUBLISHED} {title_of(column)}" for column in table.reference_columns]
-    return ["", *ours, *tested, *published, "parameters"]
+    return ["", *ours, *tested, *published, PARAMETERS]
 
 
 def cells(table: StudyTable, line: Line) -> list[str]:
@@ -48,22 +50,69 @@ def _tests(table: StudyTable) -> list[tuple[str, Callable[[Line], float | None]]
 
 
 def terminal(table: StudyTable, width: int | None = None) -> str:
-    """Return the table with lines, as wide as the terminal."""
+    """Return the table with lines; columns that the terminal has no room for stand in further tables below it."""
     text = io.StringIO()
     console = Console(file=text, width=width, highlight=False)
-    shown = RichTable(title=table.title, title_justify="left")
-    for number, heading in enumerate(headings(table)):
-        shown.add_column(heading, justify="left" if number == 0 or heading == "parameters" else "right")
-    for section, lines in _sections(table):
-        if section:
-            shown.add_row(f"[bold]{section}[/bold]")
-        for line in lines:
-            shown.add_row(*cells(table, line))
-        shown.add_section()
-    console.print(shown)
+    rows = [(section, [cells(table, line) for line in lines]) for section, lines in _sections(table)]
+    columns = [
+        _Column(number, heading, [row[number] for _, own in rows for row in own])
+        for number, heading in enumerate(headings(table))
+    ]
+    for number, fitting in enumerate(_columns_that_fit(columns, console.width)):
+        shown = RichTable(title=table.title if number == 0 else None, title_justify="left")
+        in_full = _width([column.full for column in fitting]) <= console.width
+        for column in fitting:
+            shown.add_column(
+                column.heading,
+                justify="left" if column.number == 0 or column.heading == PARAMETERS else "right",
+                width=None if in_full else column.least,
+            )
+        for section, lines in rows:
+            if section:
+                shown.add_row(f"[bold]{section}[/bold]")
+            for line in lines:
+                shown.add_row(*(line[column.number] for column in fitting))
+            shown.add_section()
+        console.print(shown)
     for note in table.notes:
         console.print(note)
     return text.getvalue()
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column in a terminal."""
+
+    number: int
+    heading: str
+    texts: Sequence[str]
+
+    @property
+    def full(self) -> int:
+        """Its width where nothing is broken."""
+        return max(map(cell_len, [self.heading, *self.texts]))
+
+    @property
+    def least(self) -> int:
+        """Its width where its heading, and parameters, are broken between words; no number is."""
+        texts = " ".join(self.texts).split() if self.heading == PARAMETERS else self.texts
+        return max(map(cell_len, [*self.heading.split(), *texts]), default=0)
+
+
+def _columns_that_fit(columns: Sequence[_Column], most: int) -> list[list[_Column]]:
+    """Divide columns among tables that are `most` wide; the first column, which names the rows, begins each of them."""
+    first, *others = columns
+    tables = [[first]]
+    for column in others:
+        if len(tables[-1]) > 1 and _width([own.least for own in [*tables[-1], column]]) > most:
+            tables.append([first])
+        tables[-1].append(column)
+    return tables
+
+
+def _width(columns: Sequence[int]) -> int:
+    """Return the width of a table: two blanks and a line with each column, and a line at the end."""
+    return 1 + sum(3 + column for column in columns)
 
 
 def markdown(table: StudyTable) -> str:
@@ -114,7 +163,7 @@ def comma_separated(table: StudyTable) -> str:
     lines = csv.writer(text)
     ours = [part for column in table.columns for part in (column, f"{column} deviation")]
     published = [f"{PUBLISHED} {column}" for column in table.columns]
-    lines.writerow(["section", "row", "seeds", *ours, *_DIFFERENCE, "p", "p (few)", *published, "parameters"])
+    lines.writerow(["section", "row", "seeds", *ours, *_DIFFERENCE, "p", "p (few)", *published, PARAMETERS])
     for line in table.lines:
         numbers = [part for column in table.columns for part in (line.cells[column].mean, line.cells[column].spread)]
         tests = [*(line.difference or (None, None, None)), line.p_value, line.few_shot_p_value]

@@ -13,8 +13,8 @@ rows:
 """
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -168,7 +168,9 @@ class Training:
     """All that is changed of the config, the run's name and seed included."""
     config: Config
     starts_from: "Training | None" = None
-    """What has to be trained before it."""
+    """The training that it goes on from, by `train.from_run`."""
+    weights_from: "Training | None" = None
+    """The training of the study whose `model.safetensors` is its `model.weights`."""
 
     @property
     def run(self) -> RunFolder:
@@ -182,14 +184,22 @@ class Training:
             return "trained"
         if self.run.config_file.exists():
             return "begun"
-        return "missing" if self.turn == 0 else "waiting"
+        return "missing" if self.waits_for is None else "waiting"
+
+    @property
+    def waits_for(self) -> "Training | None":
+        """A training that has to end before this one can begin; None where there is none any more."""
+        return next(iter(self._not_trained_before), None)
+
+    @property
+    def _not_trained_before(self) -> list["Training"]:
+        befores = [before for before in (self.starts_from, self.weights_from) if before is not None]
+        return [before for before in befores if before.state != "trained"]
 
     @property
     def turn(self) -> int:
         """How many trainings have to end, one after another, before this one can begin."""
-        if self.starts_from is None or self.starts_from.state == "trained":
-            return 0
-        return 1 + self.starts_from.turn
+        return max((1 + before.turn for before in self._not_trained_before), default=0)
 
     def check(self) -> None:
         """Refuse what the run folder holds, where it is not this training's.
@@ -261,7 +271,23 @@ class OpenStudy:
                     f"{self.path}: the runs `{other.key}` and `{training.key}` share the folder {training.run.path}. "
                     "Give one seed once, and each run its own name."
                 )
-        return trainings
+        made = {training.run.model: training for training in trainings}
+        return [self._with_weights(training, made) for training in trainings]
+
+    def _with_weights(self, training: Training, made: Mapping[Path, Training]) -> Training:
+        """Return a training that knows which others make the weights that it and those before it begin with."""
+        before, weights = training.starts_from, training.config.model.weights
+        maker = None if weights is None else made.get(weights)
+        if maker is not None and maker.config.model.weights is not None and made.get(maker.config.model.weights):
+            raise UsageError(
+                f"{self.path}: the run `{training.key}` begins with weights of `{maker.key}`, which begins with those "
+                "of another run. Start from runs by `from`."
+            )
+        return replace(
+            training,
+            starts_from=None if before is None else self._with_weights(before, made),
+            weights_from=maker,
+        )
 
     def of(self, key: str) -> Iterator[Training]:
         """Yield the trainings of one run of the study."""

@@ -16,7 +16,7 @@ from ltrsys.config.reading import save_config
 from ltrsys.first_stage.from_run import digest_of_start, digest_of_weights
 from ltrsys.metrics.class_mean import paired_test_of_class_mean, paired_test_of_shares
 from ltrsys.runs.folder import RunFolder
-from ltrsys.studies.formats import FORMATS
+from ltrsys.studies.formats import FORMATS, terminal
 from ltrsys.studies.study import OpenStudy, Study
 from ltrsys.studies.table import Cell, Line, StudyTable
 from tests.classifiers.runs import write_model
@@ -337,3 +337,15 @@ def test_the_level_of_the_paired_test_holds_over_seeds() -> None:
         first, second = ((random.random((3, len(labels))) < difficulty).mean(axis=0) for _ in range(2))
         rejected += paired_test_of_shares(labels, first, second, 10) < 0.05
     assert 1 <= rejected <= 20  # 10 are expected; at 4.2 % of 200 or so the binomial leaves this once in 1,000
+
+
+@pytest.mark.parametrize("width", [40, *range(53, 75), 100, 300])
+def test_a_terminal_breaks_no_number_however_narrow_it_is(width: int) -> None:
+    text = terminal(table(), width=width)
+    assert all(line[-1] in "┓┃┩│┘┤" for line in text.splitlines() if line[0] in "┏┃┡│└├"), "none is cut off"
+    assert max(map(len, text.splitlines())) <= width
+    rows = [line for line in text.splitlines() if line.startswith("│ <cRT>")]
+    assert " ".join(rows).count("61.2 ± 0.5") == 1
+    assert " ".join(rows).count("-1.2 [-2.0, -0.5]") == 1
+    assert (len(rows) == 1) is (width >= 100)
+    assert text.count("A & B_1") == 1

@@ -25,16 +25,15 @@ class Launcher(StrEnum):
 def run(
     study: StudyArgument,
     overrides: OverridesArgument = None,
-    launcher: Annotated[
-        Launcher, typer.Option(help="Here, one after another, or as a SLURM job array.")
-    ] = Launcher.LOCAL,
+    launcher: Annotated[Launcher, typer.Option(help="Here, or as a SLURM job array.")] = Launcher.LOCAL,
     gpus: Annotated[int, typer.Option(min=0, help="local: GPUs of this machine for each training.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="local: Trainings at once; they share its cores and GPUs.")] = 1,
     sbatch: Annotated[str, typer.Option(metavar="OPTIONS", help="slurm: such as '--nodes=2 --time=12:00:00'.")] = "",
 ) -> None:
     """Train what is missing, each run going on where it was; measure all rows and print the table."""
     from ltrsys.commands.training.study import run_study  # imports torch, which takes seconds that `--help` saves
 
-    run_study(study, overrides or [], launcher=launcher.value, gpus=gpus, sbatch=shlex.split(sbatch))
+    run_study(study, overrides or [], launcher=launcher.value, gpus=gpus, jobs=jobs, sbatch=shlex.split(sbatch))
 
 
 @app.command("status")

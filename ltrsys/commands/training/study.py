@@ -19,7 +19,9 @@ NOTHING_TO_TRAIN = (
 )
 
 
-def run_study(path: Path, changes: Sequence[str], *, launcher: str, gpus: int, sbatch: Sequence[str]) -> None:
+def run_study(
+    path: Path, changes: Sequence[str], *, launcher: str, gpus: int, jobs: int, sbatch: Sequence[str]
+) -> None:
     """Train what is missing, measure all rows and print the table; or submit all of that.
 
     Raises:
@@ -32,9 +34,13 @@ def run_study(path: Path, changes: Sequence[str], *, launcher: str, gpus: int, s
         print(NOTHING_TO_TRAIN.format(path=path))
         return
     if launcher == "slurm":
+        if jobs > 1:
+            raise UsageError(
+                "--jobs is for --launcher local: a cluster runs as many trainings at once as it has room for."
+            )
         submit(study, sbatch)
         return
-    train_here(study, gpus)
+    train_here(study, gpus, jobs)
     print(FORMATS["terminal"](table_of(study, Measurer.of(study), compute=True)), end="")
 
 
@@ -52,8 +58,8 @@ def show_status(path: Path, changes: Sequence[str]) -> None:
         rows = [row for row in study.study.rows if row.run == training.key]
         measured = sum(measurer.measured(row, training, compute=False) is not None for row in rows)
         state: str = training.state
-        if training.state == "waiting" and training.starts_from is not None:
-            state = f"waits for {training.starts_from.run.path}"
+        if training.state == "waiting" and training.waits_for is not None:
+            state = f"waits for {training.waits_for.run.path}"
         print(f"{training.run.path}: {state}; {measured} of {len(rows)} rows measured")
 
 
